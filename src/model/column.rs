@@ -1,0 +1,233 @@
+//! A column of one field's values over consecutive rows, as batches, the head, decoded blocks and the executor share it.
+
+use super::{Bitmap, FieldType, FieldValue};
+
+/// Typed values, one a row. Rows without a value hold a default (0, "", false) that means nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// 64-bit floats.
+    Float(Vec<f64>),
+    /// Signed integers.
+    Integer(Vec<i64>),
+    /// Unsigned integers.
+    Unsigned(Vec<u64>),
+    /// Texts.
+    String(StringColumn),
+    /// Truth values.
+    Boolean(Vec<bool>),
+}
+
+/// Texts end to end, with the end of each: `ends.len()` rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StringColumn {
+    /// Where row i ends in `bytes`; it begins where row i-1 ends.
+    pub ends: Vec<u32>,
+    /// The texts.
+    pub bytes: Vec<u8>,
+}
+
+/// Values and which of the rows have one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    /// One a row.
+    pub values: Values,
+    /// Set where the row has a value; `None` when every row has.
+    pub present: Option<Bitmap>,
+}
+
+impl StringColumn {
+    /// Rows.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// No rows.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The bytes of row `index`. Panics past the end, which is a bug of the caller.
+    #[inline]
+    pub fn get(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        &self.bytes[start..self.ends[index] as usize]
+    }
+
+    /// The text of row `index`, bad UTF-8 replaced.
+    pub fn text(&self, index: usize) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(self.get(index))
+    }
+
+    /// Adds a row. Panics past 4 GiB of text in one column, which every limit on batches and blocks excludes.
+    pub fn push(&mut self, text: &[u8]) {
+        self.bytes.extend_from_slice(text);
+        self.ends.push(u32::try_from(self.bytes.len()).expect("limits keep a column's text below 4 GiB"));
+    }
+}
+
+impl Values {
+    /// An empty column of this type.
+    pub fn new(field_type: FieldType) -> Self {
+        match field_type {
+            FieldType::Float => Self::Float(Vec::new()),
+            FieldType::Integer => Self::Integer(Vec::new()),
+            FieldType::Unsigned => Self::Unsigned(Vec::new()),
+            FieldType::String => Self::String(StringColumn::default()),
+            FieldType::Boolean => Self::Boolean(Vec::new()),
+        }
+    }
+
+    /// The type of the values.
+    pub fn field_type(&self) -> FieldType {
+        match self {
+            Self::Float(_) => FieldType::Float,
+            Self::Integer(_) => FieldType::Integer,
+            Self::Unsigned(_) => FieldType::Unsigned,
+            Self::String(_) => FieldType::String,
+            Self::Boolean(_) => FieldType::Boolean,
+        }
+    }
+
+    /// Rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Float(v) => v.len(),
+            Self::Integer(v) => v.len(),
+            Self::Unsigned(v) => v.len(),
+            Self::String(v) => v.len(),
+            Self::Boolean(v) => v.len(),
+        }
+    }
+
+    /// No rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds rows without a value.
+    pub fn push_defaults(&mut self, count: usize) {
+        match self {
+            Self::Float(v) => v.resize(v.len() + count, 0.0),
+            Self::Integer(v) => v.resize(v.len() + count, 0),
+            Self::Unsigned(v) => v.resize(v.len() + count, 0),
+            Self::String(v) => v.ends.resize(v.ends.len() + count, v.bytes.len() as u32),
+            Self::Boolean(v) => v.resize(v.len() + count, false),
+        }
+    }
+
+    /// Copies row `index` of `from` to the end. Panics when the types differ, which is a bug of the caller.
+    #[inline]
+    pub fn push_from(&mut self, from: &Values, index: usize) {
+        match (self, from) {
+            (Self::Float(to), Self::Float(v)) => to.push(v[index]),
+            (Self::Integer(to), Self::Integer(v)) => to.push(v[index]),
+            (Self::Unsigned(to), Self::Unsigned(v)) => to.push(v[index]),
+            (Self::String(to), Self::String(v)) => to.push(v.get(index)),
+            (Self::Boolean(to), Self::Boolean(v)) => to.push(v[index]),
+            (to, v) => panic!("a {} column takes no {}", to.field_type(), v.field_type()),
+        }
+    }
+
+    /// Copies rows `range` of `from` to the end. Panics when the types differ, which is a bug of the caller.
+    pub fn extend_from(&mut self, from: &Values, range: std::ops::Range<usize>) {
+        match (self, from) {
+            (Self::Float(to), Self::Float(v)) => to.extend_from_slice(&v[range]),
+            (Self::Integer(to), Self::Integer(v)) => to.extend_from_slice(&v[range]),
+            (Self::Unsigned(to), Self::Unsigned(v)) => to.extend_from_slice(&v[range]),
+            (Self::String(to), Self::String(v)) => range.for_each(|i| to.push(v.get(i))),
+            (Self::Boolean(to), Self::Boolean(v)) => to.extend_from_slice(&v[range]),
+            (to, v) => panic!("a {} column takes no {}", to.field_type(), v.field_type()),
+        }
+    }
+
+    /// The value of row `index`, whether the row has one or not.
+    pub fn get(&self, index: usize) -> FieldValue {
+        match self {
+            Self::Float(v) => FieldValue::Float(v[index]),
+            Self::Integer(v) => FieldValue::Integer(v[index]),
+            Self::Unsigned(v) => FieldValue::Unsigned(v[index]),
+            Self::String(v) => FieldValue::String(v.text(index).into_owned()),
+            Self::Boolean(v) => FieldValue::Boolean(v[index]),
+        }
+    }
+
+    /// Bytes of memory the values take.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Float(v) => v.len() * 8,
+            Self::Integer(v) => v.len() * 8,
+            Self::Unsigned(v) => v.len() * 8,
+            Self::String(v) => v.ends.len() * 4 + v.bytes.len(),
+            Self::Boolean(v) => v.len(),
+        }
+    }
+}
+
+impl Column {
+    /// An empty column of this type with a value in every row so far.
+    pub fn new(field_type: FieldType) -> Self {
+        Self { values: Values::new(field_type), present: None }
+    }
+
+    /// Rows.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// No rows.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Does row `index` have a value?
+    #[inline]
+    pub fn has(&self, index: usize) -> bool {
+        self.present.as_ref().is_none_or(|p| p.get(index))
+    }
+
+    /// The value of row `index`, if it has one.
+    pub fn get(&self, index: usize) -> Option<FieldValue> {
+        self.has(index).then(|| self.values.get(index))
+    }
+
+    /// Adds rows without a value.
+    pub fn push_missing(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let len = self.len();
+        self.present.get_or_insert_with(|| Bitmap::filled(len, true)).extend_filled(count, false);
+        self.values.push_defaults(count);
+    }
+
+    /// Copies row `index` of `from`, value or absence, to the end. The types must be equal.
+    #[inline]
+    pub fn push_from(&mut self, from: &Column, index: usize) {
+        if from.has(index) {
+            self.values.push_from(&from.values, index);
+            if let Some(present) = &mut self.present {
+                present.push(true);
+            }
+        } else {
+            self.push_missing(1);
+        }
+    }
+
+    /// Copies rows `range` of `from`, values and absences, to the end. The types must be equal.
+    pub fn extend_from(&mut self, from: &Column, range: std::ops::Range<usize>) {
+        if from.present.is_some() || self.present.is_some() {
+            let len = self.len();
+            let present = self.present.get_or_insert_with(|| Bitmap::filled(len, true));
+            match &from.present {
+                Some(p) => range.clone().for_each(|i| present.push(p.get(i))),
+                None => present.extend_filled(range.len(), true),
+            }
+        }
+        self.values.extend_from(&from.values, range);
+    }
+
+    /// Bytes of memory the column takes.
+    pub fn bytes(&self) -> usize {
+        self.values.bytes() + self.present.as_ref().map_or(0, |p| p.words().len() * 8)
+    }
+}
