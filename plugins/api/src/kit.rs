@@ -1,0 +1,1 @@
+//! Checks every format must pass. (Being written.)

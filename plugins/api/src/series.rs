@@ -1,0 +1,99 @@
+//! How a row names its series without taking the name apart every time.
+//!
+//! Most rows belong to a series that was seen a moment ago. So a row carries the *spelling*: bytes that, within one
+//! format, stand for exactly one series. The sink looks these bytes up as they are; only on the first sight does it ask for the
+//! parts.
+
+/// The series of a row: its spelling, and how to take that apart.
+#[derive(Clone, Copy)]
+pub struct SeriesRef<'a> {
+    /// Within one format, equal bytes mean the same measurement and tags.
+    pub spelling: &'a [u8],
+    /// Reads the spelling.
+    pub reader: &'a dyn SeriesSpelling,
+}
+
+/// Takes a spelling apart.
+pub trait SeriesSpelling {
+    /// Fills `parts` (which is empty) with the measurement and tags, unescaped, in any order.
+    ///
+    /// # Errors
+    /// The column (byte from 1) and the reason, when the spelling is no valid series: `missing tag value`, ..
+    fn read(&self, spelling: &[u8], parts: &mut SeriesParts) -> Result<(), (u64, String)>;
+}
+
+/// A measurement and its tags, unescaped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeriesParts {
+    /// The measurement.
+    pub measurement: String,
+    /// Tags in the sender's order.
+    pub tags: Vec<(String, String)>,
+}
+
+impl SeriesParts {
+    /// Ready for the next series.
+    pub fn clear(&mut self) {
+        self.measurement.clear();
+        self.tags.clear();
+    }
+
+    /// Writes a spelling for formats that have none of their own: lengths and texts, so no two series share one.
+    /// Read it back with [`PlainSpelling`].
+    pub fn spell(measurement: &str, tags: &[(&str, &str)], out: &mut Vec<u8>) {
+        out.clear();
+        let mut text = |t: &str| {
+            out.extend_from_slice(&(t.len() as u32).to_le_bytes());
+            out.extend_from_slice(t.as_bytes());
+        };
+        text(measurement);
+        for (key, value) in tags {
+            text(key);
+            text(value);
+        }
+    }
+}
+
+/// Reads what [`SeriesParts::spell`] wrote.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PlainSpelling;
+
+impl SeriesSpelling for PlainSpelling {
+    fn read(&self, spelling: &[u8], parts: &mut SeriesParts) -> Result<(), (u64, String)> {
+        let broken = || (1, "broken series spelling".to_string());
+        let mut rest = spelling;
+        let mut text = || -> Result<Option<String>, (u64, String)> {
+            if rest.is_empty() {
+                return Ok(None);
+            }
+            let (len, after) = rest.split_first_chunk::<4>().ok_or_else(broken)?;
+            let (bytes, after) = after.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(broken)?;
+            rest = after;
+            Ok(Some(String::from_utf8(bytes.to_vec()).map_err(|_| broken())?))
+        };
+        parts.measurement = text()?.ok_or_else(broken)?;
+        while let Some(key) = text()? {
+            parts.tags.push((key, text()?.ok_or_else(broken)?));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_spelling_round_trips() {
+        let mut spelling = Vec::new();
+        SeriesParts::spell("m", &[("a", "1"), ("b", "")], &mut spelling);
+        let mut parts = SeriesParts::default();
+        assert_eq!(PlainSpelling.read(&spelling, &mut parts), Ok(()));
+        assert_eq!(parts.measurement, "m");
+        assert_eq!(parts.tags, [("a".into(), "1".into()), ("b".into(), String::new())]);
+        for cut in 1..spelling.len() {
+            let _ = PlainSpelling.read(&spelling[..cut], &mut SeriesParts::default());
+        }
+        assert!(PlainSpelling.read(&spelling[..3], &mut SeriesParts::default()).is_err());
+    }
+}
