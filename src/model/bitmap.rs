@@ -49,7 +49,9 @@ impl Bitmap {
     /// Is row `index` set? Rows past the end are not.
     #[inline]
     pub fn get(&self, index: usize) -> bool {
-        self.words.get(index / 64).is_some_and(|w| w >> (index % 64) & 1 == 1)
+        self.words
+            .get(index / 64)
+            .is_some_and(|w| w >> (index % 64) & 1 == 1)
     }
 
     /// Sets or clears a row. Panics when `index >= len`, which is a bug of the caller.

@@ -49,7 +49,11 @@ impl StringColumn {
     /// The bytes of row `index`. Panics past the end, which is a bug of the caller.
     #[inline]
     pub fn get(&self, index: usize) -> &[u8] {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        let start = if index == 0 {
+            0
+        } else {
+            self.ends[index - 1] as usize
+        };
         &self.bytes[start..self.ends[index] as usize]
     }
 
@@ -61,7 +65,8 @@ impl StringColumn {
     /// Adds a row. Panics past 4 GiB of text in one column, which every limit on batches and blocks excludes.
     pub fn push(&mut self, text: &[u8]) {
         self.bytes.extend_from_slice(text);
-        self.ends.push(u32::try_from(self.bytes.len()).expect("limits keep a column's text below 4 GiB"));
+        self.ends
+            .push(u32::try_from(self.bytes.len()).expect("limits keep a column's text below 4 GiB"));
     }
 }
 
@@ -140,6 +145,21 @@ impl Values {
         }
     }
 
+    /// The rows at `positions`, in that order.
+    pub fn gather(&self, positions: &[u32]) -> Self {
+        match self {
+            Self::Float(v) => Self::Float(positions.iter().map(|&i| v[i as usize]).collect()),
+            Self::Integer(v) => Self::Integer(positions.iter().map(|&i| v[i as usize]).collect()),
+            Self::Unsigned(v) => Self::Unsigned(positions.iter().map(|&i| v[i as usize]).collect()),
+            Self::Boolean(v) => Self::Boolean(positions.iter().map(|&i| v[i as usize]).collect()),
+            Self::String(v) => {
+                let mut out = StringColumn::default();
+                positions.iter().for_each(|&i| out.push(v.get(i as usize)));
+                Self::String(out)
+            }
+        }
+    }
+
     /// The value of row `index`, whether the row has one or not.
     pub fn get(&self, index: usize) -> FieldValue {
         match self {
@@ -166,7 +186,10 @@ impl Values {
 impl Column {
     /// An empty column of this type with a value in every row so far.
     pub fn new(field_type: FieldType) -> Self {
-        Self { values: Values::new(field_type), present: None }
+        Self {
+            values: Values::new(field_type),
+            present: None,
+        }
     }
 
     /// Rows.
@@ -196,7 +219,9 @@ impl Column {
             return;
         }
         let len = self.len();
-        self.present.get_or_insert_with(|| Bitmap::filled(len, true)).extend_filled(count, false);
+        self.present
+            .get_or_insert_with(|| Bitmap::filled(len, true))
+            .extend_filled(count, false);
         self.values.push_defaults(count);
     }
 
@@ -224,6 +249,19 @@ impl Column {
             }
         }
         self.values.extend_from(&from.values, range);
+    }
+
+    /// The rows at `positions`, in that order.
+    pub fn gather(&self, positions: &[u32]) -> Self {
+        let present = self.present.as_ref().map(|from| {
+            let mut present = Bitmap::new();
+            positions.iter().for_each(|&i| present.push(from.get(i as usize)));
+            present
+        });
+        Self {
+            values: self.values.gather(positions),
+            present,
+        }
     }
 
     /// Bytes of memory the column takes.

@@ -5,6 +5,7 @@
 pub mod bitmap;
 pub mod column;
 pub mod ids;
+pub mod rows;
 pub mod series_key;
 pub mod time;
 pub mod value;
@@ -12,6 +13,7 @@ pub mod value;
 pub use bitmap::Bitmap;
 pub use column::{Column, StringColumn, Values};
 pub use ids::{DatabaseId, FieldId, MeasurementId, PolicyId, SeriesId};
+pub use rows::{SortedRows, merge_sorted};
 pub use series_key::SeriesKey;
 pub use time::{Precision, TimeRange};
 pub use value::{FieldType, FieldValue};

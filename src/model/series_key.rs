@@ -17,12 +17,18 @@ impl SeriesKey {
     pub fn new(measurement: impl Into<String>, mut tags: Vec<(String, String)>) -> Self {
         tags.retain(|(_, value)| !value.is_empty());
         tags.sort();
-        Self { measurement: measurement.into(), tags }
+        Self {
+            measurement: measurement.into(),
+            tags,
+        }
     }
 
     /// The value of a tag, if the series has it.
     pub fn tag(&self, key: &str) -> Option<&str> {
-        self.tags.binary_search_by(|(k, _)| k.as_str().cmp(key)).ok().map(|i| self.tags[i].1.as_str())
+        self.tags
+            .binary_search_by(|(k, _)| k.as_str().cmp(key))
+            .ok()
+            .map(|i| self.tags[i].1.as_str())
     }
 
     /// The canonical text.
@@ -95,7 +101,10 @@ mod tests {
             ("c=d", vec![("t", "")], "c=d"),
         ];
         for (measurement, tags, text) in cases {
-            let tags = tags.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+            let tags = tags
+                .into_iter()
+                .map(|(k, v)| (k.to_string(), v.to_string()))
+                .collect();
             let key = SeriesKey::new(measurement, tags);
             assert_eq!(key.canonical(), text);
             assert_eq!(SeriesKey::parse(text), Some(key));
@@ -105,6 +114,9 @@ mod tests {
     #[test]
     fn tag_looks_up_by_key() {
         let key = SeriesKey::new("m", vec![("b".into(), "2".into()), ("a".into(), "1".into())]);
-        assert_eq!((key.tag("a"), key.tag("b"), key.tag("c")), (Some("1"), Some("2"), None));
+        assert_eq!(
+            (key.tag("a"), key.tag("b"), key.tag("c")),
+            (Some("1"), Some("2"), None)
+        );
     }
 }

@@ -16,7 +16,10 @@ pub struct TimeRange {
 
 impl TimeRange {
     /// Everything.
-    pub const ALL: Self = Self { min: TIME_MIN, max: TIME_MAX };
+    pub const ALL: Self = Self {
+        min: TIME_MIN,
+        max: TIME_MAX,
+    };
 
     /// Is `time` inside?
     #[inline]
@@ -31,7 +34,10 @@ impl TimeRange {
 
     /// What both have.
     pub fn intersect(&self, other: &TimeRange) -> Self {
-        Self { min: self.min.max(other.min), max: self.max.min(other.max) }
+        Self {
+            min: self.min.max(other.min),
+            max: self.max.min(other.max),
+        }
     }
 
     /// Nothing inside.
