@@ -1,0 +1,212 @@
+//! Makes committed groups visible: all shards' parts of a group at once, in sequence order, and only then the acks.
+//!
+//! **Invariant:** a snapshot holds whole groups, 1 to its sequence, and nothing later. Frozen parts leave a snapshot's
+//! view in the same step in which the run made from them enters it, so no point is ever missing or seen twice.
+
+use super::head::{PartMap, Parts, Update};
+use super::{Ack, Group};
+use crate::model::{MeasurementId, SortedRows};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// The published head, over runs of type `R` (the store's; anything in tests).
+pub struct Head<R> {
+    state: RwLock<State<R>>,
+    pending: Mutex<Pending>,
+    frozen: Condvar,
+    space: Condvar,
+    on_publish: Box<dyn Fn(&Group) + Send + Sync>,
+}
+
+struct State<R> {
+    sequence: u64,
+    active: Vec<Arc<PartMap>>,
+    frozen: Vec<Arc<PartMap>>,
+    runs: Arc<R>,
+}
+
+#[derive(Default)]
+struct Pending {
+    /// Ticket of the step at the front.
+    first: u64,
+    steps: VecDeque<Step>,
+    /// Set when a freeze went through; taken by the sealer.
+    frozen_at: Option<u64>,
+    bytes: Vec<usize>,
+    frozen_bytes: usize,
+}
+
+struct Step {
+    kind: StepKind,
+    updates: Vec<Option<Update>>,
+}
+
+enum StepKind {
+    Group { group: Arc<Group>, acks: Vec<Ack> },
+    Freeze { sequence: u64 },
+}
+
+/// One consistent state: everything up to `sequence`.
+pub struct HeadSnapshot<R> {
+    /// The last sequence it reflects.
+    pub sequence: u64,
+    /// What is sealed.
+    pub runs: Arc<R>,
+    /// Frozen maps first, then active ones.
+    maps: Vec<Arc<PartMap>>,
+}
+
+impl<R> Clone for HeadSnapshot<R> {
+    fn clone(&self) -> Self {
+        Self { sequence: self.sequence, runs: self.runs.clone(), maps: self.maps.clone() }
+    }
+}
+
+impl<R> HeadSnapshot<R> {
+    /// The unsealed parts of a measurement. Of two with the same point the later in the list is newer.
+    pub fn parts(&self, measurement: MeasurementId) -> Vec<Arc<SortedRows>> {
+        self.maps.iter().filter_map(|map| map.get(&measurement)).flat_map(|parts| parts.iter().cloned()).collect()
+    }
+}
+
+impl<R> Head<R> {
+    /// An empty head over `runs`, which hold everything up to `sequence`. `on_publish` hears of each group in order, after it
+    /// became visible and before its acks.
+    pub fn new(
+        shards: u16,
+        sequence: u64,
+        runs: Arc<R>,
+        on_publish: impl Fn(&Group) + Send + Sync + 'static,
+    ) -> Self {
+        let active = (0..shards).map(|_| Arc::default()).collect();
+        Self {
+            state: RwLock::new(State { sequence, active, frozen: Vec::new(), runs }),
+            pending: Mutex::new(Pending { bytes: vec![0; usize::from(shards)], ..Pending::default() }),
+            frozen: Condvar::new(),
+            space: Condvar::new(),
+            on_publish: Box::new(on_publish),
+        }
+    }
+
+    /// A consistent state, cheap to take and to hold.
+    pub fn snapshot(&self) -> HeadSnapshot<R> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let maps = state.frozen.iter().chain(&state.active).cloned().collect();
+        HeadSnapshot { sequence: state.sequence, runs: state.runs.clone(), maps }
+    }
+
+    /// The last sequence that queries see.
+    pub fn sequence(&self) -> u64 {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).sequence
+    }
+
+    /// Bytes of active parts and of frozen ones.
+    pub fn bytes(&self) -> (usize, usize) {
+        let pending = self.pending();
+        (pending.bytes.iter().sum(), pending.frozen_bytes)
+    }
+
+    /// Waits until active and frozen parts together are below `bytes_max`, or `patience` is over.
+    pub fn wait_for_space(&self, bytes_max: usize, patience: std::time::Duration) -> bool {
+        let full = |p: &mut Pending| p.bytes.iter().sum::<usize>() + p.frozen_bytes >= bytes_max;
+        let (_, timeout) =
+            self.space.wait_timeout_while(self.pending(), patience, full).unwrap_or_else(PoisonError::into_inner);
+        !timeout.timed_out()
+    }
+
+    /// Announces a group that is about to be handed to all shards. The ticket goes with it.
+    pub(super) fn expect_group(&self, group: Arc<Group>, acks: Vec<Ack>) -> u64 {
+        self.expect(StepKind::Group { group, acks })
+    }
+
+    /// Announces a freeze after everything up to `sequence`.
+    pub(super) fn expect_freeze(&self, sequence: u64) -> u64 {
+        self.expect(StepKind::Freeze { sequence })
+    }
+
+    fn expect(&self, kind: StepKind) -> u64 {
+        let mut pending = self.pending();
+        let shards = pending.bytes.len();
+        pending.steps.push_back(Step { kind, updates: (0..shards).map(|_| None).collect() });
+        pending.first + pending.steps.len() as u64 - 1
+    }
+
+    /// A shard has done its share of a step. The last one to say so publishes it.
+    pub(super) fn done(&self, ticket: u64, shard: u16, update: Update) {
+        let mut pending = self.pending();
+        let at = (ticket - pending.first) as usize;
+        pending.steps[at].updates[usize::from(shard)] = Some(update);
+        while pending.steps.front().is_some_and(|step| step.updates.iter().all(Option::is_some)) {
+            let step = pending.steps.pop_front().expect("there is a front: just looked at");
+            pending.first += 1;
+            self.publish(&mut pending, step);
+        }
+    }
+
+    fn publish(&self, pending: &mut Pending, step: Step) {
+        let updates = step.updates.into_iter().map(|update| update.unwrap_or_default());
+        match step.kind {
+            StepKind::Group { group, acks } => {
+                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                for (shard, update) in updates.enumerate() {
+                    pending.bytes[shard] = update.bytes;
+                    if !update.lists.is_empty() {
+                        // Copies the map only while a snapshot still holds the old one.
+                        Arc::make_mut(&mut state.active[shard]).extend(update.lists);
+                    }
+                }
+                state.sequence = group.last;
+                drop(state);
+                (self.on_publish)(&group);
+                acks.into_iter().zip(group.first..).for_each(|(ack, sequence)| ack(Ok(sequence)));
+            }
+            StepKind::Freeze { sequence } => {
+                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                assert!(state.frozen.is_empty(), "one seal at a time");
+                let empty = state.active.iter().map(|_| Arc::default()).collect();
+                state.frozen = std::mem::replace(&mut state.active, empty);
+                drop(state);
+                pending.frozen_bytes = pending.bytes.iter().sum();
+                pending.bytes.fill(0);
+                pending.frozen_at = Some(sequence);
+                self.frozen.notify_all();
+            }
+        }
+    }
+
+    /// Waits for an announced freeze to go through: the sequence it reflects, and the frozen maps.
+    pub fn wait_frozen(&self) -> (u64, Vec<Arc<PartMap>>) {
+        let mut pending = self
+            .frozen
+            .wait_while(self.pending(), |p| p.frozen_at.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        let sequence = pending.frozen_at.take().expect("waited until it is there");
+        (sequence, self.state.read().unwrap_or_else(PoisonError::into_inner).frozen.clone())
+    }
+
+    /// The frozen parts are now in `runs`: the one replaces the other in one step.
+    pub fn thaw(&self, runs: Arc<R>) {
+        {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.frozen.clear();
+            state.runs = runs;
+        }
+        self.pending().frozen_bytes = 0;
+        self.space.notify_all();
+    }
+
+    /// The runs changed without a seal (a merge).
+    pub fn replace_runs(&self, runs: Arc<R>) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).runs = runs;
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lists of parts, for those who only have maps.
+pub fn parts_of(maps: &[Arc<PartMap>], measurement: MeasurementId) -> Vec<Arc<SortedRows>> {
+    let lists = maps.iter().filter_map(|map| map.get(&measurement));
+    lists.flat_map(|parts: &Parts| parts.iter().cloned()).collect()
+}
