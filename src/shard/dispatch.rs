@@ -28,23 +28,37 @@ impl<R: Send + Sync + 'static> Dispatcher<R> {
     /// A thread could not be started.
     pub fn start(shards: u16, head: Arc<Head<R>>) -> io::Result<Self> {
         let last = head.sequence();
-        let mut lanes = Lanes { senders: Vec::new(), threads: Vec::new(), last };
+        let mut lanes = Lanes {
+            senders: Vec::new(),
+            threads: Vec::new(),
+            last,
+        };
         for shard in 0..shards {
             let (sender, thread) = writer::spawn(shard, head.clone())?;
             lanes.senders.push(sender);
             lanes.threads.push(thread);
         }
-        Ok(Self { head, lanes: Mutex::new(lanes) })
+        Ok(Self {
+            head,
+            lanes: Mutex::new(lanes),
+        })
     }
 
     /// Hands a group to every shard. Blocks while a shard's queue is full: that is how a slow head slows the journal.
     pub fn dispatch(&self, group: Group, acks: Vec<Ack>) {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        assert_eq!(group.first, lanes.last + 1, "groups come in sequence order without gaps");
+        assert_eq!(
+            group.first,
+            lanes.last + 1,
+            "groups come in sequence order without gaps"
+        );
         lanes.last = group.last;
         let group = Arc::new(group);
         let ticket = self.head.expect_group(group.clone(), acks);
-        lanes.send(|| Message::Apply { ticket, group: group.clone() });
+        lanes.send(|| Message::Apply {
+            ticket,
+            group: group.clone(),
+        });
     }
 
     /// Freezes the head after everything dispatched so far. The caller then waits with [`Head::wait_frozen`] and must
@@ -59,7 +73,10 @@ impl<R: Send + Sync + 'static> Dispatcher<R> {
     pub fn stop(&self) {
         let (senders, threads) = {
             let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-            (std::mem::take(&mut lanes.senders), std::mem::take(&mut lanes.threads))
+            (
+                std::mem::take(&mut lanes.senders),
+                std::mem::take(&mut lanes.threads),
+            )
         };
         drop(senders);
         for thread in threads {

@@ -38,7 +38,11 @@ pub struct ShardHead {
 impl ShardHead {
     /// An empty head for this shard.
     pub fn new(shard: u16) -> Self {
-        Self { shard, parts: HashMap::new(), bytes: 0 }
+        Self {
+            shard,
+            parts: HashMap::new(),
+            bytes: 0,
+        }
     }
 
     /// Takes the shard's rows of a group.
@@ -61,7 +65,10 @@ impl ShardHead {
             let part = SortedRows::from_unsorted(measurement, rows.series, rows.times, rows.columns);
             lists.push((measurement, self.push(measurement, part)));
         }
-        Update { lists, bytes: self.bytes }
+        Update {
+            lists,
+            bytes: self.bytes,
+        }
     }
 
     /// Empties the head: what it held now belongs to the seal. The published lists keep the parts alive.
@@ -92,7 +99,10 @@ impl ShardHead {
 /// Where the newest parts that should be merged begin, if there are enough of one class.
 fn gathered_class(parts: &[Arc<SortedRows>]) -> Option<usize> {
     let newest = class(parts.last()?.len());
-    let start = parts.iter().rposition(|part| class(part.len()) > newest).map_or(0, |at| at + 1);
+    let start = parts
+        .iter()
+        .rposition(|part| class(part.len()) > newest)
+        .map_or(0, |at| at + 1);
     (parts.len() - start >= FAN_IN).then_some(start)
 }
 
@@ -128,6 +138,8 @@ impl Gathered {
 
     fn fill_missing(&mut self) {
         let rows = self.times.len();
-        self.columns.iter_mut().for_each(|(_, column)| column.push_missing(rows - column.len()));
+        self.columns
+            .iter_mut()
+            .for_each(|(_, column)| column.push_missing(rows - column.len()));
     }
 }

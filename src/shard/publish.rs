@@ -58,14 +58,22 @@ pub struct HeadSnapshot<R> {
 
 impl<R> Clone for HeadSnapshot<R> {
     fn clone(&self) -> Self {
-        Self { sequence: self.sequence, runs: self.runs.clone(), maps: self.maps.clone() }
+        Self {
+            sequence: self.sequence,
+            runs: self.runs.clone(),
+            maps: self.maps.clone(),
+        }
     }
 }
 
 impl<R> HeadSnapshot<R> {
     /// The unsealed parts of a measurement. Of two with the same point the later in the list is newer.
     pub fn parts(&self, measurement: MeasurementId) -> Vec<Arc<SortedRows>> {
-        self.maps.iter().filter_map(|map| map.get(&measurement)).flat_map(|parts| parts.iter().cloned()).collect()
+        self.maps
+            .iter()
+            .filter_map(|map| map.get(&measurement))
+            .flat_map(|parts| parts.iter().cloned())
+            .collect()
     }
 }
 
@@ -80,8 +88,16 @@ impl<R> Head<R> {
     ) -> Self {
         let active = (0..shards).map(|_| Arc::default()).collect();
         Self {
-            state: RwLock::new(State { sequence, active, frozen: Vec::new(), runs }),
-            pending: Mutex::new(Pending { bytes: vec![0; usize::from(shards)], ..Pending::default() }),
+            state: RwLock::new(State {
+                sequence,
+                active,
+                frozen: Vec::new(),
+                runs,
+            }),
+            pending: Mutex::new(Pending {
+                bytes: vec![0; usize::from(shards)],
+                ..Pending::default()
+            }),
             frozen: Condvar::new(),
             space: Condvar::new(),
             on_publish: Box::new(on_publish),
@@ -92,7 +108,11 @@ impl<R> Head<R> {
     pub fn snapshot(&self) -> HeadSnapshot<R> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let maps = state.frozen.iter().chain(&state.active).cloned().collect();
-        HeadSnapshot { sequence: state.sequence, runs: state.runs.clone(), maps }
+        HeadSnapshot {
+            sequence: state.sequence,
+            runs: state.runs.clone(),
+            maps,
+        }
     }
 
     /// The last sequence that queries see.
@@ -109,8 +129,10 @@ impl<R> Head<R> {
     /// Waits until active and frozen parts together are below `bytes_max`, or `patience` is over.
     pub fn wait_for_space(&self, bytes_max: usize, patience: std::time::Duration) -> bool {
         let full = |p: &mut Pending| p.bytes.iter().sum::<usize>() + p.frozen_bytes >= bytes_max;
-        let (_, timeout) =
-            self.space.wait_timeout_while(self.pending(), patience, full).unwrap_or_else(PoisonError::into_inner);
+        let (_, timeout) = self
+            .space
+            .wait_timeout_while(self.pending(), patience, full)
+            .unwrap_or_else(PoisonError::into_inner);
         !timeout.timed_out()
     }
 
@@ -127,7 +149,10 @@ impl<R> Head<R> {
     fn expect(&self, kind: StepKind) -> u64 {
         let mut pending = self.pending();
         let shards = pending.bytes.len();
-        pending.steps.push_back(Step { kind, updates: (0..shards).map(|_| None).collect() });
+        pending.steps.push_back(Step {
+            kind,
+            updates: (0..shards).map(|_| None).collect(),
+        });
         pending.first + pending.steps.len() as u64 - 1
     }
 
@@ -136,8 +161,15 @@ impl<R> Head<R> {
         let mut pending = self.pending();
         let at = (ticket - pending.first) as usize;
         pending.steps[at].updates[usize::from(shard)] = Some(update);
-        while pending.steps.front().is_some_and(|step| step.updates.iter().all(Option::is_some)) {
-            let step = pending.steps.pop_front().expect("there is a front: just looked at");
+        while pending
+            .steps
+            .front()
+            .is_some_and(|step| step.updates.iter().all(Option::is_some))
+        {
+            let step = pending
+                .steps
+                .pop_front()
+                .expect("there is a front: just looked at");
             pending.first += 1;
             self.publish(&mut pending, step);
         }
@@ -158,7 +190,9 @@ impl<R> Head<R> {
                 state.sequence = group.last;
                 drop(state);
                 (self.on_publish)(&group);
-                acks.into_iter().zip(group.first..).for_each(|(ack, sequence)| ack(Ok(sequence)));
+                acks.into_iter()
+                    .zip(group.first..)
+                    .for_each(|(ack, sequence)| ack(Ok(sequence)));
             }
             StepKind::Freeze { sequence } => {
                 let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -181,7 +215,14 @@ impl<R> Head<R> {
             .wait_while(self.pending(), |p| p.frozen_at.is_none())
             .unwrap_or_else(PoisonError::into_inner);
         let sequence = pending.frozen_at.take().expect("waited until it is there");
-        (sequence, self.state.read().unwrap_or_else(PoisonError::into_inner).frozen.clone())
+        (
+            sequence,
+            self.state
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .frozen
+                .clone(),
+        )
     }
 
     /// The frozen parts are now in `runs`: the one replaces the other in one step.

@@ -24,11 +24,17 @@ pub fn sealed_tables<'a>(
         }
     }
     wanted.into_iter().flat_map(move |(partition, measurements)| {
-        measurements.into_iter().map(move |m| (partition, table(frozen, m, partition, partition_of)))
+        measurements
+            .into_iter()
+            .map(move |m| (partition, table(frozen, m, partition, partition_of)))
     })
 }
 
-fn partitions(frozen: &[Arc<PartMap>], measurement: MeasurementId, partition_of: impl Fn(i64) -> i64) -> Vec<i64> {
+fn partitions(
+    frozen: &[Arc<PartMap>],
+    measurement: MeasurementId,
+    partition_of: impl Fn(i64) -> i64,
+) -> Vec<i64> {
     let mut found = Vec::new();
     for part in parts_of(frozen, measurement) {
         let TimeRange { min, max } = part.time_range();
