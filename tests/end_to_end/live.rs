@@ -1,0 +1,91 @@
+//! A WebSocket client sees a window open, change and close while points arrive over UDP.
+
+use crate::support::{PATIENCE, Server};
+use serde_json::{Value, json};
+use std::net::{TcpStream, UdpSocket};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio_tungstenite::tungstenite::stream::MaybeTlsStream;
+use tokio_tungstenite::tungstenite::{Message, WebSocket, connect};
+
+struct Live(WebSocket<MaybeTlsStream<TcpStream>>);
+
+impl Live {
+    fn open(server: &Server) -> Self {
+        let (socket, _) = connect(format!("ws://{}/live", server.http)).expect("it listens");
+        if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
+            stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        }
+        Self(socket)
+    }
+
+    fn send(&mut self, message: Value) {
+        self.0.send(Message::text(message.to_string())).expect("sent");
+    }
+
+    fn next(&mut self) -> Value {
+        loop {
+            match self.0.read().expect("a message in time") {
+                Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+                _ => continue,
+            }
+        }
+    }
+
+    /// Reads until a message satisfies `wanted`.
+    fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        while Instant::now() < deadline {
+            let message = self.next();
+            if wanted(&message) {
+                return message;
+            }
+            seen.push(message);
+        }
+        panic!("no {what}; saw {seen:?}");
+    }
+}
+
+/// The newest value of a message's row for the window at `time`.
+fn row(message: &Value, time: i64) -> Option<Value> {
+    let series = message.get("series")?.as_array()?;
+    let rows = series.iter().flat_map(|s| s["values"].as_array().into_iter().flatten());
+    rows.filter(|row| row[0] == time).last().map(|row| row[1].clone())
+}
+
+#[test]
+fn a_window_opens_changes_and_closes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &["--host-metrics", "off", "--line-udp-database", "live"]);
+    server.create("live");
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as i64;
+    let window = now() / 2_000_000_000 * 2_000_000_000 + 2_000_000_000;
+    while now() < window {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    server.write("live", &format!("m,host=a v=1 {}", window + 1));
+
+    let mut live = Live::open(&server);
+    live.send(json!({"type": "subscribe", "id": "1", "db": "live", "q": "SELECT sum(v) FROM m GROUP BY time(2s)"}));
+    let snapshot = live.until("snapshot", |m| m["type"] == "snapshot");
+    assert_eq!(snapshot["id"], "1");
+    assert_eq!(row(&snapshot, window), Some(json!(1)), "{snapshot}");
+    let first = snapshot["sequence"].as_u64().expect("a sequence");
+
+    udp.send_to(format!("m,host=b v=10 {}", window + 2).as_bytes(), &server.line_udp).expect("sent");
+    let update = live.until("update", |m| m["type"] == "update" && row(m, window) == Some(json!(11)));
+    assert!(update["sequence"].as_u64().expect("a sequence") > first, "{update}");
+
+    let closed = live.until("final", |m| m["type"] == "final" && row(m, window).is_some());
+    assert_eq!(row(&closed, window), Some(json!(11)), "{closed}");
+
+    udp.send_to(format!("m,host=c v=100 {}", window + 3).as_bytes(), &server.line_udp).expect("sent");
+    let correction = live.until("correction", |m| m["type"] == "correction");
+    assert_eq!(row(&correction, window), Some(json!(111)), "{correction}");
+
+    live.send(json!({"type": "unsubscribe", "id": "1"}));
+    live.send(json!({"type": "subscribe", "id": "2", "db": "live", "q": "SELECT nonsense("}));
+    let error = live.until("error", |m| m["type"] == "error");
+    assert_eq!(error["id"], "2");
+}

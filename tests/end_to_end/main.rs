@@ -1,0 +1,12 @@
+//! The real binary, on real sockets, with real clients.
+//!
+//! What a test needs beyond Rust is installed by `.ci/run`. Where it is missing, a test says so on stderr and is left out;
+//! with `CI=true` it fails instead (see [`support::program`]).
+
+mod cli;
+mod clients;
+mod crash;
+mod http;
+mod live;
+mod sockets;
+mod support;
