@@ -1,0 +1,763 @@
+//! The catalog itself: databases, policies and measurements by name and by id.
+
+use super::measurement::Measurement;
+use super::records::Records;
+use super::spelling::SpellingCache;
+use crate::batch::{
+    Command, DatabaseDefinition, Definitions, EncodedBatch, MeasurementDefinition, PolicyDefinition,
+};
+use crate::model::{DatabaseId, MeasurementId, PolicyId, SeriesId, SeriesKey};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Databases a server may have.
+pub const DATABASES_MAX: usize = 10_000;
+/// Measurements a retention policy may have.
+pub const MEASUREMENTS_PER_POLICY_MAX: usize = 1_000_000;
+/// The policy a new database has, as InfluxDB calls it.
+pub const DEFAULT_POLICY: &str = "autogen";
+/// InfluxDB's shard group duration for a policy that keeps data for ever, nanoseconds.
+pub const DEFAULT_SHARD_DURATION: i64 = 7 * 24 * 3_600_000_000_000;
+
+/// Why something could not be created.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// The name cannot be used.
+    #[error("invalid name")]
+    InvalidName,
+    /// See [`DATABASES_MAX`].
+    #[error("too many databases (limit {DATABASES_MAX})")]
+    TooManyDatabases,
+    /// See [`MEASUREMENTS_PER_POLICY_MAX`].
+    #[error("too many measurements in a retention policy (limit {MEASUREMENTS_PER_POLICY_MAX})")]
+    TooManyMeasurements,
+    /// A policy of that name exists with other settings.
+    #[error("retention policy already exists")]
+    PolicyExists,
+    /// No such database.
+    #[error("database not found: {0}")]
+    NoDatabase(String),
+}
+
+/// A database.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// Its id.
+    pub id: DatabaseId,
+    /// Its name.
+    pub name: String,
+    /// Its policies, in order of creation.
+    pub policies: Vec<Arc<Policy>>,
+}
+
+/// A retention policy.
+pub type Policy = PolicyDefinition;
+
+impl Database {
+    /// The policy with this name, or the default one.
+    pub fn policy(&self, name: Option<&str>) -> Option<&Arc<Policy>> {
+        match name {
+            Some(name) => self.policies.iter().find(|policy| policy.name == name),
+            None => self.policies.iter().find(|policy| policy.default),
+        }
+    }
+}
+
+/// See the module. Shared by everything.
+#[derive(Default)]
+pub struct Catalog {
+    names: RwLock<Names>,
+    spellings: SpellingCache,
+}
+
+#[derive(Default)]
+struct Names {
+    databases: BTreeMap<String, Arc<Database>>,
+    policies: HashMap<PolicyId, BTreeMap<String, Arc<Measurement>>>,
+    measurements: HashMap<MeasurementId, Arc<Measurement>>,
+    records: Records,
+    next_database: DatabaseId,
+    next_policy: PolicyId,
+    next_measurement: MeasurementId,
+    /// Not known to be in the journal.
+    new_databases: HashSet<DatabaseId>,
+    new_policies: HashSet<PolicyId>,
+    /// In the journal, not in the store.
+    unsealed: Definitions,
+    unsealed_commands: Vec<Command>,
+}
+
+impl Catalog {
+    /// No databases.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The cache from spellings to series.
+    pub fn spellings(&self) -> &SpellingCache {
+        &self.spellings
+    }
+
+    /// All databases, by name.
+    pub fn databases(&self) -> Vec<Arc<Database>> {
+        self.read().databases.values().cloned().collect()
+    }
+
+    /// The database with this name.
+    pub fn database(&self, name: &str) -> Option<Arc<Database>> {
+        self.read().databases.get(name).cloned()
+    }
+
+    /// All measurements of a policy, by name.
+    pub fn measurements(&self, policy: PolicyId) -> Vec<Arc<Measurement>> {
+        self.read()
+            .policies
+            .get(&policy)
+            .map(|names| names.values().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// The measurement with this name.
+    pub fn measurement(&self, policy: PolicyId, name: &str) -> Option<Arc<Measurement>> {
+        self.read().policies.get(&policy)?.get(name).cloned()
+    }
+
+    /// The measurement with this id, unless it was dropped.
+    pub fn measurement_by_id(&self, id: MeasurementId) -> Option<Arc<Measurement>> {
+        self.read().measurements.get(&id).cloned()
+    }
+
+    /// Series that exist, over all measurements.
+    pub fn series_count(&self) -> u64 {
+        let all: Vec<Arc<Measurement>> = self.read().measurements.values().cloned().collect();
+        all.iter().map(|m| m.with_index(|index| index.live_count())).sum()
+    }
+
+    /// Looks at the records.
+    pub fn with_records<R>(&self, look: impl FnOnce(&Records) -> R) -> R {
+        look(&self.read().records)
+    }
+
+    /// Makes a database with its default policy, unless it exists. Returns what a batch must define to make it
+    /// durable; nothing when it already is.
+    ///
+    /// # Errors
+    /// The name is not usable, or there are too many.
+    pub fn create_database(
+        &self,
+        name: &str,
+        policy: Option<PolicySettings>,
+    ) -> Result<Definitions, CatalogError> {
+        check_name(name)?;
+        if let Some(settings) = &policy {
+            check_name(&settings.name)?;
+        }
+        let mut names = self.write();
+        if names.databases.contains_key(name) {
+            drop(names);
+            if let Some(settings) = policy {
+                self.create_policy(
+                    name,
+                    PolicySettings {
+                        default: true,
+                        ..settings
+                    },
+                )?;
+            }
+            return Ok(self.define_database(name));
+        }
+        if names.databases.len() >= DATABASES_MAX {
+            return Err(CatalogError::TooManyDatabases);
+        }
+        let id = names.next_database;
+        names.put_database(DatabaseDefinition {
+            id,
+            name: name.to_string(),
+        });
+        names.new_databases.insert(id);
+        let settings = policy.unwrap_or_default();
+        let definition = settings.definition(names.next_policy, id, true);
+        names.new_policies.insert(definition.id);
+        names.put_policy(definition);
+        drop(names);
+        Ok(self.define_database(name))
+    }
+
+    /// Adds a policy to a database. Returns what a batch must define to make it durable.
+    ///
+    /// # Errors
+    /// No such database, an unusable name, or a policy of that name with other settings.
+    pub fn create_policy(
+        &self,
+        database: &str,
+        settings: PolicySettings,
+    ) -> Result<Definitions, CatalogError> {
+        check_name(&settings.name)?;
+        let mut names = self.write();
+        let found = names
+            .databases
+            .get(database)
+            .cloned()
+            .ok_or_else(|| CatalogError::NoDatabase(database.to_string()))?;
+        match found.policy(Some(&settings.name)) {
+            Some(policy) => {
+                let same = settings.definition(policy.id, found.id, policy.default);
+                if same != **policy || (settings.default && !policy.default) {
+                    return Err(CatalogError::PolicyExists);
+                }
+            }
+            None => {
+                let definition = settings.definition(names.next_policy, found.id, settings.default);
+                names.new_policies.insert(definition.id);
+                names.put_policy(definition);
+            }
+        }
+        drop(names);
+        Ok(self.define_database(database))
+    }
+
+    /// What a batch must define so that a database and its policies are durable.
+    pub fn define_database(&self, name: &str) -> Definitions {
+        let names = self.read();
+        let mut out = Definitions::default();
+        if let Some(database) = names.databases.get(name) {
+            if names.new_databases.contains(&database.id) {
+                out.databases.push(DatabaseDefinition {
+                    id: database.id,
+                    name: database.name.clone(),
+                });
+            }
+            let new = database
+                .policies
+                .iter()
+                .filter(|policy| names.new_policies.contains(&policy.id));
+            out.policies.extend(new.map(|policy| policy.as_ref().clone()));
+        }
+        out
+    }
+
+    /// The measurement with this name, made when it is not there.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn measurement_or_create(
+        &self,
+        policy: PolicyId,
+        name: &str,
+    ) -> Result<Arc<Measurement>, CatalogError> {
+        if let Some(found) = self.measurement(policy, name) {
+            return Ok(found);
+        }
+        let mut names = self.write();
+        let known = names.policies.entry(policy).or_default();
+        if let Some(found) = known.get(name) {
+            return Ok(found.clone());
+        }
+        if known.len() >= MEASUREMENTS_PER_POLICY_MAX {
+            return Err(CatalogError::TooManyMeasurements);
+        }
+        let id = names.next_measurement;
+        Ok(names.put_measurement(MeasurementDefinition {
+            id,
+            policy,
+            name: name.to_string(),
+        }))
+    }
+
+    /// Takes over definitions from the journal (`sealed == false`) or from the store.
+    pub fn apply_definitions(&self, definitions: &Definitions, sealed: bool) {
+        let mut names = self.write();
+        for database in &definitions.databases {
+            names.new_databases.remove(&database.id);
+            if !names.databases.values().any(|known| known.id == database.id) {
+                names.put_database(database.clone());
+            }
+        }
+        for policy in &definitions.policies {
+            names.new_policies.remove(&policy.id);
+            let known = names
+                .databases
+                .values()
+                .any(|db| db.policies.iter().any(|p| p.id == policy.id));
+            if !known {
+                names.put_policy(policy.clone());
+            }
+        }
+        if !sealed {
+            names
+                .unsealed
+                .databases
+                .extend(definitions.databases.iter().cloned());
+            names
+                .unsealed
+                .policies
+                .extend(definitions.policies.iter().cloned());
+        }
+        for definition in &definitions.measurements {
+            let measurement = match names.measurements.get(&definition.id) {
+                Some(known) => known.clone(),
+                None => names.put_measurement(definition.clone()),
+            };
+            measurement.apply_itself(sealed);
+        }
+        let measurements: HashMap<MeasurementId, Arc<Measurement>> = {
+            let fields = definitions.fields.iter().map(|field| field.measurement);
+            let mut wanted: Vec<MeasurementId> = fields
+                .chain(definitions.series.iter().map(|s| s.measurement))
+                .collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            wanted
+                .into_iter()
+                .filter_map(|id| Some((id, names.measurements.get(&id)?.clone())))
+                .collect()
+        };
+        drop(names);
+        for field in &definitions.fields {
+            if let Some(measurement) = measurements.get(&field.measurement) {
+                measurement.apply_field(field, sealed);
+            }
+        }
+        for series in &definitions.series {
+            if let Some(measurement) = measurements.get(&series.measurement) {
+                match SeriesKey::parse(&series.key) {
+                    Some(key) => measurement.apply_series(series.id, &key, sealed),
+                    None => tracing::error!(key = series.key, "a stored series key cannot be read"),
+                }
+            }
+        }
+    }
+
+    /// A batch is durable: what it defines need not be sent again, and its commands take effect.
+    pub fn commit(&self, batch: &EncodedBatch) {
+        if batch.has_definitions() {
+            self.commit_definitions(&batch.definitions());
+        }
+        for command in batch.commands() {
+            self.apply_command(&command);
+            self.write().unsealed_commands.push(command);
+        }
+    }
+
+    fn commit_definitions(&self, definitions: &Definitions) {
+        {
+            let mut names = self.write();
+            for database in &definitions.databases {
+                if names.new_databases.remove(&database.id) {
+                    names.unsealed.databases.push(database.clone());
+                }
+            }
+            for policy in &definitions.policies {
+                if names.new_policies.remove(&policy.id) {
+                    names.unsealed.policies.push(policy.clone());
+                }
+            }
+        }
+        self.by_measurement(definitions, |measurement, itself, fields, series| {
+            measurement.commit(itself, fields, series);
+        });
+    }
+
+    fn by_measurement(&self, d: &Definitions, act: impl Fn(&Measurement, bool, &[u16], &[SeriesId])) {
+        type Ids = (bool, Vec<u16>, Vec<SeriesId>);
+        let mut found: BTreeMap<MeasurementId, Ids> = BTreeMap::new();
+        d.measurements
+            .iter()
+            .for_each(|m| found.entry(m.id).or_default().0 = true);
+        d.fields
+            .iter()
+            .for_each(|f| found.entry(f.measurement).or_default().1.push(f.id));
+        d.series
+            .iter()
+            .for_each(|s| found.entry(s.measurement).or_default().2.push(s.id));
+        for (id, (itself, fields, series)) in found {
+            if let Some(measurement) = self.measurement_by_id(id) {
+                act(&measurement, itself, &fields, &series);
+            }
+        }
+    }
+
+    /// Carries out a command from a committed batch or from the store.
+    pub fn apply_command(&self, command: &Command) {
+        let mut names = self.write();
+        match command {
+            Command::DropDatabase(id) => {
+                let found = names
+                    .databases
+                    .values()
+                    .find(|database| database.id == *id)
+                    .cloned();
+                if let Some(database) = found {
+                    names.databases.remove(&database.name);
+                    database
+                        .policies
+                        .iter()
+                        .for_each(|policy| names.drop_policy(policy.id));
+                }
+            }
+            Command::DropPolicy(id) => {
+                names.drop_policy(*id);
+                for database in names.databases.values_mut() {
+                    if database.policies.iter().any(|policy| policy.id == *id) {
+                        Arc::make_mut(database).policies.retain(|policy| policy.id != *id);
+                    }
+                }
+            }
+            Command::AlterPolicy(policy) => {
+                for database in names.databases.values_mut() {
+                    if database.id != policy.database {
+                        continue;
+                    }
+                    for known in &mut Arc::make_mut(database).policies {
+                        if known.id == policy.id {
+                            *known = Arc::new(policy.clone());
+                        } else if policy.default && known.default {
+                            *known = Arc::new(Policy {
+                                default: false,
+                                ..known.as_ref().clone()
+                            });
+                        }
+                    }
+                }
+            }
+            Command::DropMeasurement(id) => names.drop_measurement(*id),
+            Command::DropSeries { measurement, series } => {
+                if let Some(measurement) = names.measurements.get(measurement) {
+                    measurement.drop_series(series);
+                }
+            }
+            Command::Delete { .. } => {}
+            Command::PutRecord { kind, name, value } => names.records.put(kind, name, value),
+            Command::RemoveRecord { kind, name } => {
+                names.records.remove(kind, name);
+            }
+        }
+        drop(names);
+        let drops = !matches!(
+            command,
+            Command::PutRecord { .. } | Command::RemoveRecord { .. } | Command::Delete { .. }
+        );
+        if drops {
+            self.spellings.clear();
+        }
+    }
+
+    /// Takes the definitions and commands that are committed and not sealed, for a seal to put them into the store. Commands
+    /// of measurements and policies that are gone stay: the store must forget them too.
+    pub fn take_unsealed(&self) -> (Definitions, Vec<Command>) {
+        let (mut all, commands, measurements) = {
+            let mut names = self.write();
+            let measurements: Vec<_> = names.measurements.values().cloned().collect();
+            (
+                std::mem::take(&mut names.unsealed),
+                std::mem::take(&mut names.unsealed_commands),
+                measurements,
+            )
+        };
+        for measurement in measurements {
+            let d = measurement.take_unsealed();
+            all.measurements.extend(d.measurements);
+            all.fields.extend(d.fields);
+            all.series.extend(d.series);
+        }
+        (all, commands)
+    }
+
+    /// The next database, policy and measurement id. Kept by the store, so that the ids of what was dropped are never given
+    /// out again.
+    pub fn next_ids(&self) -> [u32; 3] {
+        let names = self.read();
+        [names.next_database, names.next_policy, names.next_measurement]
+    }
+
+    /// Ids below these are taken.
+    pub fn raise_next_ids(&self, [database, policy, measurement]: [u32; 3]) {
+        let mut names = self.write();
+        names.next_database = names.next_database.max(database);
+        names.next_policy = names.next_policy.max(policy);
+        names.next_measurement = names.next_measurement.max(measurement);
+    }
+
+    /// Puts back what [`take_unsealed`](Self::take_unsealed) gave: the seal failed.
+    pub fn restore_unsealed(&self, definitions: Definitions, commands: Vec<Command>) {
+        self.by_measurement(&definitions, |measurement, itself, fields, series| {
+            measurement.unseal(itself, fields, series);
+        });
+        let mut names = self.write();
+        names.unsealed.databases.extend(definitions.databases);
+        names.unsealed.policies.extend(definitions.policies);
+        let newer = std::mem::replace(&mut names.unsealed_commands, commands);
+        names.unsealed_commands.extend(newer);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Names> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Names> {
+        self.names.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a user chooses of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicySettings {
+    /// Its name.
+    pub name: String,
+    /// Nanoseconds; 0 = for ever.
+    pub duration: i64,
+    /// Nanoseconds; 0 = InfluxDB's choice for the duration.
+    pub shard_duration: i64,
+    /// Kept and shown.
+    pub replication: u32,
+    /// Make it the default.
+    pub default: bool,
+}
+
+impl Default for PolicySettings {
+    fn default() -> Self {
+        let name = DEFAULT_POLICY.to_string();
+        Self {
+            name,
+            duration: 0,
+            shard_duration: DEFAULT_SHARD_DURATION,
+            replication: 1,
+            default: true,
+        }
+    }
+}
+
+impl PolicySettings {
+    fn definition(&self, id: PolicyId, database: DatabaseId, default: bool) -> PolicyDefinition {
+        PolicyDefinition {
+            id,
+            database,
+            name: self.name.clone(),
+            duration: self.duration,
+            shard_duration: shard_duration(self.shard_duration, self.duration),
+            replication: self.replication,
+            default,
+        }
+    }
+}
+
+/// InfluxDB's shard group duration when none is given, by the policy's duration.
+pub fn shard_duration(given: i64, duration: i64) -> i64 {
+    const HOUR: i64 = 3_600_000_000_000;
+    const DAY: i64 = 24 * HOUR;
+    match (given, duration) {
+        (0, 0) => 7 * DAY,
+        (0, d) if d < 2 * DAY => HOUR,
+        (0, d) if d < 180 * DAY => DAY,
+        (0, _) => 7 * DAY,
+        // InfluxDB's floor.
+        (given, _) => given.max(HOUR),
+    }
+}
+
+/// Names of databases and policies become parts of paths in InfluxDB; what it refuses is refused here too.
+fn check_name(name: &str) -> Result<(), CatalogError> {
+    let usable = !name.is_empty()
+        && name != "."
+        && name != ".."
+        && !name.contains(['/', '\\'])
+        && name.chars().all(|c| !c.is_control());
+    if usable {
+        Ok(())
+    } else {
+        Err(CatalogError::InvalidName)
+    }
+}
+
+impl Names {
+    fn put_database(&mut self, definition: DatabaseDefinition) {
+        self.next_database = self.next_database.max(definition.id + 1);
+        let DatabaseDefinition { id, name } = definition;
+        self.databases.insert(
+            name.clone(),
+            Arc::new(Database {
+                id,
+                name,
+                policies: Vec::new(),
+            }),
+        );
+    }
+
+    fn put_policy(&mut self, definition: PolicyDefinition) {
+        self.next_policy = self.next_policy.max(definition.id + 1);
+        self.policies.entry(definition.id).or_default();
+        let Some(database) = self
+            .databases
+            .values_mut()
+            .find(|db| db.id == definition.database)
+        else {
+            return;
+        };
+        let database = Arc::make_mut(database);
+        if definition.default {
+            for known in database.policies.iter_mut().filter(|known| known.default) {
+                *known = Arc::new(Policy {
+                    default: false,
+                    ..known.as_ref().clone()
+                });
+            }
+        }
+        database.policies.push(Arc::new(definition));
+    }
+
+    fn put_measurement(&mut self, definition: MeasurementDefinition) -> Arc<Measurement> {
+        self.next_measurement = self.next_measurement.max(definition.id + 1);
+        let (policy, name) = (definition.policy, definition.name.clone());
+        let measurement = Arc::new(Measurement::new(definition));
+        self.measurements.insert(measurement.id, measurement.clone());
+        self.policies
+            .entry(policy)
+            .or_default()
+            .insert(name, measurement.clone());
+        measurement
+    }
+
+    fn drop_policy(&mut self, id: PolicyId) {
+        for measurement in self
+            .policies
+            .remove(&id)
+            .into_iter()
+            .flat_map(BTreeMap::into_values)
+        {
+            self.measurements.remove(&measurement.id);
+        }
+    }
+
+    fn drop_measurement(&mut self, id: MeasurementId) {
+        if let Some(measurement) = self.measurements.remove(&id)
+            && let Some(names) = self.policies.get_mut(&measurement.policy)
+        {
+            names.remove(&measurement.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Batch;
+    use crate::model::FieldType;
+    use roaring::RoaringBitmap;
+
+    fn commit(catalog: &Catalog, definitions: Definitions) -> Definitions {
+        let batch = Batch {
+            shards: 1,
+            definitions: definitions.clone(),
+            ..Batch::default()
+        };
+        catalog.commit(&EncodedBatch::encode(batch));
+        definitions
+    }
+
+    #[test]
+    fn definitions_are_sent_until_committed_and_survive_replay() {
+        let catalog = Catalog::new();
+        let created = catalog.create_database("d", None).expect("a good name");
+        assert_eq!((created.databases.len(), created.policies.len()), (1, 1));
+        assert_eq!(
+            catalog.create_database("d", None),
+            Ok(created.clone()),
+            "not committed: sent again"
+        );
+        let mut all = commit(&catalog, created);
+        assert!(catalog.define_database("d").is_empty(), "committed: no need");
+
+        let policy = catalog
+            .database("d")
+            .and_then(|d| d.policy(None).cloned())
+            .expect("made with it");
+        let cpu = catalog
+            .measurement_or_create(policy.id, "cpu")
+            .expect("below the limit");
+        let tags = vec![("host".to_string(), "a".to_string())];
+        let series = cpu.series_or_create(&tags).expect("below the limit");
+        assert_eq!(
+            cpu.field_or_create("v", FieldType::Float),
+            Some((0, FieldType::Float))
+        );
+        assert_eq!(
+            cpu.field_or_create("v", FieldType::String),
+            Some((0, FieldType::Float)),
+            "first writer wins"
+        );
+        let used: RoaringBitmap = [series].into_iter().collect();
+        let mut define = Definitions::default();
+        cpu.define_new(&used, &mut define);
+        assert_eq!(
+            (
+                define.measurements.len(),
+                define.fields.len(),
+                define.series.len()
+            ),
+            (1, 1, 1)
+        );
+        assert!(!cpu.is_series_committed(series));
+        let define = commit(&catalog, define);
+        assert!(cpu.is_series_committed(series));
+        let mut again = Definitions::default();
+        cpu.define_new(&used, &mut again);
+        assert!(again.is_empty());
+
+        all.measurements.extend(define.measurements);
+        all.fields.extend(define.fields);
+        all.series.extend(define.series);
+        let replayed = Catalog::new();
+        replayed.apply_definitions(&all, false);
+        replayed.apply_definitions(&all, false);
+        let found = replayed.measurement(policy.id, "cpu").expect("defined");
+        assert_eq!(
+            (found.id, found.with_index(|i| i.find(&tags))),
+            (cpu.id, Some(series))
+        );
+        let sort = |catalog: &Catalog| {
+            let (mut d, _) = catalog.take_unsealed();
+            d.databases.dedup();
+            d.policies.dedup();
+            d
+        };
+        assert_eq!(sort(&replayed), sort(&catalog), "both must still seal the same");
+        assert!(catalog.take_unsealed().0.is_empty());
+    }
+
+    #[test]
+    fn dropping_forgets_names_and_never_reuses_ids() {
+        let catalog = Catalog::new();
+        commit(&catalog, catalog.create_database("d", None).expect("a good name"));
+        let policy = catalog
+            .database("d")
+            .and_then(|d| d.policy(None).cloned())
+            .expect("made with it");
+        let first = catalog
+            .measurement_or_create(policy.id, "m")
+            .expect("below the limit")
+            .id;
+        catalog.apply_command(&Command::DropMeasurement(first));
+        assert!(catalog.measurement(policy.id, "m").is_none());
+        let second = catalog
+            .measurement_or_create(policy.id, "m")
+            .expect("below the limit")
+            .id;
+        assert_ne!(first, second);
+        catalog.apply_command(&Command::DropDatabase(policy.database));
+        assert!(catalog.database("d").is_none() && catalog.measurement_by_id(second).is_none());
+        commit(&catalog, catalog.create_database("d", None).expect("a good name"));
+        assert_ne!(catalog.database("d").expect("made again").id, policy.database);
+    }
+
+    #[test]
+    fn names_that_influxdb_refuses_are_refused() {
+        let catalog = Catalog::new();
+        for name in ["", ".", "..", "a/b", "a\\b", "a\nb"] {
+            assert_eq!(
+                catalog.create_database(name, None),
+                Err(CatalogError::InvalidName),
+                "{name:?}"
+            );
+        }
+    }
+}
