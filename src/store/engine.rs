@@ -1,0 +1,268 @@
+//! The one file that calls fjall: opening with the right options, ingesting, reading, dropping whole packs.
+//!
+//! What was learnt from fjall 3.1.13 and lsm-tree 3.1.10 (docs/adr/0003): values of `blocks` are written once and never
+//! compacted, each pack is its own tables and blob files, so a pack's space comes back when its key range is dropped
+//! and the version history is trimmed. **Never** opens fjall snapshots or nonce iterators (`iter`): trimming would pull
+//! the rug from under them; `get` and `range` hold the version they read.
+
+use super::error::StoreError;
+use super::keys;
+use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy, PartitioningPolicy, PinningPolicy};
+use fjall::{AbstractTree, CompressionType, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, UserValue};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Values from here on live in blob files beside the tables.
+const SEPARATION_BYTES: u32 = 4096;
+/// A blob file is closed when it is this long; a pack begins its own.
+const BLOB_FILE_BYTES: u64 = 256 << 20;
+/// fjall's own cache: index blocks and small values. Decoded directories and stripes are in ours.
+const ENGINE_CACHE_BYTES: u64 = 4 << 20;
+/// File descriptors fjall may keep open.
+const OPEN_FILES_MAX: usize = 256;
+/// What the options below are called on disk: they are frozen when a store is made, so a change needs a new name and a way to convert.
+const FORMAT: &str = "kymo store 1; blocks: fifo, kv 4096/256M, partitioned; index: leveled, partitioned";
+const FORMAT_VERSION: u8 = 1;
+
+/// An index change: `None` removes the key.
+pub type IndexChanges = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// The two keyspaces.
+pub struct Engine {
+    // Declared before the database, so dropped before it.
+    blocks: Keyspace,
+    index: Keyspace,
+    database: fjall::Database,
+    written: AtomicU64,
+}
+
+/// Takes the values of one atomic write into `blocks`; see [`Engine::ingest`].
+pub struct PackSink<'a> {
+    write: &'a mut dyn FnMut(&[u8], Vec<u8>) -> fjall::Result<()>,
+    last_key: Vec<u8>,
+    bytes: u64,
+}
+
+impl Engine {
+    /// Opens or makes the database in `dir`.
+    ///
+    /// # Errors
+    /// [`StoreError::Format`] when the folder is not ours or of another version; [`StoreError::Engine`] when another process has it.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        let place = "opening the store";
+        let database = fjall::Database::builder(dir)
+            .cache_size(ENGINE_CACHE_BYTES)
+            .worker_threads(1)
+            .journal_compression(CompressionType::None)
+            .max_cached_files(Some(OPEN_FILES_MAX))
+            .open()
+            .map_err(|error| match error {
+                fjall::Error::InvalidVersion(found) => StoreError::Format(format!("fjall format {found:?}, this program reads 3")),
+                fjall::Error::Locked => StoreError::Engine("another process has the store open".into()),
+                error => StoreError::from_fjall(place, error),
+            })?;
+        let index = database.keyspace(keys::INDEX, index_options).map_err(|e| StoreError::from_fjall(place, e))?;
+        let blocks = database.keyspace(keys::BLOCKS, block_options).map_err(|e| StoreError::from_fjall(place, e))?;
+        let engine = Self { blocks, index, database, written: AtomicU64::new(0) };
+        engine.check_format()?;
+        Ok(engine)
+    }
+
+    fn check_format(&self) -> Result<(), StoreError> {
+        let key = keys::index::FORMAT;
+        let Some(value) = self.index_get(key)? else {
+            let fresh = self.index_is_empty()? && self.header_before(None)?.is_none();
+            if !fresh {
+                return Err(StoreError::Format("it has data but no format entry".into()));
+            }
+            let value = super::frame::finish(key, [super::frame::begin(FORMAT_VERSION), FORMAT.into()].concat());
+            return self.index_write(&BTreeMap::from([(key.to_vec(), Some(value))]));
+        };
+        let found = super::frame::open(key, &value, FORMAT_VERSION).map_err(|e| StoreError::Format(e.to_string()))?;
+        if found != FORMAT.as_bytes() || !self.blocks.is_kv_separated() {
+            let found = String::from_utf8_lossy(found);
+            return Err(StoreError::Format(format!("it was made as {found:?}, this program needs {FORMAT:?}")));
+        }
+        Ok(())
+    }
+
+    /// An atomic write into `blocks`: everything `fill` puts into the sink becomes durable and visible together when
+    /// it returns, or, when it fails, nothing does (files it left are removed at the next open). What `fill` returns
+    /// is alive until the commit is over, so it can carry a lock.
+    ///
+    /// # Errors
+    /// Whatever `fill` gives; input/output. When the commit itself fails, whether the pack is there is known only after the next open.
+    pub fn ingest<T>(&self, fill: impl FnOnce(&mut PackSink<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let fail = |e| StoreError::from_fjall("writing a pack", e);
+        let mut ingestion = self.blocks.start_ingestion().map_err(fail)?;
+        let mut write = |key: &[u8], value: Vec<u8>| ingestion.write(key, value);
+        let mut sink = PackSink { write: &mut write, last_key: Vec::new(), bytes: 0 };
+        let filled = fill(&mut sink)?;
+        let bytes = sink.bytes;
+        ingestion.finish().map_err(fail)?;
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+        self.trim(&self.blocks).map_err(|e| fail(e.into()))?;
+        Ok(filled)
+    }
+
+    /// A value of `blocks`, its frame unchecked.
+    ///
+    /// # Errors
+    /// Damage in fjall's own structures; input/output.
+    pub fn block_get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
+        self.blocks.get(key).map_err(|e| StoreError::from_fjall(&keys::describe(key), e))
+    }
+
+    /// The last pack header before `pack`, or the very last: its key and value.
+    ///
+    /// # Errors
+    /// As [`block_get`](Self::block_get).
+    pub fn header_before(&self, pack: Option<u64>) -> Result<Option<(Vec<u8>, UserValue)>, StoreError> {
+        let last = match pack {
+            Some(pack) => self.blocks.range(..keys::pack_start(pack)).next_back(),
+            None => self.blocks.range::<[u8; 8], _>(..).next_back(),
+        };
+        let Some(guard) = last else { return Ok(None) };
+        let (key, value) = guard.into_inner().map_err(|e| StoreError::from_fjall("the list of packs", e))?;
+        Ok(Some((key.to_vec(), value)))
+    }
+
+    /// Forgets a pack and frees its files. Nobody may read it any more.
+    ///
+    /// # Errors
+    /// Input/output; the pack may then be there after the next open, which drops it again.
+    pub fn drop_pack(&self, pack: u64) -> Result<(), StoreError> {
+        let fail = |e: fjall::LsmError| StoreError::from_fjall(&format!("dropping pack {pack}"), e.into());
+        self.blocks.tree.drop_range(keys::pack_start(pack)..keys::pack_end(pack)).map_err(fail)?;
+        self.trim(&self.blocks).map_err(fail)
+    }
+
+    /// Forgets all but the newest version of a tree, so that files no version needs are deleted. fjall does so only
+    /// when memtables rotate, and ours never do.
+    fn trim(&self, keyspace: &Keyspace) -> Result<(), fjall::LsmError> {
+        keyspace.tree.get_version_history_lock().maintenance(keyspace.path(), fjall::SeqNo::MAX)
+    }
+
+    /// A value of `index`, its frame unchecked.
+    ///
+    /// # Errors
+    /// As [`block_get`](Self::block_get).
+    pub fn index_get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
+        self.index.get(key).map_err(|e| StoreError::from_fjall(&keys::describe(key), e))
+    }
+
+    fn index_is_empty(&self) -> Result<bool, StoreError> {
+        self.index.is_empty().map_err(|e| StoreError::from_fjall("the index", e))
+    }
+
+    /// Visits the entries of `index` under a prefix, ascending, frames unchecked.
+    ///
+    /// # Errors
+    /// As [`block_get`](Self::block_get), and whatever `visit` gives.
+    pub fn index_scan(
+        &self,
+        prefix: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for guard in self.index.prefix(prefix) {
+            let (key, value) = guard.into_inner().map_err(|e| StoreError::from_fjall("the index", e))?;
+            visit(&key, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Writes index entries: atomic, durable on return.
+    ///
+    /// # Errors
+    /// Input/output; then nothing is written.
+    pub fn index_write(&self, changes: &IndexChanges) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let fail = |e| StoreError::from_fjall("writing the index", e);
+        let mut ingestion = self.index.start_ingestion().map_err(fail)?;
+        let mut bytes = 0;
+        for (key, value) in changes {
+            bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+            match value {
+                Some(value) => ingestion.write(&key[..], &value[..]),
+                None => ingestion.write_tombstone(&key[..]),
+            }
+            .map_err(fail)?;
+        }
+        ingestion.finish().map_err(fail)?;
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+        // Not vital: it is done again at the next write.
+        self.trim(&self.index).map_err(|e| fail(e.into()))
+    }
+
+    /// Bytes handed to fjall since the store was opened.
+    pub fn written_bytes(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Bytes fjall's files take, journal excluded (it is a sparse, unused file).
+    pub fn disk_bytes(&self) -> u64 {
+        self.blocks.disk_space() + self.index.disk_space()
+    }
+
+    /// Tables and blob files, for metrics.
+    pub fn files(&self) -> usize {
+        self.blocks.tree.table_count() + self.blocks.tree.blob_file_count() + self.index.tree.table_count()
+    }
+
+    /// Is fjall still usable? After a failed fsync of its own it is not.
+    pub fn database(&self) -> &fjall::Database {
+        &self.database
+    }
+}
+
+impl PackSink<'_> {
+    /// Adds a value, framed already.
+    ///
+    /// # Errors
+    /// [`StoreError::Order`] when the key does not ascend (fjall would panic); input/output.
+    pub fn write(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), StoreError> {
+        if key <= &self.last_key[..] {
+            return Err(StoreError::Order(format!("{} after {}", keys::describe(key), keys::describe(&self.last_key))));
+        }
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key);
+        self.bytes += (key.len() + value.len()) as u64;
+        (self.write)(key, value).map_err(|e| StoreError::from_fjall("writing a pack", e))
+    }
+
+    /// Bytes added so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+fn common_options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .index_block_partitioning_policy(PartitioningPolicy::all(true))
+        .filter_block_partitioning_policy(PartitioningPolicy::all(true))
+        .index_block_pinning_policy(PinningPolicy::all(false))
+        .filter_block_pinning_policy(PinningPolicy::all(false))
+        .data_block_compression_policy(CompressionPolicy::disabled())
+        // Keys looked up are there; a filter would only take room.
+        .filter_policy(FilterPolicy::disabled())
+}
+
+fn block_options() -> KeyspaceCreateOptions {
+    let separation = KvSeparationOptions::default()
+        .separation_threshold(SEPARATION_BYTES)
+        .file_target_size(BLOB_FILE_BYTES)
+        .compression(CompressionType::None);
+    common_options()
+        .with_kv_separation(Some(separation))
+        // Packs have key ranges of their own, so FIFO without a limit is "never compact": a compaction would put
+        // several packs into one table, and dropping one of them would then free nothing.
+        .compaction_strategy(Arc::new(fjall::compaction::Fifo::new(u64::MAX, None)))
+}
+
+fn index_options() -> KeyspaceCreateOptions {
+    common_options().data_block_size_policy(BlockSizePolicy::all(8 * 1024))
+}
