@@ -67,7 +67,9 @@ impl SeriesSpelling for PlainSpelling {
                 return Ok(None);
             }
             let (len, after) = rest.split_first_chunk::<4>().ok_or_else(broken)?;
-            let (bytes, after) = after.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(broken)?;
+            let (bytes, after) = after
+                .split_at_checked(u32::from_le_bytes(*len) as usize)
+                .ok_or_else(broken)?;
             rest = after;
             Ok(Some(String::from_utf8(bytes.to_vec()).map_err(|_| broken())?))
         };
@@ -90,10 +92,17 @@ mod tests {
         let mut parts = SeriesParts::default();
         assert_eq!(PlainSpelling.read(&spelling, &mut parts), Ok(()));
         assert_eq!(parts.measurement, "m");
-        assert_eq!(parts.tags, [("a".into(), "1".into()), ("b".into(), String::new())]);
+        assert_eq!(
+            parts.tags,
+            [("a".into(), "1".into()), ("b".into(), String::new())]
+        );
         for cut in 1..spelling.len() {
             let _ = PlainSpelling.read(&spelling[..cut], &mut SeriesParts::default());
         }
-        assert!(PlainSpelling.read(&spelling[..3], &mut SeriesParts::default()).is_err());
+        assert!(
+            PlainSpelling
+                .read(&spelling[..3], &mut SeriesParts::default())
+                .is_err()
+        );
     }
 }

@@ -1,0 +1,17 @@
+//! From bytes to batches: which format, what its rows mean in the catalog, what is refused and why. Pure: no sockets, no
+//! clock; `now` is a parameter.
+//!
+//! Read in this order: [`registry`] lists the formats, [`framing`] cuts streams, [`sink`] resolves rows into a batch,
+//! [`outcome`] says what happened in InfluxDB's words, [`limits`] names every limit.
+
+pub mod framing;
+pub mod limits;
+pub mod outcome;
+pub mod registry;
+pub mod sink;
+mod table;
+
+pub use limits::Limits;
+pub use outcome::Outcome;
+pub use registry::Registry;
+pub use sink::Ingestor;

@@ -1,0 +1,359 @@
+//! Takes rows from a decoder, finds their series and fields in the catalog, and builds a batch.
+//!
+//! **Invariant:** a row is in the batch whole, or counted as rejected or dropped, exactly once.
+
+use super::limits::Limits;
+use super::outcome::Outcome;
+use super::table::{FieldError, MeasurementTable};
+use crate::batch::Batch;
+use crate::catalog::Catalog;
+use crate::catalog::spelling::{Spelled, SpellingHash};
+use crate::model::time::{TIME_MAX, TIME_MIN};
+use crate::model::{MeasurementId, PolicyId, SeriesKey};
+use kymo_plugin_api::{Origin, Rejection, Row, RowSink, SeriesParts, Value};
+use std::collections::HashMap;
+
+/// The sink of one request (or of what a socket gathered). [`finish`](Self::finish) gives the batch.
+pub struct Ingestor<'a> {
+    catalog: &'a Catalog,
+    limits: &'a Limits,
+    policy: PolicyId,
+    /// Tells spellings of other formats and policies apart.
+    context: u64,
+    now: i64,
+    shards: u16,
+    generation: u64,
+    tables: Vec<MeasurementTable>,
+    table_of: HashMap<MeasurementId, usize>,
+    /// The table of the row before: most rows have the same measurement.
+    last: usize,
+    parts: SeriesParts,
+    outcome: Outcome,
+}
+
+impl<'a> Ingestor<'a> {
+    /// Rows go to `policy`; those without a time get `now`. `format` is the decoder's format by name.
+    pub fn new(
+        catalog: &'a Catalog,
+        limits: &'a Limits,
+        policy: PolicyId,
+        format: &str,
+        now: i64,
+        shards: u16,
+    ) -> Self {
+        let context = format.bytes().fold(u64::from(policy), |hash, b| {
+            hash.rotate_left(7) ^ u64::from(b) << 32
+        });
+        Self {
+            catalog,
+            limits,
+            policy,
+            context,
+            now,
+            shards,
+            generation: catalog.spellings().generation(),
+            tables: Vec::new(),
+            table_of: HashMap::new(),
+            last: usize::MAX,
+            parts: SeriesParts::default(),
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Rows taken so far.
+    pub fn rows(&self) -> u64 {
+        self.outcome.rows
+    }
+
+    /// What came of it. The batch lacks definitions of databases and policies; whoever created those adds them.
+    pub fn finish(mut self) -> Outcome {
+        if self.outcome.rows > 0 {
+            let mut batch = Batch {
+                shards: self.shards,
+                ..Batch::default()
+            };
+            for table in self.tables {
+                table
+                    .measurement
+                    .define_new(&table.uncommitted, &mut batch.definitions);
+                batch.tables.extend(table.finish());
+            }
+            self.outcome.batch = Some(batch);
+        }
+        self.outcome
+    }
+
+    #[inline]
+    fn resolve(&mut self, row: &Row<'_>) -> Option<(usize, u32)> {
+        let hash = SpellingHash::new(self.context, row.series.spelling);
+        match self.catalog.spellings().get(hash) {
+            Some(Spelled {
+                measurement,
+                series,
+                committed,
+            }) => {
+                let table = if self
+                    .tables
+                    .get(self.last)
+                    .is_some_and(|t| t.measurement.id == measurement)
+                {
+                    self.last
+                } else {
+                    match self.table(measurement) {
+                        Some(table) => table,
+                        // Dropped since: resolve it afresh.
+                        None => return self.resolve_afresh(row, hash),
+                    }
+                };
+                self.last = table;
+                if !committed {
+                    self.note_uncommitted(table, series, hash);
+                }
+                Some((table, series))
+            }
+            None => self.resolve_afresh(row, hash),
+        }
+    }
+
+    fn note_uncommitted(&mut self, table: usize, series: u32, hash: SpellingHash) {
+        let table = &mut self.tables[table];
+        if table.measurement.is_series_committed(series) {
+            let spelled = Spelled {
+                measurement: table.measurement.id,
+                series,
+                committed: true,
+            };
+            self.catalog.spellings().put(hash, spelled, self.generation);
+        } else {
+            table.uncommitted.insert(series);
+        }
+    }
+
+    fn table(&mut self, id: MeasurementId) -> Option<usize> {
+        if let Some(&at) = self.table_of.get(&id) {
+            return Some(at);
+        }
+        let measurement = self.catalog.measurement_by_id(id)?;
+        self.tables.push(MeasurementTable::new(measurement, self.shards));
+        self.table_of.insert(id, self.tables.len() - 1);
+        Some(self.tables.len() - 1)
+    }
+
+    fn resolve_afresh(&mut self, row: &Row<'_>, hash: SpellingHash) -> Option<(usize, u32)> {
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.clear();
+        let found = self.find_series(row, &mut parts);
+        self.parts = parts;
+        let (table, series) = found?;
+        self.last = table;
+        let measurement = self.tables[table].measurement.id;
+        let committed = self.tables[table].measurement.is_series_committed(series);
+        if !committed {
+            self.tables[table].uncommitted.insert(series);
+        }
+        self.catalog.spellings().put(
+            hash,
+            Spelled {
+                measurement,
+                series,
+                committed,
+            },
+            self.generation,
+        );
+        Some((table, series))
+    }
+
+    fn find_series(&mut self, row: &Row<'_>, parts: &mut SeriesParts) -> Option<(usize, u32)> {
+        if let Err((column, reason)) = row.series.reader.read(row.series.spelling, parts) {
+            self.reject(&Rejection {
+                origin: row.origin,
+                column,
+                reason: &reason,
+            });
+            return None;
+        }
+        if let Err(reason) = self.check_series(parts) {
+            self.reject(&Rejection {
+                origin: row.origin,
+                column: 1,
+                reason: &reason,
+            });
+            return None;
+        }
+        let key = SeriesKey::new(
+            std::mem::take(&mut parts.measurement),
+            std::mem::take(&mut parts.tags),
+        );
+        let measurement = match self.catalog.measurement_or_create(self.policy, &key.measurement) {
+            Ok(measurement) => measurement,
+            Err(error) => {
+                self.drop_row(error.to_string());
+                return None;
+            }
+        };
+        let Some(series) = measurement.series_or_create(&key.tags) else {
+            self.drop_row(format!(
+                "measurement \"{}\" has too many series (limit 4294967294)",
+                key.measurement
+            ));
+            return None;
+        };
+        let Some(table) = self.table(measurement.id) else {
+            self.drop_row(format!(
+                "measurement \"{}\" was dropped while it was written to",
+                key.measurement
+            ));
+            return None;
+        };
+        Some((table, series))
+    }
+
+    fn check_series(&self, parts: &SeriesParts) -> Result<(), String> {
+        let limits = self.limits;
+        if parts.measurement.is_empty() {
+            return Err("missing measurement".into());
+        }
+        if parts.tags.len() > limits.tags_max {
+            return Err(format!(
+                "too many tags: {} (tags_max {})",
+                parts.tags.len(),
+                limits.tags_max
+            ));
+        }
+        let mut bytes = parts.measurement.len();
+        check_text("measurement", &parts.measurement)?;
+        for (key, value) in &parts.tags {
+            if key.is_empty() {
+                return Err("missing tag key".into());
+            }
+            if key == "time" {
+                let text = "input tag \"time\" on measurement \"MEASUREMENT\" is invalid";
+                return Err(text.replace("MEASUREMENT", &parts.measurement));
+            }
+            check_text("tag key", key)?;
+            check_text("tag value", value)?;
+            bytes += key.len() + value.len() + 2;
+        }
+        if bytes > limits.key_bytes_max {
+            return Err(format!(
+                "max key length exceeded: {bytes} > {}",
+                limits.key_bytes_max
+            ));
+        }
+        let mut keys: Vec<&str> = parts.tags.iter().map(|(key, _)| key.as_str()).collect();
+        keys.sort_unstable();
+        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err("duplicate tags".into());
+        }
+        Ok(())
+    }
+
+    /// A point that was read and cannot be stored.
+    fn drop_row(&mut self, reason: String) {
+        self.outcome.dropped += 1;
+        self.outcome.drop_reason.get_or_insert(reason);
+    }
+}
+
+/// The canonical key escapes with a backslash, so no part of it may end in one.
+fn check_text(what: &str, text: &str) -> Result<(), String> {
+    if text.ends_with('\\') {
+        Err(format!("{what} ends with a backslash"))
+    } else {
+        Ok(())
+    }
+}
+
+impl RowSink for Ingestor<'_> {
+    fn row(&mut self, row: &Row<'_>) {
+        let limits = self.limits;
+        if row.fields.len() > limits.fields_max {
+            let reason = format!(
+                "too many fields: {} (fields_max {})",
+                row.fields.len(),
+                limits.fields_max
+            );
+            return self.reject(&Rejection {
+                origin: row.origin,
+                column: 1,
+                reason: &reason,
+            });
+        }
+        if self.outcome.rows >= limits.rows_max as u64 {
+            return self.drop_row(format!(
+                "too many points in one request (rows_max {})",
+                limits.rows_max
+            ));
+        }
+        for field in row.fields {
+            let too_long = match field.value {
+                Value::String(text) if text.len() > limits.string_bytes_max => Some(format!(
+                    "string too long: {} bytes (string_bytes_max {})",
+                    text.len(),
+                    limits.string_bytes_max
+                )),
+                _ if field.key.len() > limits.key_bytes_max => Some(format!(
+                    "max key length exceeded: {} > {}",
+                    field.key.len(),
+                    limits.key_bytes_max
+                )),
+                _ => None,
+            };
+            if let Some(reason) = too_long {
+                return self.reject(&Rejection {
+                    origin: row.origin,
+                    column: 1,
+                    reason: &reason,
+                });
+            }
+        }
+        let time = row.time.unwrap_or(self.now);
+        if !(TIME_MIN..=TIME_MAX).contains(&time) {
+            let reason = format!("time outside range {TIME_MIN} - {TIME_MAX}");
+            return self.reject(&Rejection {
+                origin: row.origin,
+                column: 1,
+                reason: &reason,
+            });
+        }
+        let Some((table, series)) = self.resolve(row) else {
+            return;
+        };
+        if row.fields.iter().any(|field| field.key == "time") {
+            let name = &self.tables[table].measurement.name;
+            let reason =
+                format!("invalid field name: input field \"time\" on measurement \"{name}\" is invalid");
+            return self.drop_row(reason);
+        }
+        match self.tables[table].push(series, time, row.fields) {
+            Ok(()) => self.outcome.rows += 1,
+            Err(FieldError::Clash { field, is, exists }) => {
+                let name = &self.tables[table].measurement.name;
+                let reason = format!(
+                    "field type conflict: input field \"{field}\" on measurement \"{name}\" is type {is}, \
+                     already exists as type {exists}"
+                );
+                self.drop_row(reason);
+            }
+            Err(FieldError::TooMany) => {
+                let name = &self.tables[table].measurement.name;
+                let max = crate::catalog::measurement::FIELDS_PER_MEASUREMENT_MAX;
+                let reason = format!("measurement \"{name}\" has too many fields (limit {max})");
+                self.drop_row(reason);
+            }
+        }
+    }
+
+    fn reject(&mut self, rejection: &Rejection<'_>) {
+        self.outcome.unparsed += 1;
+        if self.outcome.parse_errors.len() < self.limits.rejections_told_max {
+            let Origin { text, .. } = rejection.origin;
+            let told = &text[..text.len().min(self.limits.line_told_bytes_max)];
+            let more = if told.len() < text.len() { ".." } else { "" };
+            let line = String::from_utf8_lossy(told);
+            self.outcome
+                .parse_errors
+                .push(format!("unable to parse '{line}{more}': {}", rejection.reason));
+        }
+    }
+}

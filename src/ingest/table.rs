@@ -1,0 +1,195 @@
+//! The rows of one measurement while a batch is built: columns by shard, and a guess which field comes next.
+
+use crate::batch::{Table, shard_of};
+use crate::catalog::{Fields, Measurement};
+use crate::model::{Bitmap, Column, FieldId, FieldType, SeriesId, StringColumn, Values};
+use kymo_plugin_api::{Field, Value};
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+
+/// See the module.
+pub(super) struct MeasurementTable {
+    pub(super) measurement: Arc<Measurement>,
+    fields: Arc<Fields>,
+    slots: Vec<Slot>,
+    shards: Vec<ShardRows>,
+    /// Series whose definitions may not be durable.
+    pub(super) uncommitted: RoaringBitmap,
+    /// Slots of the row being added, in the order of its fields.
+    row: Vec<u16>,
+}
+
+/// A field this batch has values of.
+struct Slot {
+    name: Box<str>,
+    id: FieldId,
+    field_type: FieldType,
+}
+
+#[derive(Default)]
+struct ShardRows {
+    series: Vec<SeriesId>,
+    times: Vec<i64>,
+    /// By slot; shorter than the rows where the newest have no value.
+    columns: Vec<Column>,
+}
+
+/// Why a row cannot be added.
+pub(super) enum FieldError {
+    /// The field has another type already.
+    Clash {
+        field: String,
+        is: FieldType,
+        exists: FieldType,
+    },
+    /// The measurement has too many fields.
+    TooMany,
+}
+
+impl MeasurementTable {
+    pub(super) fn new(measurement: Arc<Measurement>, shards: u16) -> Self {
+        Self {
+            fields: measurement.fields(),
+            measurement,
+            slots: Vec::new(),
+            shards: (0..shards).map(|_| ShardRows::default()).collect(),
+            uncommitted: RoaringBitmap::new(),
+            row: Vec::new(),
+        }
+    }
+
+    /// Adds a row, or nothing of it.
+    #[inline]
+    pub(super) fn push(
+        &mut self,
+        series: SeriesId,
+        time: i64,
+        fields: &[Field<'_>],
+    ) -> Result<(), FieldError> {
+        self.row.clear();
+        for (at, field) in fields.iter().enumerate() {
+            // Senders repeat the order of fields: look where it was in the row before.
+            let slot = match self.slots.get(at) {
+                Some(slot) if *slot.name == *field.key => at,
+                _ => self.find_slot(field)?,
+            };
+            let slot_type = self.slots[slot].field_type;
+            if slot_type != type_of(&field.value) {
+                let exists = slot_type;
+                return Err(FieldError::Clash {
+                    field: field.key.to_string(),
+                    is: type_of(&field.value),
+                    exists,
+                });
+            }
+            self.row.push(slot as u16);
+        }
+        let shards = self.shards.len() as u16;
+        let rows = &mut self.shards[usize::from(shard_of(self.measurement.id, series, shards))];
+        let row = rows.times.len();
+        rows.series.push(series);
+        rows.times.push(time);
+        for (field, &slot) in fields.iter().zip(&self.row) {
+            let slot = usize::from(slot);
+            while rows.columns.len() <= slot {
+                rows.columns
+                    .push(Column::new(self.slots[rows.columns.len()].field_type));
+            }
+            let column = &mut rows.columns[slot];
+            if column.len() != row {
+                if column.len() > row {
+                    // The field twice in one point: the last value holds.
+                    pop(column);
+                } else {
+                    column.push_missing(row - column.len());
+                }
+            }
+            push_value(column, &field.value);
+        }
+        Ok(())
+    }
+
+    fn find_slot(&mut self, field: &Field<'_>) -> Result<usize, FieldError> {
+        if let Some(at) = self.slots.iter().position(|slot| *slot.name == *field.key) {
+            return Ok(at);
+        }
+        let (id, field_type) = match self.fields.by_name(field.key) {
+            Some(found) => found,
+            None => self
+                .measurement
+                .field_or_create(field.key, type_of(&field.value))
+                .ok_or(FieldError::TooMany)?,
+        };
+        self.slots.push(Slot {
+            name: field.key.into(),
+            id,
+            field_type,
+        });
+        Ok(self.slots.len() - 1)
+    }
+
+    /// The finished tables, those with rows.
+    pub(super) fn finish(self) -> impl Iterator<Item = Table> {
+        let ids: Vec<FieldId> = self.slots.iter().map(|slot| slot.id).collect();
+        let measurement = self.measurement.id;
+        self.shards
+            .into_iter()
+            .zip(0u16..)
+            .filter(|(rows, _)| !rows.times.is_empty())
+            .map(move |(rows, shard)| {
+                let len = rows.times.len();
+                let columns = ids.iter().copied().zip(rows.columns).map(|(id, mut column)| {
+                    column.push_missing(len - column.len());
+                    (id, column)
+                });
+                Table {
+                    shard,
+                    measurement,
+                    columns: columns.collect(),
+                    series: rows.series,
+                    times: rows.times,
+                }
+            })
+    }
+}
+
+fn type_of(value: &Value<'_>) -> FieldType {
+    match value {
+        Value::Float(_) => FieldType::Float,
+        Value::Integer(_) => FieldType::Integer,
+        Value::Unsigned(_) => FieldType::Unsigned,
+        Value::Boolean(_) => FieldType::Boolean,
+        Value::String(_) => FieldType::String,
+    }
+}
+
+#[inline]
+fn push_value(column: &mut Column, value: &Value<'_>) {
+    match (&mut column.values, value) {
+        (Values::Float(to), Value::Float(v)) => to.push(*v),
+        (Values::Integer(to), Value::Integer(v)) => to.push(*v),
+        (Values::Unsigned(to), Value::Unsigned(v)) => to.push(*v),
+        (Values::Boolean(to), Value::Boolean(v)) => to.push(*v),
+        (Values::String(to), Value::String(v)) => to.push(v.as_bytes()),
+        _ => unreachable!("push compared the types of slot and value"),
+    }
+    if let Some(present) = &mut column.present {
+        present.push(true);
+    }
+}
+
+fn pop(column: &mut Column) {
+    match &mut column.values {
+        Values::Float(v) => drop(v.pop()),
+        Values::Integer(v) => drop(v.pop()),
+        Values::Unsigned(v) => drop(v.pop()),
+        Values::Boolean(v) => drop(v.pop()),
+        Values::String(StringColumn { ends, bytes }) => {
+            ends.pop();
+            bytes.truncate(ends.last().map_or(0, |&end| end as usize));
+        }
+    }
+    if let Some(present) = &mut column.present {
+        *present = Bitmap::from_words(std::mem::take(present).words().to_vec(), column.values.len());
+    }
+}
