@@ -128,7 +128,7 @@ pub struct SelectStatement {
     pub slimit: u64,
     /// `SOFFSET`
     pub soffset: u64,
-    /// `tz('..')`, known to the time zone database when it was parsed.
+    /// `tz('..')`; whether there is such a zone is for the planner to say.
     pub tz: Option<String>,
 }
 

@@ -112,9 +112,9 @@ pub struct RegexLiteral {
 }
 
 impl RegexLiteral {
-    /// Compiles the pattern; it compiled when it was parsed.
+    /// Compiles the pattern, read in Go's syntax; it compiled when it was parsed.
     pub fn compile(&self) -> Result<regex::Regex, regex::Error> {
-        regex::Regex::new(&self.pattern)
+        super::pattern::compile_regex(&self.pattern)
     }
 }
 

@@ -164,13 +164,40 @@ impl Engine {
     pub fn index_scan(
         &self,
         prefix: &[u8],
+        visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.index_scan_from(prefix, prefix, visit)
+    }
+
+    /// As [`index_scan`](Self::index_scan), beginning at the key `from`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn index_scan_from(
+        &self,
+        prefix: &[u8],
+        from: &[u8],
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        for guard in self.index.prefix(prefix) {
+        for guard in self.index.range(from..) {
             let (key, value) = guard.into_inner().map_err(|e| StoreError::from_fjall("the index", e))?;
+            if !key.starts_with(prefix) {
+                break;
+            }
             visit(&key, &value)?;
         }
         Ok(())
+    }
+
+    /// The last key of `index` under a prefix that is not after `key`.
+    ///
+    /// # Errors
+    /// As [`block_get`](Self::block_get).
+    pub fn index_floor(&self, prefix: &[u8], key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let last = self.index.range(prefix..=key).next_back();
+        let Some(guard) = last else { return Ok(None) };
+        let key = guard.key().map_err(|e| StoreError::from_fjall("the index", e))?;
+        Ok(Some(key.to_vec()))
     }
 
     /// Writes index entries: atomic, durable on return.

@@ -1,0 +1,421 @@
+//! The keyspace `index`: names and what they stand for, dropped series, deletes, records.
+//!
+//! Written at each seal (only what is new), read whole at open, in bounded pieces. Values are drawn in
+//! docs/formats/keys.md. Comes from the catalog by way of the seal, goes back to it by way of [`load`].
+
+use super::bytes::{Input, put, put_bytes, put_signed};
+use super::deletes::{Delete, Deletes};
+use super::dictionary;
+use super::engine::{Engine, IndexChanges};
+use super::error::StoreError;
+use super::frame;
+use super::keys::{self, index};
+use crate::batch::{
+    Command, DatabaseDefinition, Definitions, FieldDefinition, MeasurementDefinition, PolicyDefinition, SeriesDefinition,
+};
+use crate::model::{FieldType, MeasurementId, PolicyId, SeriesId, TimeRange};
+use hashbrown::HashMap;
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+
+/// Version of every value in `index` but the format entry.
+const VERSION: u8 = 1;
+/// Definitions handed over in one go while loading (series: one piece).
+const LOAD_DEFINITIONS: usize = 1024;
+
+/// What [`load`] hands over, in this order: definitions (databases, policies, measurements, fields, series), then commands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Loaded {
+    /// Names. The same definition may come twice.
+    Definitions(Definitions),
+    /// What else the catalog must know: [`Command::DropSeries`] for dead series ids, [`Command::PutRecord`].
+    Command(Command),
+}
+
+/// What must be remembered between seals: the last piece of each measurement's dictionary, to be filled up.
+#[derive(Debug, Default)]
+pub struct Names {
+    tails: HashMap<MeasurementId, Tail>,
+}
+
+/// The last piece of a dictionary.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    first: SeriesId,
+    last: SeriesId,
+    count: usize,
+}
+
+/// A prepared write; [`Names::committed`] is told when it is durable.
+pub struct IndexWrite {
+    /// For [`Engine::index_write`].
+    pub changes: IndexChanges,
+    tails: HashMap<MeasurementId, Tail>,
+    dropped: Vec<MeasurementId>,
+}
+
+/// Reads the whole index.
+///
+/// # Errors
+/// Damage: without its names data cannot be told apart, and ids that are not known would be given out again.
+pub fn load(engine: &Engine, take: &mut dyn FnMut(Loaded)) -> Result<(Names, Deletes), StoreError> {
+    let mut batch = Definitions::default();
+    let mut names = Names::default();
+    let mut deletes = Deletes::default();
+    let mut pass = |batch: &mut Definitions| {
+        if !batch.is_empty() {
+            take(Loaded::Definitions(std::mem::take(batch)));
+        }
+    };
+    engine.index_scan(&[index::DATABASE], |key, value| {
+        batch.databases.push(decoded(key, value, database)?);
+        Ok(())
+    })?;
+    engine.index_scan(&[index::POLICY], |key, value| {
+        batch.policies.push(decoded(key, value, policy)?);
+        Ok(())
+    })?;
+    pass(&mut batch);
+    engine.index_scan(&[index::MEASUREMENT], |key, value| {
+        batch.measurements.push(decoded(key, value, measurement)?);
+        if batch.measurements.len() >= LOAD_DEFINITIONS {
+            pass(&mut batch);
+        }
+        Ok(())
+    })?;
+    pass(&mut batch);
+    engine.index_scan(&[index::FIELD], |key, value| {
+        batch.fields.push(decoded(key, value, field)?);
+        if batch.fields.len() >= LOAD_DEFINITIONS {
+            pass(&mut batch);
+        }
+        Ok(())
+    })?;
+    pass(&mut batch);
+    engine.index_scan(&[index::SERIES], |key, value| {
+        let (measurement, piece) = decoded(key, value, series)?;
+        if let (Some((first, _)), Some((last, _))) = (piece.first(), piece.last()) {
+            let tail = Tail { first: *first, last: *last, count: piece.len() };
+            let newest = names.tails.entry(measurement).or_insert(tail);
+            if tail.last >= newest.last {
+                *newest = tail;
+            }
+        }
+        batch.series = piece.into_iter().map(|(id, key)| SeriesDefinition { measurement, id, key }).collect();
+        pass(&mut batch);
+        Ok(())
+    })?;
+    engine.index_scan(&[index::DEAD], |key, value| {
+        let (measurement, dead) = decoded(key, value, dead_series)?;
+        take(Loaded::Command(Command::DropSeries { measurement, series: dead.iter().collect() }));
+        deletes.dead.insert(measurement, Arc::new(dead));
+        Ok(())
+    })?;
+    engine.index_scan(&[index::DELETE], |key, value| {
+        deletes.list.push(Arc::new(decoded(key, value, delete)?));
+        Ok(())
+    })?;
+    engine.index_scan(&[index::RECORD], |key, value| {
+        take(Loaded::Command(decoded(key, value, record)?));
+        Ok(())
+    })?;
+    Ok((names, deletes))
+}
+
+impl Names {
+    /// What a seal changes: new definitions first, then commands in order. Deletes are not in here: see [`put_delete`].
+    ///
+    /// # Errors
+    /// Damage of what must be read to be changed; input/output.
+    pub fn prepare<'a>(
+        &self,
+        engine: &Engine,
+        definitions: &Definitions,
+        commands: impl Iterator<Item = &'a Command>,
+    ) -> Result<IndexWrite, StoreError> {
+        let mut write = IndexWrite { changes: IndexChanges::new(), tails: HashMap::new(), dropped: Vec::new() };
+        for d in &definitions.databases {
+            write.put(index::database(d.id), |out| put_bytes(out, d.name.as_bytes()));
+        }
+        for d in &definitions.policies {
+            write.put_policy(engine, d)?;
+        }
+        for d in &definitions.measurements {
+            write.put(index::measurement(d.id), |out| {
+                put(out, u64::from(d.policy));
+                put_bytes(out, d.name.as_bytes());
+            });
+        }
+        for d in &definitions.fields {
+            write.put(index::field(d.measurement, Some(d.id)), |out| {
+                out.push(d.field_type as u8);
+                put_bytes(out, d.name.as_bytes());
+            });
+        }
+        self.put_series(engine, definitions, &mut write)?;
+        for command in commands {
+            match command {
+                Command::DropDatabase(id) => write.drop_database(engine, *id)?,
+                Command::DropPolicy(id) => write.drop_policy(engine, *id)?,
+                Command::AlterPolicy(definition) => write.put_policy(engine, definition)?,
+                Command::DropMeasurement(id) => write.drop_measurement(engine, *id)?,
+                Command::DropSeries { measurement, series } => write.put_dead(engine, *measurement, series)?,
+                Command::PutRecord { kind, name, value } => {
+                    write.put(index::record(kind, name), |out| {
+                        put_bytes(out, kind.as_bytes());
+                        put_bytes(out, name.as_bytes());
+                        put_bytes(out, value.as_bytes());
+                    });
+                }
+                Command::RemoveRecord { kind, name } => write.remove(index::record(kind, name)),
+                Command::Delete { .. } => {}
+            }
+        }
+        Ok(write)
+    }
+
+    /// The write is durable.
+    pub fn committed(&mut self, write: &IndexWrite) {
+        self.tails.extend(write.tails.iter().map(|(measurement, tail)| (*measurement, *tail)));
+        for measurement in &write.dropped {
+            self.tails.remove(measurement);
+        }
+    }
+
+    /// Adds pieces for new series. The last piece is filled up first, so that a few new series a seal do not leave a
+    /// piece each.
+    fn put_series(&self, engine: &Engine, definitions: &Definitions, write: &mut IndexWrite) -> Result<(), StoreError> {
+        let mut by_measurement: HashMap<MeasurementId, dictionary::Piece> = HashMap::new();
+        for d in &definitions.series {
+            by_measurement.entry(d.measurement).or_default().push((d.id, d.key.clone()));
+        }
+        for (measurement, mut list) in by_measurement {
+            list.sort_unstable_by_key(|(id, _)| *id);
+            list.dedup_by_key(|(id, _)| *id);
+            let tail = self.tails.get(&measurement);
+            if let (Some(tail), Some((first, _))) = (tail, list.first())
+                && *first <= tail.last
+            {
+                // Replayed after a crash between index and blocks, or handed out before others that were sealed first.
+                let stored = stored_series(engine, measurement, *first)?;
+                list.retain(|(id, _)| !stored.contains(*id));
+            }
+            if let Some(tail) = tail
+                && tail.count < dictionary::PIECE_SERIES
+                && list.first().is_some_and(|(id, _)| *id > tail.last)
+            {
+                let key = index::series(measurement, Some(tail.first));
+                if let Some(value) = engine.index_get(&key)? {
+                    let (_, mut piece) = decoded(&key, &value, series)?;
+                    piece.append(&mut list);
+                    list = piece;
+                }
+            }
+            for range in dictionary::cut(&list) {
+                let piece = &list[range];
+                let (first, last) = (piece[0].0, piece[piece.len() - 1].0);
+                write.put(index::series(measurement, Some(first)), |out| dictionary::encode(out, piece));
+                if tail.is_none_or(|tail| last >= tail.last) {
+                    write.tails.insert(measurement, Tail { first, last, count: piece.len() });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The ids in the pieces that may hold ids from `first` on.
+fn stored_series(engine: &Engine, measurement: MeasurementId, first: SeriesId) -> Result<RoaringBitmap, StoreError> {
+    let prefix = index::series(measurement, None);
+    let from = engine.index_floor(&prefix, &index::series(measurement, Some(first)))?;
+    let mut stored = RoaringBitmap::new();
+    engine.index_scan_from(&prefix, from.as_deref().unwrap_or(&prefix), |key, value| {
+        stored.extend(decoded(key, value, series)?.1.into_iter().map(|(id, _)| id));
+        Ok(())
+    })?;
+    Ok(stored)
+}
+
+impl IndexWrite {
+    /// Sets a value.
+    fn put(&mut self, key: Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
+        let mut value = frame::begin(VERSION);
+        fill(&mut value);
+        let value = frame::finish(&key, value);
+        self.changes.insert(key, Some(value));
+    }
+
+    /// Removes a value.
+    fn remove(&mut self, key: Vec<u8>) {
+        self.changes.insert(key, None);
+    }
+
+    /// Stores a delete.
+    pub fn put_delete(&mut self, delete: &Delete) {
+        self.put(index::delete(delete.sequence, delete.number), |out| {
+            put(out, u64::from(delete.measurement));
+            put_signed(out, delete.time.min);
+            put_signed(out, delete.time.max);
+            if let Some(series) = &delete.series {
+                put_set(out, series);
+            }
+        });
+    }
+
+    /// Forgets a delete.
+    pub fn remove_delete(&mut self, delete: &Delete) {
+        self.remove(index::delete(delete.sequence, delete.number));
+    }
+
+    /// The entries under a prefix, as they will be after this write.
+    fn entries(&self, engine: &Engine, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let mut found = IndexChanges::new();
+        engine.index_scan(prefix, |key, value| {
+            found.insert(key.to_vec(), Some(value.to_vec()));
+            Ok(())
+        })?;
+        let changed = self.changes.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        found.extend(changed.map(|(key, value)| (key.clone(), value.clone())));
+        Ok(found.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
+    }
+
+    /// A policy that becomes the default takes that from the others of its database.
+    fn put_policy(&mut self, engine: &Engine, definition: &PolicyDefinition) -> Result<(), StoreError> {
+        self.put(index::policy(definition.id), |out| put_policy_fields(out, definition));
+        if definition.default {
+            for (key, value) in self.entries(engine, &[index::POLICY])? {
+                let other = decoded(&key, &value, policy)?;
+                if other.database == definition.database && other.id != definition.id && other.default {
+                    let other = PolicyDefinition { default: false, ..other };
+                    self.put(index::policy(other.id), |out| put_policy_fields(out, &other));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_database(&mut self, engine: &Engine, id: u32) -> Result<(), StoreError> {
+        for (key, value) in self.entries(engine, &[index::POLICY])? {
+            let policy = decoded(&key, &value, policy)?;
+            if policy.database == id {
+                self.drop_policy(engine, policy.id)?;
+            }
+        }
+        self.remove(index::database(id));
+        Ok(())
+    }
+
+    fn drop_policy(&mut self, engine: &Engine, id: PolicyId) -> Result<(), StoreError> {
+        for (key, value) in self.entries(engine, &[index::MEASUREMENT])? {
+            let measurement = decoded(&key, &value, measurement)?;
+            if measurement.policy == id {
+                self.drop_measurement(engine, measurement.id)?;
+            }
+        }
+        self.remove(index::policy(id));
+        Ok(())
+    }
+
+    fn drop_measurement(&mut self, engine: &Engine, id: MeasurementId) -> Result<(), StoreError> {
+        for prefix in [index::field(id, None), index::series(id, None)] {
+            for (key, _) in self.entries(engine, &prefix)? {
+                self.remove(key);
+            }
+        }
+        self.remove(index::measurement(id));
+        self.remove(index::dead_series(id));
+        self.dropped.push(id);
+        Ok(())
+    }
+
+    fn put_dead(&mut self, engine: &Engine, id: MeasurementId, series: &[SeriesId]) -> Result<(), StoreError> {
+        let key = index::dead_series(id);
+        let mut dead: RoaringBitmap = series.iter().copied().collect();
+        for (key, value) in self.entries(engine, &key)? {
+            dead |= decoded(&key, &value, dead_series)?.1;
+        }
+        self.put(key, |out| put_set(out, &dead));
+        Ok(())
+    }
+}
+
+fn put_policy_fields(out: &mut Vec<u8>, d: &PolicyDefinition) {
+    put(out, u64::from(d.database));
+    put_bytes(out, d.name.as_bytes());
+    put_signed(out, d.duration);
+    put_signed(out, d.shard_duration);
+    put(out, u64::from(d.replication));
+    out.push(u8::from(d.default));
+}
+
+/// Series ids in roaring's portable format, to the end of the value.
+fn put_set(out: &mut Vec<u8>, set: &RoaringBitmap) {
+    set.serialize_into(out).expect("writing into memory cannot fail");
+}
+
+/// Checks the frame and decodes the payload; all of it must be used.
+fn decoded<T>(
+    key: &[u8],
+    value: &[u8],
+    decode: impl FnOnce(&[u8], &mut Input<'_>) -> Option<T>,
+) -> Result<T, StoreError> {
+    let mut input = Input(frame::open(key, value, VERSION)?);
+    decode(key, &mut input)
+        .filter(|_| input.is_empty())
+        .ok_or_else(|| StoreError::damaged(keys::describe(key), "a value of another shape"))
+}
+
+fn database(key: &[u8], input: &mut Input<'_>) -> Option<DatabaseDefinition> {
+    Some(DatabaseDefinition { id: index::id_of(key)?, name: input.get_text()? })
+}
+
+fn policy(key: &[u8], input: &mut Input<'_>) -> Option<PolicyDefinition> {
+    Some(PolicyDefinition {
+        id: index::id_of(key)?,
+        database: input.get_u32()?,
+        name: input.get_text()?,
+        duration: input.get_signed()?,
+        shard_duration: input.get_signed()?,
+        replication: input.get_u32()?,
+        default: input.byte()? == 1,
+    })
+}
+
+fn measurement(key: &[u8], input: &mut Input<'_>) -> Option<MeasurementDefinition> {
+    Some(MeasurementDefinition { id: index::id_of(key)?, policy: input.get_u32()?, name: input.get_text()? })
+}
+
+fn field(key: &[u8], input: &mut Input<'_>) -> Option<FieldDefinition> {
+    let id = u16::from_be_bytes(index::rest_of(key).try_into().ok()?);
+    let field_type = FieldType::from_code(input.byte()?)?;
+    Some(FieldDefinition { measurement: index::id_of(key)?, id, field_type, name: input.get_text()? })
+}
+
+fn series(key: &[u8], input: &mut Input<'_>) -> Option<(MeasurementId, dictionary::Piece)> {
+    let first = u32::from_be_bytes(index::rest_of(key).try_into().ok()?);
+    let piece = dictionary::decode(std::mem::take(&mut input.0), first)?;
+    Some((index::id_of(key)?, piece))
+}
+
+fn set(input: &mut Input<'_>) -> Option<RoaringBitmap> {
+    RoaringBitmap::deserialize_from(&mut input.0).ok()
+}
+
+fn dead_series(key: &[u8], input: &mut Input<'_>) -> Option<(MeasurementId, RoaringBitmap)> {
+    Some((index::id_of(key)?, set(input)?))
+}
+
+fn delete(key: &[u8], input: &mut Input<'_>) -> Option<Delete> {
+    let (sequence, number) = key.get(1..)?.split_first_chunk::<8>()?;
+    Some(Delete {
+        sequence: u64::from_be_bytes(*sequence),
+        number: u32::from_be_bytes(number.try_into().ok()?),
+        measurement: input.get_u32()?,
+        time: TimeRange { min: input.get_signed()?, max: input.get_signed()? },
+        series: if input.is_empty() { None } else { Some(set(input)?) },
+    })
+}
+
+fn record(_: &[u8], input: &mut Input<'_>) -> Option<Command> {
+    Some(Command::PutRecord { kind: input.get_text()?, name: input.get_text()?, value: input.get_text()? })
+}
