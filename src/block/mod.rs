@@ -1,1 +1,32 @@
-//! The columnar format: how one column of a block becomes bytes and back. Pure: no I/O, no clock, no threads.
+//! The columnar format of a block: chunks of series ids, timestamps and field values as bytes, and statistics of them.
+//! Pure: knows no files, no keys, no clock. Drawn in docs/formats/block.md.
+//!
+//! A chunk carries no checksum of its own: the value that holds it has one (store/frame.rs), and is checked at every read
+//! from disk. Decoders still take any bytes: they return `None`, they never panic and never allocate more than the
+//! rows they were asked for.
+
+pub mod bitpack;
+pub mod bytes;
+pub mod column;
+pub mod floats;
+pub mod ints;
+pub mod rows;
+pub mod stats;
+pub mod strings;
+
+pub use column::{decode_column, encode_column};
+pub use rows::{RowKeys, decode_rows, encode_rows};
+pub use stats::ChunkStats;
+
+/// How hard to encode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// Bit packing: written and read at memory speed. What seals write.
+    #[default]
+    Fast,
+    /// Also tries an entropy coder and takes it where it is clearly smaller. What merges write.
+    Small,
+}
+
+/// Rows a chunk may have; a decoder refuses more.
+pub const CHUNK_ROWS_MAX: usize = 1 << 20;

@@ -97,6 +97,16 @@ impl SortedRows {
         self.times = starts.iter().map(|&i| self.times[i]).collect();
     }
 
+    /// Some of the rows; positions ascend.
+    pub fn gather(&self, positions: &[u32]) -> Self {
+        Self {
+            measurement: self.measurement,
+            series: positions.iter().map(|&i| self.series[i as usize]).collect(),
+            times: positions.iter().map(|&i| self.times[i as usize]).collect(),
+            columns: self.columns.iter().map(|(f, c)| (*f, c.gather(positions))).collect(),
+        }
+    }
+
     /// The rows of one series: their positions.
     pub fn rows_of(&self, series: SeriesId) -> std::ops::Range<usize> {
         let start = self.series.partition_point(|&s| s < series);

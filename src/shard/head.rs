@@ -5,7 +5,8 @@
 //! class.
 
 use super::Group;
-use crate::model::{Column, FieldId, MeasurementId, SeriesId, SortedRows, concat_sorted};
+use crate::batch::Command;
+use crate::model::{Column, FieldId, MeasurementId, SeriesId, SortedRows, TimeRange, concat_sorted};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -48,7 +49,15 @@ impl ShardHead {
     /// Takes the shard's rows of a group.
     pub fn apply(&mut self, group: &Group) -> Update {
         let mut gathered: HashMap<MeasurementId, Gathered> = HashMap::new();
+        let mut lists: HashMap<MeasurementId, Parts> = HashMap::new();
         for batch in &group.batches {
+            for delete in RowDelete::of_commands(batch.commands()) {
+                // Rows that came before it in this group are deleted with the others.
+                if let Some(rows) = gathered.remove(&delete.measurement) {
+                    self.push(delete.measurement, rows.into_part(delete.measurement));
+                }
+                lists.insert(delete.measurement, self.delete(&delete));
+            }
             for table in batch.tables().filter(|table| table.shard() == self.shard) {
                 let rows = gathered.entry(table.measurement()).or_default();
                 let before = rows.times.len();
@@ -60,13 +69,11 @@ impl ShardHead {
                 rows.fill_missing();
             }
         }
-        let mut lists = Vec::with_capacity(gathered.len());
         for (measurement, rows) in gathered {
-            let part = SortedRows::from_unsorted(measurement, rows.series, rows.times, rows.columns);
-            lists.push((measurement, self.push(measurement, part)));
+            lists.insert(measurement, self.push(measurement, rows.into_part(measurement)));
         }
         Update {
-            lists,
+            lists: lists.into_iter().collect(),
             bytes: self.bytes,
         }
     }
@@ -75,6 +82,16 @@ impl ShardHead {
     pub fn freeze(&mut self) {
         self.parts.clear();
         self.bytes = 0;
+    }
+
+    fn delete(&mut self, delete: &RowDelete) -> Parts {
+        let Some(parts) = self.parts.get_mut(&delete.measurement) else {
+            return Parts::from([]);
+        };
+        self.bytes -= parts.iter().map(|part| part.bytes()).sum::<usize>();
+        *parts = delete.apply(parts);
+        self.bytes += parts.iter().map(|part| part.bytes()).sum::<usize>();
+        parts.as_slice().into()
     }
 
     fn push(&mut self, measurement: MeasurementId, part: SortedRows) -> Parts {
@@ -93,6 +110,58 @@ impl ShardHead {
             parts.push(Arc::new(merged));
         }
         parts.as_slice().into()
+    }
+}
+
+/// Points that a command deletes.
+pub(super) struct RowDelete {
+    pub measurement: MeasurementId,
+    series: Option<Vec<SeriesId>>,
+    time: TimeRange,
+}
+
+impl RowDelete {
+    fn of_commands(commands: Vec<Command>) -> impl Iterator<Item = Self> {
+        commands.into_iter().filter_map(|command| match command {
+            Command::Delete { measurement, series, time } => {
+                let series = series.map(|mut ids| {
+                    ids.sort_unstable();
+                    ids
+                });
+                Some(Self { measurement, series, time })
+            }
+            _ => None,
+        })
+    }
+
+    pub fn of_group(group: &Group) -> impl Iterator<Item = Self> + '_ {
+        group.batches.iter().flat_map(|batch| Self::of_commands(batch.commands()))
+    }
+
+    fn hits(&self, series: SeriesId, time: i64) -> bool {
+        self.time.contains(time) && self.series.as_ref().is_none_or(|ids| ids.binary_search(&series).is_ok())
+    }
+
+    /// The parts without the deleted rows; untouched parts stay the same ones.
+    fn apply(&self, parts: &[Arc<SortedRows>]) -> Vec<Arc<SortedRows>> {
+        let kept = parts.iter().filter_map(|part| {
+            let keep: Vec<u32> = (0..part.len() as u32)
+                .filter(|&row| !self.hits(part.series[row as usize], part.times[row as usize]))
+                .collect();
+            match keep.len() {
+                0 => None,
+                n if n == part.len() => Some(part.clone()),
+                _ => Some(Arc::new(part.gather(&keep))),
+            }
+        });
+        kept.collect()
+    }
+
+    pub fn apply_to_map(&self, map: &mut Arc<PartMap>) {
+        if let Some(parts) = map.get(&self.measurement) {
+            let kept = self.apply(parts);
+            Arc::make_mut(map).insert(self.measurement, kept.into());
+        }
     }
 }
 
@@ -120,6 +189,10 @@ struct Gathered {
 }
 
 impl Gathered {
+    fn into_part(self, measurement: MeasurementId) -> SortedRows {
+        SortedRows::from_unsorted(measurement, self.series, self.times, self.columns)
+    }
+
     fn append(&mut self, field: FieldId, column: Column, before: usize) {
         if before == 0 {
             self.columns.push((field, column));

@@ -3,7 +3,7 @@
 //! **Invariant:** a snapshot holds whole groups, 1 to its sequence, and nothing later. Frozen parts leave a snapshot's
 //! view in the same step in which the run made from them enters it, so no point is ever missing or seen twice.
 
-use super::head::{PartMap, Parts, Update};
+use super::head::{PartMap, Parts, RowDelete, Update};
 use super::{Ack, Group};
 use crate::model::{MeasurementId, SortedRows};
 use std::collections::VecDeque;
@@ -15,7 +15,16 @@ pub struct Head<R> {
     pending: Mutex<Pending>,
     frozen: Condvar,
     space: Condvar,
-    on_publish: Box<dyn Fn(&Group) + Send + Sync>,
+    observer: Box<dyn Observer<R>>,
+}
+
+/// Who hears of committed groups, in order. Both calls must be quick: the next group waits for them.
+pub trait Observer<R>: Send + Sync {
+    /// Before a group becomes visible. Runs given back become visible with it.
+    fn before(&self, group: &Group) -> Option<Arc<R>>;
+
+    /// After it became visible, before its acks.
+    fn after(&self, group: &Group);
 }
 
 struct State<R> {
@@ -78,13 +87,12 @@ impl<R> HeadSnapshot<R> {
 }
 
 impl<R> Head<R> {
-    /// An empty head over `runs`, which hold everything up to `sequence`. `on_publish` hears of each group in order, after it
-    /// became visible and before its acks.
+    /// An empty head over `runs`, which hold everything up to `sequence`.
     pub fn new(
         shards: u16,
         sequence: u64,
         runs: Arc<R>,
-        on_publish: impl Fn(&Group) + Send + Sync + 'static,
+        observer: impl Observer<R> + 'static,
     ) -> Self {
         let active = (0..shards).map(|_| Arc::default()).collect();
         Self {
@@ -100,7 +108,7 @@ impl<R> Head<R> {
             }),
             frozen: Condvar::new(),
             space: Condvar::new(),
-            on_publish: Box::new(on_publish),
+            observer: Box::new(observer),
         }
     }
 
@@ -129,11 +137,8 @@ impl<R> Head<R> {
     /// Waits until active and frozen parts together are below `bytes_max`, or `patience` is over.
     pub fn wait_for_space(&self, bytes_max: usize, patience: std::time::Duration) -> bool {
         let full = |p: &mut Pending| p.bytes.iter().sum::<usize>() + p.frozen_bytes >= bytes_max;
-        let (_, timeout) = self
-            .space
-            .wait_timeout_while(self.pending(), patience, full)
-            .unwrap_or_else(PoisonError::into_inner);
-        !timeout.timed_out()
+        let waited = self.space.wait_timeout_while(self.pending(), patience, full);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Announces a group that is about to be handed to all shards. The ticket goes with it.
@@ -179,6 +184,7 @@ impl<R> Head<R> {
         let updates = step.updates.into_iter().map(|update| update.unwrap_or_default());
         match step.kind {
             StepKind::Group { group, acks } => {
+                let runs = self.observer.before(&group);
                 let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
                 for (shard, update) in updates.enumerate() {
                     pending.bytes[shard] = update.bytes;
@@ -187,9 +193,18 @@ impl<R> Head<R> {
                         Arc::make_mut(&mut state.active[shard]).extend(update.lists);
                     }
                 }
+                for delete in RowDelete::of_group(&group) {
+                    // What is frozen is being sealed as it is; the store hides these rows once it is.
+                    for map in &mut state.frozen {
+                        delete.apply_to_map(map);
+                    }
+                }
+                if let Some(runs) = runs {
+                    state.runs = runs;
+                }
                 state.sequence = group.last;
                 drop(state);
-                (self.on_publish)(&group);
+                self.observer.after(&group);
                 acks.into_iter()
                     .zip(group.first..)
                     .for_each(|(ack, sequence)| ack(Ok(sequence)));

@@ -4,7 +4,7 @@
 //! out by character position counted from the end, so that counters (`host_17`), hexadecimal ids and fixed texts each
 //! become runs that zstd shortens. Drawn in docs/formats/keys.md.
 
-use super::bytes::{Input, put, put_bytes};
+use crate::block::bytes::{Input, put, put_bytes};
 use crate::model::SeriesId;
 use hashbrown::HashMap;
 

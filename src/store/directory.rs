@@ -3,8 +3,7 @@
 //!
 //! Everything is laid out column by column, so that zstd shortens it: a directory entry costs a few bytes a chunk.
 
-use super::bytes::{Input, put, put_signed};
-use super::chunk;
+use crate::block::bytes::{Input, put, put_signed};
 use super::error::StoreError;
 use super::frame;
 use super::keys;
@@ -118,7 +117,7 @@ impl Directory {
             f.chunks.iter().for_each(|c| put(&mut raw, c.as_ref().map_or(0, |c| u64::from(c.place.len) + 1)));
         }
         for f in &self.fields {
-            f.chunks.iter().flatten().for_each(|c| chunk::put_stats(&mut raw, &c.stats));
+            f.chunks.iter().flatten().for_each(|c| c.stats.put(&mut raw));
         }
         let compressed = zstd::bulk::compress(&raw, ZSTD_LEVEL).expect("compressing memory into memory cannot fail");
         let mut value = frame::begin(VERSION);
@@ -197,7 +196,7 @@ impl Directory {
                     None => None,
                     Some(len) => {
                         let place = Place { offset: 0, len };
-                        Some(FieldChunk { place, stats: chunk::get_stats(&mut input, f.field_type)? })
+                        Some(FieldChunk { place, stats: ChunkStats::get(&mut input, f.field_type)? })
                     }
                 });
             }

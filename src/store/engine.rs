@@ -29,6 +29,9 @@ const FORMAT_VERSION: u8 = 1;
 /// An index change: `None` removes the key.
 pub type IndexChanges = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
+/// A stored value, cheap to clone and to hold.
+pub type Bytes = UserValue;
+
 /// The two keyspaces.
 pub struct Engine {
     // Declared before the database, so dropped before it.

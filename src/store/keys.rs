@@ -105,6 +105,8 @@ pub mod index {
 
     /// The store's format and options.
     pub const FORMAT: &[u8] = b"F";
+    /// The next free ids of databases, policies and measurements.
+    pub const NEXT_IDS: &[u8] = b"N";
     /// First letters, in the order in which definitions are loaded.
     pub const DATABASE: u8 = b'd';
     /// See [`policy`].

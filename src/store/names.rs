@@ -3,7 +3,7 @@
 //! Written at each seal (only what is new), read whole at open, in bounded pieces. Values are drawn in
 //! docs/formats/keys.md. Comes from the catalog by way of the seal, goes back to it by way of [`load`].
 
-use super::bytes::{Input, put, put_bytes, put_signed};
+use crate::block::bytes::{Input, put, put_bytes, put_signed};
 use super::deletes::{Delete, Deletes};
 use super::dictionary;
 use super::engine::{Engine, IndexChanges};
@@ -30,6 +30,8 @@ pub enum Loaded {
     Definitions(Definitions),
     /// What else the catalog must know: [`Command::DropSeries`] for dead series ids, [`Command::PutRecord`].
     Command(Command),
+    /// The next free ids of databases, policies and measurements; they are never given out twice.
+    NextIds([u32; 3]),
 }
 
 /// What must be remembered between seals: the last piece of each measurement's dictionary, to be filled up.
@@ -119,6 +121,9 @@ pub fn load(engine: &Engine, take: &mut dyn FnMut(Loaded)) -> Result<(Names, Del
         take(Loaded::Command(decoded(key, value, record)?));
         Ok(())
     })?;
+    if let Some(value) = engine.index_get(index::NEXT_IDS)? {
+        take(Loaded::NextIds(decoded(index::NEXT_IDS, &value, next_ids)?));
+    }
     Ok((names, deletes))
 }
 
@@ -250,6 +255,11 @@ impl IndexWrite {
         self.changes.insert(key, None);
     }
 
+    /// Stores the next free ids.
+    pub fn put_next_ids(&mut self, ids: [u32; 3]) {
+        self.put(index::NEXT_IDS.to_vec(), |out| ids.iter().for_each(|id| put(out, u64::from(*id))));
+    }
+
     /// Stores a delete.
     pub fn put_delete(&mut self, delete: &Delete) {
         self.put(index::delete(delete.sequence, delete.number), |out| {
@@ -363,6 +373,10 @@ fn decoded<T>(
     decode(key, &mut input)
         .filter(|_| input.is_empty())
         .ok_or_else(|| StoreError::damaged(keys::describe(key), "a value of another shape"))
+}
+
+fn next_ids(_: &[u8], input: &mut Input<'_>) -> Option<[u32; 3]> {
+    Some([input.get_u32()?, input.get_u32()?, input.get_u32()?])
 }
 
 fn database(key: &[u8], input: &mut Input<'_>) -> Option<DatabaseDefinition> {

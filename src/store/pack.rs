@@ -3,7 +3,7 @@
 //! A pack exists when its header exists, since an ingestion is atomic. The header committed last (highest `commit`)
 //! knows the store's watermark, the next free pack number, and every run that is replaced but may still be on disk.
 
-use super::bytes::{Input, put, put_signed};
+use crate::block::bytes::{Input, put, put_signed};
 use super::error::StoreError;
 use super::frame;
 use super::keys::{self, RunId};

@@ -4,14 +4,13 @@
 //! Holds one stripe of encoded chunks at a time, whatever the size of the run. Knows nothing of packs beyond the sink
 //! it writes into.
 
-use super::chunk;
 use super::directory::{BlockEntry, Directory, FieldChunk, FieldChunks, Place};
 use super::engine::PackSink;
 use super::error::StoreError;
 use super::frame;
 use super::keys::{self, Part, RunId};
 use super::pack::{MeasurementEntry, RunEntry};
-use crate::block::{ChunkStats, Level};
+use crate::block::{self, ChunkStats, Level};
 use crate::model::{Column, FieldId, FieldType, MeasurementId, SeriesId, SortedRows, TimeRange};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -135,7 +134,7 @@ impl MeasurementWriter<'_, '_, '_> {
         let level = self.run.options.level;
         let min = times.iter().copied().min().unwrap_or(0);
         let max = times.iter().copied().max().unwrap_or(0);
-        let len = appended(&mut self.rows, |out| chunk::encode_rows(out, series, times, level)).0;
+        let len = appended(&mut self.rows, |out| block::encode_rows(series, times, level, out)).0;
         let place = Place { offset: 0, len };
         let time = TimeRange { min, max };
         self.blocks.push(BlockEntry { rows: series.len() as u32, first_series, last_series, time, place });
@@ -167,7 +166,7 @@ impl MeasurementWriter<'_, '_, '_> {
             return Err(StoreError::Order(format!("field {id} of measurement {measurement} twice or of two types")));
         }
         field.chunks.resize(self.blocks.len() - 1, None);
-        let (len, stats) = appended(&mut field.bytes, |out| chunk::encode_column(out, column, range, level));
+        let (len, stats) = appended(&mut field.bytes, |out| block::encode_column(column, range, level, out));
         let stats: ChunkStats = stats;
         field.chunks.push(Some(FieldChunk { place: Place { offset: 0, len }, stats }));
         Ok(())

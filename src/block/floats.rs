@@ -1,0 +1,211 @@
+//! Floats, lossless to the bit: constant, decimals scaled to integers with an exception list, raw, pco.
+
+use super::bytes::{Input, put};
+use super::{CHUNK_ROWS_MAX, Level, ints};
+
+const CONSTANT: u8 = 0;
+const DECIMAL: u8 = 1;
+const RAW: u8 = 2;
+const PCO: u8 = 3;
+
+/// Digits after the point that are tried.
+const DIGITS_MAX: usize = 15;
+const POWERS: [f64; DIGITS_MAX + 1] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+];
+/// Integers up to here are exact in a float.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+/// Numbers looked at to choose the scale.
+const SAMPLE: usize = 64;
+/// One in so many may be an exception before decimals are given up.
+const EXCEPTION_SHARE: usize = 16;
+/// pco must be smaller by an eighth to be worth its slower decoding.
+const PCO_GAIN: usize = 8;
+const PCO_NUMBERS_MIN: usize = 256;
+
+/// Appends numbers; their count is the caller's to keep.
+pub fn encode(values: &[f64], level: Level, out: &mut Vec<u8>) {
+    let Some(first) = values.first() else { return };
+    if values.iter().all(|v| v.to_bits() == first.to_bits()) {
+        out.push(CONSTANT);
+        out.extend_from_slice(&first.to_le_bytes());
+        return;
+    }
+    let start = out.len();
+    if !encode_decimal(values, level, out) {
+        out.push(RAW);
+        values.iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
+    }
+    if level == Level::Small && values.len() >= PCO_NUMBERS_MIN {
+        let config = pco::ChunkConfig::default();
+        if let Ok(bytes) = pco::standalone::simple_compress(values, &config)
+            && bytes.len() + bytes.len() / PCO_GAIN < out.len() - start
+        {
+            out.truncate(start);
+            out.push(PCO);
+            put(out, bytes.len() as u64);
+            out.extend_from_slice(&bytes);
+        }
+    }
+}
+
+/// Reads `count` numbers.
+pub fn decode(input: &mut Input<'_>, count: usize) -> Option<Vec<f64>> {
+    if count == 0 {
+        return Some(Vec::new());
+    }
+    if count > CHUNK_ROWS_MAX {
+        return None;
+    }
+    match input.byte()? {
+        CONSTANT => Some(vec![f64::from_bits(get_bits(input)?); count]),
+        DECIMAL => decode_decimal(input, count),
+        RAW => {
+            let bytes = input.take(count * 8)?;
+            let float = |b: &[u8]| f64::from_le_bytes(b.try_into().expect("chunks of eight"));
+            Some(bytes.chunks_exact(8).map(float).collect())
+        }
+        PCO => ints::decode_pco(input, count),
+        _ => None,
+    }
+}
+
+fn get_bits(input: &mut Input<'_>) -> Option<u64> {
+    Some(u64::from_le_bytes(input.take(8)?.try_into().ok()?))
+}
+
+/// The integer that stands for a number at a scale, if it gives exactly that number back.
+#[inline]
+fn scaled(value: f64, digits: usize) -> Option<i64> {
+    let integer = (value * POWERS[digits]).round();
+    let exact = integer.abs() < EXACT_MAX && (integer / POWERS[digits]).to_bits() == value.to_bits();
+    exact.then_some(integer as i64)
+}
+
+/// Digits that most of the sample needs; `None` when most of it fits no scale.
+fn choose_digits(values: &[f64]) -> Option<usize> {
+    let step = values.len().div_ceil(SAMPLE);
+    let mut of_digits = [0usize; DIGITS_MAX + 1];
+    let (mut sample, mut fitting) = (0, 0);
+    for &value in values.iter().step_by(step) {
+        sample += 1;
+        if let Some(digits) = (0..=DIGITS_MAX).find(|&digits| scaled(value, digits).is_some()) {
+            of_digits[digits] += 1;
+            fitting += 1;
+        }
+    }
+    if fitting * EXCEPTION_SHARE < sample * (EXCEPTION_SHARE - 1) {
+        return None;
+    }
+    // The largest that is not itself rare.
+    let rare = sample / (2 * EXCEPTION_SHARE);
+    let mut above = 0;
+    (0..=DIGITS_MAX).rev().find(|&digits| {
+        above += of_digits[digits];
+        above > rare
+    })
+}
+
+fn encode_decimal(values: &[f64], level: Level, out: &mut Vec<u8>) -> bool {
+    let Some(digits) = choose_digits(values) else { return false };
+    let mut integers = Vec::with_capacity(values.len());
+    let mut exceptions: Vec<(usize, f64)> = Vec::new();
+    let mut last = 0;
+    for (at, &value) in values.iter().enumerate() {
+        match scaled(value, digits) {
+            Some(integer) => last = integer,
+            None => exceptions.push((at, value)),
+        }
+        integers.push(last);
+    }
+    if exceptions.len() * EXCEPTION_SHARE > values.len() {
+        return false;
+    }
+    out.push(DECIMAL);
+    out.push(digits as u8);
+    put(out, exceptions.len() as u64);
+    let mut last = 0;
+    for (at, value) in exceptions {
+        put(out, (at - last) as u64);
+        out.extend_from_slice(&value.to_le_bytes());
+        last = at;
+    }
+    ints::encode(&integers, level, out);
+    true
+}
+
+fn decode_decimal(input: &mut Input<'_>, count: usize) -> Option<Vec<f64>> {
+    let power = *POWERS.get(usize::from(input.byte()?))?;
+    let exceptions = input.get_count(count)?;
+    let mut patches = input.clone();
+    for _ in 0..exceptions {
+        input.get()?;
+        input.take(8)?;
+    }
+    let integers = ints::decode(input, count)?;
+    let mut values: Vec<f64> = if power == 1.0 {
+        integers.into_iter().map(|i| i as f64).collect()
+    } else {
+        integers.into_iter().map(|i| i as f64 / power).collect()
+    };
+    let mut at = 0usize;
+    for _ in 0..exceptions {
+        at = at.checked_add(usize::try_from(patches.get()?).ok()?)?;
+        *values.get_mut(at)? = f64::from_bits(get_bits(&mut patches)?);
+    }
+    Some(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(values: &[f64], level: Level) -> usize {
+        let mut bytes = Vec::new();
+        encode(values, level, &mut bytes);
+        let mut input = Input(&bytes);
+        let back = decode(&mut input, values.len()).expect("it was just encoded");
+        let bits = |v: &[f64]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&back), bits(values));
+        assert!(input.is_empty());
+        bytes.len()
+    }
+
+    #[test]
+    fn decimals_are_packed_and_odd_ones_kept() {
+        let mut values: Vec<f64> = (0..8192).map(|i| f64::from(i * 7919 % 10_000) / 100.0).collect();
+        assert!(check(&values, Level::Fast) < 8192 * 2);
+        values[17] = f64::NAN;
+        values[18] = -0.0;
+        values[19] = f64::from_bits(0x7FF8_0000_0000_1234);
+        values[8191] = 1e300;
+        assert!(check(&values, Level::Fast) < 8192 * 2 + 100);
+        let noise: Vec<f64> = (1..1000).map(|i| f64::from(i).sqrt().sin()).collect();
+        assert_eq!(check(&noise, Level::Fast), 1 + noise.len() * 8);
+        check(&noise, Level::Small);
+        assert_eq!(check(&[0.1; 500], Level::Fast), 9);
+        check(&[0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE / 2.0], Level::Small);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bits_round_trip(bits in prop::collection::vec(any::<u64>(), 0..300), decimals in prop::collection::vec(-9999i32..9999, 0..600), small in any::<bool>()) {
+            let mut values: Vec<f64> = decimals.into_iter().map(|d| f64::from(d) / 1000.0).collect();
+            values.extend(bits.into_iter().take(values.len() / 20 + 5).map(f64::from_bits));
+            check(&values, if small { Level::Small } else { Level::Fast });
+        }
+
+        #[test]
+        fn damage_never_panics(decimals in prop::collection::vec(-9999i32..9999, 1..600), at in any::<prop::sample::Index>(), bit in 0..8u32) {
+            let values: Vec<f64> = decimals.into_iter().map(|d| f64::from(d) / 10.0).collect();
+            let mut bytes = Vec::new();
+            encode(&values, Level::Small, &mut bytes);
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            if let Some(read) = decode(&mut Input(&bytes), values.len()) {
+                prop_assert_eq!(read.len(), values.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The keys of a block's rows: series ids as runs, and timestamps as the first of each run and the steps within it.
+
+use super::bytes::{Input, put};
+use super::{CHUNK_ROWS_MAX, Level, ints};
+use crate::model::SeriesId;
+use std::ops::Range;
+
+/// Runs of equal series in the rows of a block, and the rows' timestamps.
+pub type RowKeys = (Vec<(SeriesId, Range<usize>)>, Vec<i64>);
+
+/// Appends the series ids and timestamps of a block. Both have one entry a row; rows of a series stand together.
+pub fn encode_rows(series: &[SeriesId], times: &[i64], level: Level, out: &mut Vec<u8>) {
+    let (mut ids, mut lengths, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut steps = Vec::with_capacity(times.len());
+    for (row, (&id, &time)) in series.iter().zip(times).enumerate() {
+        if row > 0 && series[row - 1] == id {
+            steps.push(time.wrapping_sub(times[row - 1]));
+            *lengths.last_mut().expect("the first row begins a run") += 1;
+        } else {
+            ids.push(i64::from(id));
+            lengths.push(1i64);
+            starts.push(time);
+        }
+    }
+    put(out, times.len() as u64);
+    put(out, ids.len() as u64);
+    for numbers in [&ids, &lengths, &starts, &steps] {
+        ints::encode(numbers, level, out);
+    }
+}
+
+/// Reads them back.
+pub fn decode_rows(bytes: &[u8]) -> Option<RowKeys> {
+    let mut input = Input(bytes);
+    let rows = input.get_count(CHUNK_ROWS_MAX)?;
+    let runs = input.get_count(rows)?;
+    let ids = ints::decode(&mut input, runs)?;
+    let lengths = ints::decode(&mut input, runs)?;
+    let starts = ints::decode(&mut input, runs)?;
+    let steps = ints::decode(&mut input, rows - runs)?;
+    let mut steps = steps.as_slice();
+    let mut series = Vec::with_capacity(runs);
+    let mut times = Vec::with_capacity(rows);
+    for ((id, length), start) in ids.into_iter().zip(lengths).zip(starts) {
+        let first = times.len();
+        let (of_run, rest) = steps.split_at_checked(usize::try_from(length).ok()?.checked_sub(1)?)?;
+        steps = rest;
+        let mut time = start;
+        times.push(time);
+        times.extend(of_run.iter().map(|step| {
+            time = time.wrapping_add(*step);
+            time
+        }));
+        series.push((SeriesId::try_from(id).ok()?, first..times.len()));
+    }
+    (times.len() == rows && input.is_empty()).then_some((series, times))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(rows: &[(SeriesId, i64)]) -> usize {
+        let (series, times): (Vec<_>, Vec<_>) = rows.iter().copied().unzip();
+        let mut bytes = Vec::new();
+        encode_rows(&series, &times, Level::Fast, &mut bytes);
+        let (runs, back) = decode_rows(&bytes).expect("it was just encoded");
+        assert_eq!(back, times);
+        let ids = runs.into_iter().flat_map(|(id, range)| range.map(move |_| id));
+        assert_eq!(ids.collect::<Vec<_>>(), series);
+        bytes.len()
+    }
+
+    #[test]
+    fn regular_rows_cost_next_to_nothing() {
+        let base = 1_700_000_000_000_000_000;
+        let rows: Vec<_> = (0..80u32)
+            .flat_map(|s| (0..100).map(move |i| (s, base + i * 10_000_000_000)))
+            .collect();
+        assert!(check(&rows) < 60);
+        check(&[]);
+        check(&[(u32::MAX, i64::MIN), (u32::MAX, i64::MAX)]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_rows_round_trip(mut rows in prop::collection::vec((0u32..9, any::<i64>()), 0..300)) {
+            rows.sort_unstable();
+            rows.dedup();
+            check(&rows);
+        }
+
+        #[test]
+        fn damage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = decode_rows(&bytes);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What the values of a chunk amount to, so that queries can pass over it without decoding it.
+
+use super::bytes::{Input, put, put_signed};
+use crate::model::{Column, FieldType, Values};
+use std::ops::Range;
+
+/// Statistics of one chunk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChunkStats {
+    /// Rows that have a value.
+    pub count: u32,
+    /// Smallest, largest and sum of the values, for numbers. NaN is left out of all three.
+    pub numbers: Numbers,
+}
+
+/// See [`ChunkStats::numbers`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Numbers {
+    /// No numbers: strings, booleans, or nothing but NaN.
+    None,
+    /// Floats; the sum is added up in row order.
+    Float {
+        /// Smallest.
+        min: f64,
+        /// Largest.
+        max: f64,
+        /// Sum.
+        sum: f64,
+    },
+    /// Signed; the sum is exact.
+    Integer {
+        /// Smallest.
+        min: i64,
+        /// Largest.
+        max: i64,
+        /// Sum.
+        sum: i128,
+    },
+    /// Unsigned; the sum is exact.
+    Unsigned {
+        /// Smallest.
+        min: u64,
+        /// Largest.
+        max: u64,
+        /// Sum.
+        sum: u128,
+    },
+}
+
+impl ChunkStats {
+    /// Of some rows of a column.
+    pub fn of(column: &Column, range: Range<usize>) -> Self {
+        let rows = || range.clone().filter(|&i| column.has(i));
+        let count = match &column.present {
+            Some(_) => rows().count() as u32,
+            None => range.len() as u32,
+        };
+        let numbers = if count == 0 {
+            Numbers::None
+        } else {
+            match &column.values {
+                Values::Float(v) => {
+                    let (mut min, mut max, mut sum) = (f64::INFINITY, f64::NEG_INFINITY, 0.0);
+                    for x in rows().map(|i| v[i]).filter(|x| !x.is_nan()) {
+                        min = min.min(x);
+                        max = max.max(x);
+                        sum += x;
+                    }
+                    if min > max { Numbers::None } else { Numbers::Float { min, max, sum } }
+                }
+                Values::Integer(v) => {
+                    let (mut min, mut max, mut sum) = (i64::MAX, i64::MIN, 0i128);
+                    for x in rows().map(|i| v[i]) {
+                        min = min.min(x);
+                        max = max.max(x);
+                        sum += i128::from(x);
+                    }
+                    Numbers::Integer { min, max, sum }
+                }
+                Values::Unsigned(v) => {
+                    let (mut min, mut max, mut sum) = (u64::MAX, 0, 0u128);
+                    for x in rows().map(|i| v[i]) {
+                        min = min.min(x);
+                        max = max.max(x);
+                        sum += u128::from(x);
+                    }
+                    Numbers::Unsigned { min, max, sum }
+                }
+                Values::String(_) | Values::Boolean(_) => Numbers::None,
+            }
+        };
+        Self { count, numbers }
+    }
+
+    /// Appends them.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        put(out, u64::from(self.count));
+        match self.numbers {
+            Numbers::None => out.push(0),
+            Numbers::Float { min, max, sum } => {
+                out.push(1);
+                [min, max, sum].iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
+            }
+            Numbers::Integer { min, max, sum } => {
+                out.push(2);
+                put_signed(out, min);
+                put_signed(out, max);
+                out.extend_from_slice(&sum.to_le_bytes());
+            }
+            Numbers::Unsigned { min, max, sum } => {
+                out.push(3);
+                put(out, min);
+                put(out, max);
+                out.extend_from_slice(&sum.to_le_bytes());
+            }
+        }
+    }
+
+    /// Reads what [`put`](Self::put) wrote for a column of this type.
+    pub fn get(input: &mut Input<'_>, field_type: FieldType) -> Option<Self> {
+        let count = input.get_u32()?;
+        let numbers = match (input.byte()?, field_type) {
+            (0, _) => Numbers::None,
+            (1, FieldType::Float) => {
+                let mut float = || Some(f64::from_le_bytes(input.take(8)?.try_into().ok()?));
+                Numbers::Float { min: float()?, max: float()?, sum: float()? }
+            }
+            (2, FieldType::Integer) => Numbers::Integer {
+                min: input.get_signed()?,
+                max: input.get_signed()?,
+                sum: i128::from_le_bytes(input.take(16)?.try_into().ok()?),
+            },
+            (3, FieldType::Unsigned) => Numbers::Unsigned {
+                min: input.get()?,
+                max: input.get()?,
+                sum: u128::from_le_bytes(input.take(16)?.try_into().ok()?),
+            },
+            _ => return None,
+        };
+        Some(Self { count, numbers })
+    }
+}

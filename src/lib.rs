@@ -1,0 +1,10 @@
+//! Kymo: a single-node time series database for system metrics. ARCHITECTURE.md is the map.
+
+pub mod batch;
+pub mod block;
+pub mod catalog;
+pub mod ingest;
+pub mod model;
+pub mod query;
+pub mod shard;
+pub mod store;
