@@ -4,6 +4,7 @@ pub mod batch;
 pub mod block;
 pub mod catalog;
 pub mod ingest;
+pub mod journal;
 pub mod model;
 pub mod query;
 pub mod shard;

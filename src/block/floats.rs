@@ -77,9 +77,11 @@ fn get_bits(input: &mut Input<'_>) -> Option<u64> {
 /// The integer that stands for a number at a scale, if it gives exactly that number back.
 #[inline]
 fn scaled(value: f64, digits: usize) -> Option<i64> {
-    let integer = (value * POWERS[digits]).round();
-    let exact = integer.abs() < EXACT_MAX && (integer / POWERS[digits]).to_bits() == value.to_bits();
-    exact.then_some(integer as i64)
+    let rounded = (value * POWERS[digits]).round();
+    // By way of the integer, so that -0.0 is not taken for 0.
+    let integer = rounded as i64;
+    let exact = rounded.abs() < EXACT_MAX && (integer as f64 / POWERS[digits]).to_bits() == value.to_bits();
+    exact.then_some(integer)
 }
 
 /// Digits that most of the sample needs; `None` when most of it fits no scale.

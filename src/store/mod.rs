@@ -319,3 +319,125 @@ fn write_pack(
     sink.write(&keys::header(pack), header.encode(pack))?;
     Ok(header)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{DatabaseDefinition, SeriesDefinition};
+    use crate::model::{Column, FieldValue, TimeRange, Values};
+
+    const DAY: i64 = 86_400_000_000_000;
+
+    fn rows(measurement: u32, points: &[(u32, i64, i64)]) -> SortedRows {
+        let values = Values::Integer(points.iter().map(|p| p.2).collect());
+        SortedRows {
+            measurement,
+            series: points.iter().map(|p| p.0).collect(),
+            times: points.iter().map(|p| p.1).collect(),
+            columns: vec![(0, Column { values, present: None })],
+        }
+    }
+
+    fn open(dir: &Path) -> (Store, Vec<Loaded>) {
+        let mut loaded = Vec::new();
+        let options = StoreOptions { cache_bytes: 1 << 20 };
+        let store = Store::open(dir, options, &mut |l| loaded.push(l)).expect("a sound folder");
+        (store, loaded)
+    }
+
+    fn seal(store: &Store, watermark: u64, tables: Vec<(i64, SortedRows)>) {
+        let definitions = Definitions {
+            databases: vec![DatabaseDefinition { id: 0, name: "d".into() }],
+            series: (0..3)
+                .map(|id| SeriesDefinition { measurement: 5, id, key: format!("m,host={id}") })
+                .collect(),
+            ..Definitions::default()
+        };
+        let input = SealInput { watermark, definitions: &definitions, commands: &[], next_ids: [1, 1, 6] };
+        store.seal(&input, tables.into_iter()).expect("an ordinary seal");
+    }
+
+    /// `run: series time value` of everything readable.
+    fn read(store: &Store, series: SeriesFilter<'_>, time: TimeRange) -> Vec<(u32, i64, i64)> {
+        let mut out = Vec::new();
+        for blocks in store.runs().select(5, series, time).expect("sound data") {
+            for i in 0..blocks.len() {
+                let block = blocks.read(i, &[0, 7]).expect("sound data");
+                assert!(block.columns[1].is_none());
+                let values = block.columns[0].as_ref().expect("every row has it");
+                for (id, rows) in &block.series {
+                    for row in rows.clone() {
+                        let Some(FieldValue::Integer(v)) = values.get(row) else { panic!("an integer") };
+                        out.push((*id, block.times[row], v));
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn sealed_rows_names_and_the_watermark_are_there_after_reopening() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let many: Vec<_> = (0..20_000).map(|i| (i / 10_000, i64::from(i), i64::from(i) * 3)).collect();
+        {
+            let (store, loaded) = open(dir.path());
+            assert!(loaded.is_empty());
+            seal(&store, 7, vec![(0, rows(5, &many)), (1, rows(5, &[(2, DAY + 1, 9)]))]);
+            seal(&store, 9, vec![]);
+            seal(&store, 11, vec![(0, rows(5, &[(0, 3, 1)]))]);
+        }
+        let (store, loaded) = open(dir.path());
+        assert_eq!(store.watermark(), 11);
+        assert!(loaded.contains(&Loaded::NextIds([1, 1, 6])));
+        let series: usize = loaded
+            .iter()
+            .map(|l| if let Loaded::Definitions(d) = l { d.series.len() } else { 0 })
+            .sum();
+        assert_eq!(series, 3);
+        let mut all = many.clone();
+        all.extend([(2, DAY + 1, 9), (0, 3, 1)]);
+        assert_eq!(read(&store, SeriesFilter::All, TimeRange::ALL), all);
+        let day_two = TimeRange { min: DAY, max: 2 * DAY };
+        assert_eq!(read(&store, SeriesFilter::Range(&(2..3)), day_two), [(2, DAY + 1, 9)]);
+        assert_eq!(read(&store, SeriesFilter::Range(&(3..9)), TimeRange::ALL), []);
+    }
+
+    #[test]
+    fn deletes_hide_rows_at_once_and_after_reopening() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let points = [(0, 1, 10), (0, 2, 20), (1, 1, 30), (2, 1, 40)];
+        let left = [(0, 2, 20), (1, 1, 30)];
+        {
+            let (store, _) = open(dir.path());
+            seal(&store, 5, vec![(0, rows(5, &points))]);
+            let time = TimeRange { min: 0, max: 1 };
+            store.apply_command(6, &Command::Delete { measurement: 5, series: Some(vec![0]), time });
+            let commands = [Command::DropSeries { measurement: 5, series: vec![2] }];
+            store.apply_command(6, &commands[0]);
+            assert_eq!(read(&store, SeriesFilter::All, TimeRange::ALL), left);
+            let definitions = Definitions::default();
+            let input =
+                SealInput { watermark: 6, definitions: &definitions, commands: &commands, next_ids: [1, 1, 6] };
+            store.seal(&input, std::iter::empty()).expect("an ordinary seal");
+            // Written after the delete: it stays.
+            seal(&store, 8, vec![(0, rows(5, &[(0, 1, 50)]))]);
+        }
+        let (store, loaded) = open(dir.path());
+        assert!(loaded.contains(&Loaded::Command(Command::DropSeries { measurement: 5, series: vec![2] })));
+        assert_eq!(read(&store, SeriesFilter::All, TimeRange::ALL), [left[0], left[1], (0, 1, 50)]);
+    }
+
+    #[test]
+    fn tables_out_of_order_are_refused_and_nothing_of_them_stays() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (store, _) = open(dir.path());
+        let definitions = Definitions::default();
+        let input = SealInput { watermark: 3, definitions: &definitions, commands: &[], next_ids: [0; 3] };
+        let tables = vec![(1, rows(5, &[(0, DAY, 1)])), (0, rows(5, &[(0, 1, 1)]))];
+        assert!(matches!(store.seal(&input, tables.into_iter()), Err(StoreError::Order(_))));
+        assert_eq!((store.watermark(), read(&store, SeriesFilter::All, TimeRange::ALL)), (0, vec![]));
+        seal(&store, 3, vec![(0, rows(5, &[(0, 1, 1)]))]);
+        assert_eq!(read(&store, SeriesFilter::All, TimeRange::ALL), [(0, 1, 1)]);
+    }
+}

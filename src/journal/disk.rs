@@ -1,0 +1,143 @@
+//! The files under the journal, so that tests can put a simulated disk in their place.
+
+use rustix::fs::FallocateFlags;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// A folder of files.
+pub trait Disk: Send {
+    /// An open file.
+    type File: DiskFile;
+
+    /// The names of all files.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Makes a file of so many zero bytes, allocated and written: later writes into it change no metadata.
+    fn create(&self, name: &str, len: u64) -> io::Result<Self::File>;
+
+    /// Opens a file.
+    fn open(&self, name: &str) -> io::Result<Self::File>;
+
+    /// Renames a file; durable after [`sync_folder`](Self::sync_folder).
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes creations, renames and removals durable.
+    fn sync_folder(&self) -> io::Result<()>;
+}
+
+/// An open file.
+pub trait DiskFile: Send {
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Writes all bytes at an offset.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Reads up to as many bytes as fit; 0 at the end.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Makes what was written durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A folder of the file system.
+pub struct Folder {
+    path: PathBuf,
+    handle: File,
+}
+
+/// Zeroes written at a time while a file is made.
+const ZERO_BYTES: usize = 1 << 20;
+
+impl Folder {
+    /// Makes the folder if it is missing.
+    ///
+    /// # Errors
+    /// Input/output.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(path)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            handle: File::open(path)?,
+        })
+    }
+}
+
+impl Disk for Folder {
+    type File = File;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<File> {
+        let path = self.path.join(name);
+        let made = || {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+            // Fails early when there is no room; file systems that cannot do it find out while writing.
+            match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
+                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let zeros = vec![0; ZERO_BYTES];
+            let mut at = 0;
+            while at < len {
+                let count = zeros.len().min((len - at) as usize);
+                file.write_all_at(&zeros[..count], at)?;
+                at += count as u64;
+            }
+            file.sync_all()?;
+            Ok(file)
+        };
+        made().inspect_err(|_| {
+            // Half a file must not take up the room that is missing.
+            let _ = std::fs::remove_file(&path);
+        })
+    }
+
+    fn open(&self, name: &str) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).open(self.path.join(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+}
+
+impl DiskFile for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        FileExt::read_at(self, into, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
