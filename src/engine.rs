@@ -1,4 +1,621 @@
-//! The database itself: catalog, journal, head and store behind one door. No sockets, no HTTP, no actors above here.
+//! Puts journal, head, store and catalog together: what the rest of the server writes to and reads from.
 //!
-//! A batch goes in by [`Engine::submit`] and its [`Ack`](crate::shard::Ack) is called when it is durable and visible. A query takes a
-//! [`Engine::snapshot`]. [`Engine::stop`] drains, seals and syncs.
+//! Plain threads and channels: the journal's thread, one a shard, and one that seals. Nothing here knows actix or sockets.
+//! ARCHITECTURE.md follows a point through it.
+
+use crate::batch::{Batch, Command, EncodedBatch};
+use crate::catalog::Catalog;
+use crate::ingest::{Limits, Registry};
+use crate::journal::JournalError;
+use crate::journal::disk::Folder;
+use crate::journal::replay::replay;
+use crate::journal::thread::{Entry, Full, Journal, Outcome};
+use crate::journal::writer::{SEGMENT_BYTES, Writer};
+use crate::query::snapshot::Snapshot;
+use crate::shard::dispatch::Dispatcher;
+use crate::shard::publish::{Head, Observer};
+use crate::shard::seal::sealed_tables;
+use crate::shard::{Ack, CommitError, Group};
+use crate::store::{Loaded, RunSet, SealInput, Store, StoreCounters, StoreError, StoreOptions, partition_of};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How an engine is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// Shard threads.
+    pub shards: u16,
+    /// Bytes of unsealed points at which a seal begins; at twice as many, writing waits.
+    pub head_bytes: usize,
+    /// Bytes of the store's cache.
+    pub cache_bytes: usize,
+}
+
+/// A batch larger than this is refused: bytes, encoded.
+pub const BATCH_BYTES_MAX: usize = 512 << 20;
+/// Unsealed points are sealed at this age even if they are few, so that a restart has little to replay.
+const SEAL_AGE: Duration = Duration::from_secs(600);
+/// The journal is let grow to so many times the head before a seal: batches may hold little but names.
+const JOURNAL_TO_HEAD: u64 = 4;
+/// How often the sealer looks.
+const SEAL_TICK: Duration = Duration::from_millis(200);
+/// Between tries when a seal fails.
+const SEAL_RETRY: Duration = Duration::from_secs(2);
+/// Committed batches that may wait for one subscriber before it is told of a gap.
+const COMMITS_MAX: usize = 1024;
+
+/// Why the engine does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another server has the folder.
+    #[error("the data folder {folder} is in use by another kymo (process {pid}); stop it or choose another --data-dir")]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+        /// As that server wrote it.
+        pid: String,
+    },
+    /// The folder cannot be read or written.
+    #[error("cannot use the data folder {folder}: {error}")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The store does not open.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal cannot be read.
+    #[error("cannot read the journal: {0}")]
+    Journal(io::Error),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// Why a batch was not accepted. Nothing of it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// Try again in a moment.
+    #[error("timeout: the server is overloaded, its queues are full; retry")]
+    Overloaded,
+    /// The server is going down.
+    #[error("the server is shutting down")]
+    Stopping,
+    /// See [`BATCH_BYTES_MAX`].
+    #[error("the request is too large: {0} bytes encoded (limit {BATCH_BYTES_MAX})")]
+    TooLarge(usize),
+}
+
+/// Why a batch was not committed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// It was not accepted.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// It was accepted and could not be made durable.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// What subscribers of commits hear.
+#[derive(Clone)]
+pub enum Committed {
+    /// A batch is visible.
+    Batch(u64, Arc<EncodedBatch>),
+    /// The subscriber was too slow: batches up to this sequence were not told.
+    Gap(u64),
+}
+
+/// A batch on its way through the journal.
+struct Pending {
+    batch: Arc<EncodedBatch>,
+    ack: Ack,
+}
+
+impl Entry for Pending {
+    fn bytes(&self) -> &[u8] {
+        self.batch.bytes()
+    }
+}
+
+/// Where the journal's thread hands things.
+struct FromJournal {
+    head: Arc<Head<RunSet>>,
+    dispatcher: Arc<Dispatcher<RunSet>>,
+    head_bytes_max: usize,
+}
+
+impl Outcome<Pending> for FromJournal {
+    fn admit(&mut self) {
+        while !self.head.wait_for_space(self.head_bytes_max, Duration::from_secs(5)) {
+            tracing::warn!("writing waits: unsealed points fill their memory and the seal does not keep up");
+        }
+    }
+
+    fn committed(&mut self, first: u64, entries: Vec<Pending>) {
+        let last = first + entries.len() as u64 - 1;
+        let (batches, acks) = entries.into_iter().map(|e| (e.batch, e.ack)).unzip();
+        self.dispatcher.dispatch(Group { first, last, batches }, acks);
+    }
+
+    fn refused(&mut self, entry: Pending, error: &JournalError) {
+        (entry.ack)(Err(match error {
+            JournalError::DiskFull => CommitError::DiskFull,
+            other => CommitError::Failed(other.to_string()),
+        }));
+    }
+}
+
+/// Hears of every group as it becomes visible.
+struct Published {
+    catalog: Arc<Catalog>,
+    store: Arc<Store>,
+    commits: Arc<Mutex<Vec<Subscriber>>>,
+}
+
+struct Subscriber {
+    sender: Sender<Committed>,
+    gap: Option<u64>,
+}
+
+impl Observer<RunSet> for Published {
+    fn before(&self, group: &Group) -> Option<Arc<RunSet>> {
+        let mut runs = None;
+        for (sequence, batch) in (group.first..).zip(&group.batches) {
+            self.catalog.commit(batch);
+            for command in batch.commands() {
+                if matches!(command, Command::Delete { .. } | Command::DropSeries { .. }) {
+                    runs = Some(self.store.apply_command(sequence, &command));
+                }
+            }
+        }
+        runs
+    }
+
+    fn after(&self, group: &Group) {
+        let mut subscribers = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        subscribers.retain_mut(|subscriber| {
+            for (sequence, batch) in (group.first..).zip(&group.batches) {
+                if let Some(gap) = subscriber.gap.take() {
+                    match subscriber.sender.try_send(Committed::Gap(gap)) {
+                        Ok(()) => {}
+                        Err(TrySendError::Full(_)) => {
+                            subscriber.gap = Some(sequence);
+                            continue;
+                        }
+                        Err(TrySendError::Disconnected(_)) => return false,
+                    }
+                }
+                match subscriber.sender.try_send(Committed::Batch(sequence, batch.clone())) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(_)) => subscriber.gap = Some(sequence),
+                    Err(TrySendError::Disconnected(_)) => return false,
+                }
+            }
+            true
+        });
+    }
+}
+
+/// What the sealing thread is told.
+#[derive(Default)]
+struct SealControl {
+    state: Mutex<SealState>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct SealState {
+    stopping: bool,
+}
+
+/// Figures of seals for /metrics, since the start.
+#[derive(Debug, Default)]
+pub struct SealCounters {
+    /// Seals.
+    pub seals: AtomicU64,
+    /// Seals that failed and were tried again.
+    pub failures: AtomicU64,
+    /// Nanoseconds spent.
+    pub nanoseconds: AtomicU64,
+    /// Last sequence that is in the store.
+    pub sequence: AtomicU64,
+}
+
+/// See the module. Shared.
+pub struct Engine {
+    catalog: Arc<Catalog>,
+    registry: Registry,
+    limits: Limits,
+    options: EngineOptions,
+    journal: Arc<Journal<Pending>>,
+    head: Arc<Head<RunSet>>,
+    dispatcher: Arc<Dispatcher<RunSet>>,
+    store: Arc<Store>,
+    commits: Arc<Mutex<Vec<Subscriber>>>,
+    seal: Arc<SealControl>,
+    sealer: Mutex<Option<JoinHandle<()>>>,
+    seal_counters: Arc<SealCounters>,
+    recovery: Recovery,
+    _lock: File,
+}
+
+/// What was found at start.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    /// Batches replayed from the journal.
+    pub batches: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Batches that were damaged and left out.
+    pub damaged: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Engine {
+    /// Opens or makes the data folder, replays the journal, and starts the threads.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(dir: &Path, options: EngineOptions) -> Result<Arc<Self>, OpenError> {
+        let began = Instant::now();
+        let folder = |error| OpenError::Folder {
+            folder: dir.to_path_buf(),
+            error,
+        };
+        std::fs::create_dir_all(dir).map_err(folder)?;
+        let lock = lock(dir)?;
+        let catalog = Arc::new(Catalog::new());
+        let store_options = StoreOptions {
+            cache_bytes: options.cache_bytes,
+        };
+        let store = Store::open(&dir.join("store"), store_options, &mut |loaded| match loaded {
+            Loaded::Definitions(definitions) => catalog.apply_definitions(&definitions, true),
+            Loaded::Command(command) => catalog.apply_command(&command),
+            Loaded::NextIds(ids) => catalog.raise_next_ids(ids),
+        })?;
+        let store = Arc::new(store);
+        let watermark = store.watermark();
+        let commits = Arc::new(Mutex::new(Vec::new()));
+        let published = Published {
+            catalog: catalog.clone(),
+            store: store.clone(),
+            commits: commits.clone(),
+        };
+        let head = Arc::new(Head::new(options.shards, watermark, store.runs(), published));
+        let dispatcher = Dispatcher::start(options.shards, head.clone()).map_err(OpenError::Thread)?;
+        let dispatcher = Arc::new(dispatcher);
+        let disk = Folder::open(&dir.join("journal")).map_err(folder)?;
+        let seal_counters = Arc::new(SealCounters::default());
+        seal_counters.sequence.store(watermark, Ordering::Relaxed);
+
+        let mut sealer = Sealer {
+            catalog: catalog.clone(),
+            head: head.clone(),
+            dispatcher: dispatcher.clone(),
+            store: store.clone(),
+            counters: seal_counters.clone(),
+        };
+        let mut recovery = Recovery::default();
+        let (mut damaged, mut last_command) = (0, 0);
+        let replayed = replay(&disk, watermark, |sequence, bytes| {
+            // Names are made again only after what was dropped before them is dropped.
+            while head.sequence() < last_command {
+                std::thread::yield_now();
+            }
+            match recover(bytes, &catalog, options.shards) {
+                Ok(batch) => {
+                    if !batch.commands().is_empty() {
+                        last_command = sequence;
+                    }
+                    let batch = Arc::new(batch);
+                    let group = Group {
+                        first: sequence,
+                        last: sequence,
+                        batches: vec![batch],
+                    };
+                    dispatcher.dispatch(group, Vec::new());
+                }
+                Err(error) => {
+                    damaged += 1;
+                    let file = dir.join(format!("quarantine-{sequence}.batch"));
+                    tracing::error!(sequence, %error, file = %file.display(), "a batch of the journal cannot be read; it is kept aside");
+                    std::fs::write(&file, bytes)?;
+                }
+            }
+            // Replay stays within the memory that running has.
+            let (active, frozen) = head.bytes();
+            if active + frozen >= options.head_bytes {
+                if let Err(error) = sealer.seal(&|| true) {
+                    return Err(io::Error::other(error.to_string()));
+                }
+            }
+            Ok(())
+        })
+        .map_err(OpenError::Journal)?;
+        for damage in &replayed.damage {
+            tracing::error!(file = damage.file, offset = damage.offset, from = damage.lost.0, to = damage.lost.1, "damage in the journal: these sequences are lost");
+            damaged += 1;
+        }
+        recovery.batches = replayed.frames;
+        recovery.bytes = replayed.bytes;
+        recovery.damaged = damaged;
+        let writer = Writer::new(disk, SEGMENT_BYTES, replayed.existing);
+        let outcome = FromJournal {
+            head: head.clone(),
+            dispatcher: dispatcher.clone(),
+            head_bytes_max: options.head_bytes * 2,
+        };
+        let journal = Arc::new(Journal::start(writer, outcome).map_err(OpenError::Thread)?);
+        journal.release(store.watermark());
+        let seal = Arc::new(SealControl::default());
+        let thread = {
+            let (seal, journal) = (seal.clone(), journal.clone());
+            std::thread::Builder::new()
+                .name("kymo-seal".into())
+                .spawn(move || sealer.run(&seal, &journal, options.head_bytes))
+                .map_err(OpenError::Thread)?
+        };
+        recovery.took = began.elapsed();
+        Ok(Arc::new(Self {
+            catalog,
+            registry: Registry::standard(),
+            limits: Limits::default(),
+            options,
+            journal,
+            head,
+            dispatcher,
+            store,
+            commits,
+            seal,
+            sealer: Mutex::new(Some(thread)),
+            seal_counters,
+            recovery,
+            _lock: lock,
+        }))
+    }
+
+    /// Names and series.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// The ingest formats.
+    pub fn formats(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Limits of what is taken.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How it was opened.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// What was found at start.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// Hands in a batch; never blocks. `ack` is called once, from another thread, when the batch is durable and visible or
+    /// cannot be. It must be quick.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]; then `ack` is not called.
+    pub fn submit(&self, batch: Batch, ack: Ack) -> Result<(), SubmitError> {
+        let pending = pending(batch, ack)?;
+        self.journal.submit(pending).map_err(|(_, full)| full.into())
+    }
+
+    /// As [`submit`](Self::submit), but waits while the queue is full. For threads that may wait.
+    ///
+    /// # Errors
+    /// The same but [`SubmitError::Overloaded`].
+    pub fn submit_waiting(&self, batch: Batch, ack: Ack) -> Result<(), SubmitError> {
+        let pending = pending(batch, ack)?;
+        self.journal.submit_waiting(pending).map_err(|(_, full)| full.into())
+    }
+
+    /// Commits a batch and waits until it is durable and visible: its sequence. Blocks.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn commit(&self, batch: Batch) -> Result<u64, WriteError> {
+        let (sender, receiver) = bounded(1);
+        self.submit_waiting(batch, Box::new(move |result| drop(sender.send(result))))?;
+        let result = receiver.recv().map_err(|_| CommitError::Stopping)?;
+        Ok(result?)
+    }
+
+    /// Everything acknowledged so far, as it stays while the snapshot is held.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.head.snapshot())
+    }
+
+    /// Every batch committed from now on.
+    pub fn subscribe_commits(&self) -> Receiver<Committed> {
+        let (sender, receiver) = bounded(COMMITS_MAX);
+        let mut subscribers = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        subscribers.push(Subscriber { sender, gap: None });
+        receiver
+    }
+
+    /// Last sequence that queries see.
+    pub fn sequence(&self) -> u64 {
+        self.head.sequence()
+    }
+
+    /// Figures of the journal; batches and bytes queued.
+    pub fn journal_figures(&self) -> (&crate::journal::thread::Counters, usize, usize) {
+        let (batches, bytes) = self.journal.queued();
+        (self.journal.counters(), batches, bytes)
+    }
+
+    /// Figures of seals; bytes of unsealed points, active and frozen.
+    pub fn seal_figures(&self) -> (&SealCounters, usize, usize) {
+        let (active, frozen) = self.head.bytes();
+        (&self.seal_counters, active, frozen)
+    }
+
+    /// Figures of the store.
+    pub fn store_figures(&self) -> StoreCounters {
+        self.store.counters()
+    }
+
+    /// Takes no more, commits what was accepted, seals, and ends all threads. Blocks.
+    pub fn stop(&self) {
+        self.journal.stop();
+        self.seal.state.lock().unwrap_or_else(PoisonError::into_inner).stopping = true;
+        self.seal.wake.notify_all();
+        let thread = self.sealer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the sealing thread panicked");
+        }
+        self.dispatcher.stop();
+    }
+}
+
+impl From<Full> for SubmitError {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Overloaded => Self::Overloaded,
+            Full::Stopping => Self::Stopping,
+        }
+    }
+}
+
+fn pending(batch: Batch, ack: Ack) -> Result<Pending, SubmitError> {
+    let batch = EncodedBatch::encode(batch);
+    match batch.bytes().len() {
+        len if len > BATCH_BYTES_MAX => Err(SubmitError::TooLarge(len)),
+        _ => Ok(Pending {
+            batch: Arc::new(batch),
+            ack,
+        }),
+    }
+}
+
+/// Makes a batch of the journal ready for the shards of this run.
+fn recover(bytes: &[u8], catalog: &Catalog, shards: u16) -> Result<EncodedBatch, crate::batch::BatchError> {
+    let batch = EncodedBatch::from_bytes(bytes)?;
+    if batch.has_definitions() {
+        catalog.apply_definitions(&batch.definitions(), false);
+    }
+    Ok(if batch.shards() == shards { batch } else { EncodedBatch::encode(batch.decode().resplit(shards)) })
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let folder = |error: io::Error| OpenError::Folder {
+        folder: dir.to_path_buf(),
+        error,
+    };
+    let path = dir.join("LOCK");
+    let mut options = File::options();
+    let mut file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(folder)?;
+    let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    match rustix::fs::flock(&file, operation) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid).map_err(folder)?;
+            return Err(OpenError::InUse {
+                folder: dir.to_path_buf(),
+                pid: pid.trim().to_string(),
+            });
+        }
+        Err(error) => return Err(folder(error.into())),
+    }
+    file.set_len(0).map_err(folder)?;
+    file.rewind().map_err(folder)?;
+    write!(file, "{}", std::process::id()).map_err(folder)?;
+    Ok(file)
+}
+
+/// The thread that moves the head into the store.
+struct Sealer {
+    catalog: Arc<Catalog>,
+    head: Arc<Head<RunSet>>,
+    dispatcher: Arc<Dispatcher<RunSet>>,
+    store: Arc<Store>,
+    counters: Arc<SealCounters>,
+}
+
+impl Sealer {
+    fn run(&mut self, control: &SealControl, journal: &Journal<Pending>, head_bytes: usize) {
+        let mut since: Option<Instant> = None;
+        loop {
+            let state = control.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited = control.wake.wait_timeout_while(state, SEAL_TICK, |s| !s.stopping);
+            let stopping = waited.unwrap_or_else(PoisonError::into_inner).0.stopping;
+            let dirty = self.head.sequence() > self.store.watermark();
+            if dirty && since.is_none() {
+                since = Some(Instant::now());
+            }
+            let old = since.is_some_and(|since| since.elapsed() >= SEAL_AGE);
+            let journal_bytes = journal.counters().segment_bytes.load(Ordering::Relaxed);
+            let long = journal_bytes > head_bytes as u64 * JOURNAL_TO_HEAD;
+            if dirty && (stopping || old || long || self.head.bytes().0 >= head_bytes) {
+                // What arrives while it is being sealed belongs to the next.
+                since = None;
+                let stopping = || control.state.lock().unwrap_or_else(PoisonError::into_inner).stopping;
+                match self.seal(&stopping) {
+                    Ok(sequence) => journal.release(sequence),
+                    Err(error) => {
+                        tracing::error!(%error, "sealing failed; the journal keeps the data");
+                        return;
+                    }
+                }
+            }
+            if stopping {
+                return;
+            }
+        }
+    }
+
+    /// Freezes the head and writes it, again and again until it is written or `give_up` says so; after that nothing may
+    /// be frozen again.
+    fn seal(&mut self, give_up: &dyn Fn() -> bool) -> Result<u64, StoreError> {
+        self.dispatcher.freeze();
+        let (sequence, frozen) = self.head.wait_frozen();
+        let began = Instant::now();
+        let runs = loop {
+            let (definitions, commands) = self.catalog.take_unsealed();
+            let input = SealInput {
+                watermark: sequence,
+                definitions: &definitions,
+                commands: &commands,
+                next_ids: self.catalog.next_ids(),
+            };
+            let alive = |measurement| self.catalog.measurement_by_id(measurement).is_some();
+            match self.store.seal(&input, sealed_tables(&frozen, partition_of, alive)) {
+                Ok(runs) => break runs,
+                Err(error) => {
+                    self.catalog.restore_unsealed(definitions, commands);
+                    self.counters.failures.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!(%error, "sealing failed; trying again");
+                    if give_up() {
+                        return Err(error);
+                    }
+                    std::thread::sleep(SEAL_RETRY);
+                }
+            }
+        };
+        self.head.thaw(runs);
+        self.counters.seals.fetch_add(1, Ordering::Relaxed);
+        self.counters.nanoseconds.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        self.counters.sequence.store(sequence, Ordering::Relaxed);
+        Ok(sequence)
+    }
+}

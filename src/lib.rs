@@ -3,8 +3,10 @@
 pub mod batch;
 pub mod block;
 pub mod catalog;
+pub mod engine;
 pub mod ingest;
 pub mod journal;
+pub mod lang;
 pub mod model;
 pub mod query;
 pub mod shard;

@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::io::ErrorKind;
 
 /// Bytes of a segment file. A larger payload gets a file of its own size.
-pub const SEGMENT_BYTES: u64 = 64 << 20;
+pub const SEGMENT_BYTES: u64 = 16 << 20;
 /// Files kept for later; more are deleted.
-const SPARES_MAX: usize = 3;
+const SPARES_MAX: usize = 2;
 
 /// See the module.
 pub struct Writer<D: Disk> {

@@ -5,7 +5,14 @@
 //! the rest of the crate. Text comes from `net`, trees go to `query` and `live`.
 
 mod ast;
+mod duration;
 mod expr;
+mod params;
+mod pattern;
+mod tokens;
 
 pub use ast::*;
+pub use duration::*;
 pub use expr::*;
+pub use params::*;
+pub use pattern::compile_regex;

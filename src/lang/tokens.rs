@@ -13,7 +13,7 @@ use super::expr::BinaryOp;
 enum Raw {
     #[regex(r"[ \t\r\n]+")]
     Whitespace,
-    #[regex(r"--[^\r\n]*")]
+    #[regex(r"--[^\r\n]*", allow_greedy = true)]
     LineComment,
     #[regex(r"/\*([^*]|\*+[^*/])*\*+/")]
     BlockComment,

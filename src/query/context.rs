@@ -1,0 +1,105 @@
+//! What a statement runs in: names, data, time, limits, and a way to stop it.
+
+use super::error::QueryError;
+use super::scan::Scan;
+use crate::catalog::{Catalog, Database, Policy};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Limits of one query, each named in the error that it gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueryLimits {
+    /// Values that a result, or what is gathered for it, may have.
+    pub values_max: usize,
+    /// Windows times groups.
+    pub buckets_max: usize,
+    /// Series in a result.
+    pub groups_max: usize,
+}
+
+impl Default for QueryLimits {
+    fn default() -> Self {
+        Self {
+            values_max: 30_000_000,
+            buckets_max: 10_000_000,
+            groups_max: 1_000_000,
+        }
+    }
+}
+
+/// Stops a query from outside. Shared.
+#[derive(Debug, Default)]
+pub struct Cancel {
+    flag: AtomicBool,
+}
+
+impl Cancel {
+    /// Stops it soon.
+    pub fn cancel(&self) {
+        self.flag.store(true, Ordering::Relaxed);
+    }
+
+    /// Was it stopped?
+    pub fn is_cancelled(&self) -> bool {
+        self.flag.load(Ordering::Relaxed)
+    }
+}
+
+/// See the module.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Names and series.
+    pub catalog: &'a Catalog,
+    /// Data.
+    pub scan: &'a dyn Scan,
+    /// The database where a statement names none.
+    pub database: Option<&'a str>,
+    /// The retention policy where a statement names none.
+    pub policy: Option<&'a str>,
+    /// What `now()` is, nanoseconds.
+    pub now: i64,
+    /// Limits.
+    pub limits: &'a QueryLimits,
+    /// Asked between pieces of work.
+    pub cancel: &'a Cancel,
+    /// It is stopped then.
+    pub deadline: Option<Instant>,
+}
+
+impl Context<'_> {
+    /// Goes on, unless somebody stopped it.
+    ///
+    /// # Errors
+    /// [`QueryError::Cancelled`]; the time-out.
+    pub fn check(&self) -> Result<(), QueryError> {
+        if self.cancel.is_cancelled() {
+            return Err(QueryError::Cancelled);
+        }
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(QueryError::Limit("query timeout exceeded (query_timeout)".into()));
+        }
+        Ok(())
+    }
+
+    /// A database by name, or the default one.
+    ///
+    /// # Errors
+    /// None was named, or there is none of that name.
+    pub fn database(&self, name: Option<&str>) -> Result<Arc<Database>, QueryError> {
+        let name = name.filter(|n| !n.is_empty()).or(self.database).filter(|n| !n.is_empty());
+        let name = name.ok_or_else(|| QueryError::statement("database name required"))?;
+        let found = self.catalog.database(name);
+        found.ok_or_else(|| QueryError::statement(format!("database not found: {name}")))
+    }
+
+    /// A retention policy of a database by name, or the default one.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn policy(&self, database: &Database, name: Option<&str>) -> Result<Arc<Policy>, QueryError> {
+        let name = name.filter(|n| !n.is_empty());
+        let found = database.policy(name).cloned();
+        found.ok_or_else(|| QueryError::statement(format!("retention policy not found: {}", name.unwrap_or("default"))))
+    }
+}

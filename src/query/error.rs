@@ -1,0 +1,36 @@
+//! Why a statement has no answer.
+
+use super::scan::ScanError;
+
+/// See the variants.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// The statement makes no sense; the text is for its author.
+    #[error("{0}")]
+    Statement(String),
+    /// A limit was reached; the text names it.
+    #[error("{0}")]
+    Limit(String),
+    /// It was cancelled: the client went away, KILL QUERY, a time-out, shutdown.
+    #[error("query interrupted")]
+    Cancelled,
+    /// What is stored could not be read.
+    #[error("{0}")]
+    Scan(String),
+    /// What it writes could not be written.
+    #[error("{0}")]
+    Write(String),
+}
+
+impl QueryError {
+    /// The statement makes no sense.
+    pub fn statement(text: impl Into<String>) -> Self {
+        Self::Statement(text.into())
+    }
+}
+
+impl From<ScanError> for QueryError {
+    fn from(error: ScanError) -> Self {
+        Self::Scan(error.to_string())
+    }
+}

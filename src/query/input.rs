@@ -1,0 +1,392 @@
+//! What a SELECT reads: measurements of the catalog, or the results of subqueries, behind one interface.
+
+use super::context::Context;
+use super::error::QueryError;
+use super::node::{Only, Reference};
+use super::result::Series;
+use super::scan::{ColumnSlice, ScanRequest, SeriesRows, SeriesSet};
+use super::value::{self, Value};
+use crate::catalog::{Measurement, TagPredicate};
+use crate::model::{Column, FieldId, FieldType, SeriesId, TimeRange};
+use roaring::RoaringBitmap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// One source of rows of one name.
+pub enum Input {
+    /// A measurement.
+    Stored(Arc<Measurement>),
+    /// What a subquery gave.
+    Derived(Derived),
+}
+
+/// Rows of a subquery under one name.
+pub struct Derived {
+    /// Columns and their types.
+    pub fields: Vec<(String, FieldType)>,
+    /// Tags that the rows have.
+    pub tag_keys: BTreeSet<String>,
+    /// Rows by tags.
+    pub series: Vec<DerivedSeries>,
+}
+
+/// Rows with the same tags.
+pub struct DerivedSeries {
+    tags: Vec<(String, String)>,
+    times: Vec<i64>,
+    columns: Vec<Column>,
+}
+
+/// What a reference is in an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// The `i`th column that is read.
+    Field(usize),
+    /// The `i`th tag that is read.
+    Tag(usize),
+}
+
+/// Which columns and tags of an input are read.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// For each reference of the statement.
+    pub resolved: Vec<Resolved>,
+    /// Fields: id (or position) and type.
+    pub fields: Vec<(FieldId, FieldType)>,
+    /// Tags.
+    pub tags: Vec<String>,
+}
+
+/// Consecutive rows of one series of an input.
+pub struct Rows<'a> {
+    /// Which group of GROUP BY it belongs to, by [`Groups`].
+    pub group: usize,
+    /// Values of the wanted tags; `None` where the series has no such tag.
+    pub tags: &'a [Option<Arc<str>>],
+    /// Ascending.
+    pub times: &'a [i64],
+    /// One a wanted field.
+    pub columns: &'a [ColumnSlice<'a>],
+    /// Grows with every series: rows of equal time come in this order.
+    pub series: u64,
+}
+
+/// The groups of GROUP BY: tag values in the order of the dimensions.
+#[derive(Debug, Default)]
+pub struct Groups {
+    numbers: HashMap<Vec<Arc<str>>, usize>,
+    /// Tag values by number.
+    pub list: Vec<Vec<Arc<str>>>,
+}
+
+impl Groups {
+    fn number(&mut self, tags: Vec<Arc<str>>) -> usize {
+        let next = self.list.len();
+        *self.numbers.entry(tags.clone()).or_insert_with(|| {
+            self.list.push(tags);
+            next
+        })
+    }
+}
+
+impl Input {
+    /// Its fields.
+    pub fn fields(&self) -> Vec<(String, FieldType)> {
+        match self {
+            Self::Stored(m) => m.fields().iter().map(|(_, f)| (f.name.clone(), f.field_type)).collect(),
+            Self::Derived(d) => d.fields.clone(),
+        }
+    }
+
+    /// Its tags.
+    pub fn tag_keys(&self) -> Vec<String> {
+        match self {
+            Self::Stored(m) => m.with_index(|index| index.tag_keys().into_iter().map(str::to_string).collect()),
+            Self::Derived(d) => d.tag_keys.iter().cloned().collect(),
+        }
+    }
+
+    /// The type of a field.
+    pub fn field_type(&self, name: &str) -> Option<FieldType> {
+        match self {
+            Self::Stored(m) => m.fields().by_name(name).map(|(_, t)| t),
+            Self::Derived(d) => d.fields.iter().find(|(n, _)| n == name).map(|(_, t)| *t),
+        }
+    }
+
+    fn field(&self, name: &str) -> Option<(FieldId, FieldType)> {
+        match self {
+            Self::Stored(m) => m.fields().by_name(name),
+            Self::Derived(d) => {
+                let at = d.fields.iter().position(|(n, _)| n == name)?;
+                Some((at as FieldId, d.fields[at].1))
+            }
+        }
+    }
+
+    /// What the references of a statement are in here. A name that is no field is a tag.
+    pub fn resolve(&self, references: &[Reference]) -> Wanted {
+        let mut wanted = Wanted::default();
+        for reference in references {
+            let field = if reference.only == Some(Only::Tag) { None } else { self.field(&reference.name) };
+            let resolved = match field {
+                Some(field) => {
+                    let at = wanted.fields.iter().position(|f| *f == field);
+                    Resolved::Field(at.unwrap_or_else(|| {
+                        wanted.fields.push(field);
+                        wanted.fields.len() - 1
+                    }))
+                }
+                None => {
+                    // `f::field` where there is no such field is nothing, and a tag's name may not stand in for it.
+                    let name = match reference.only {
+                        Some(Only::Field) => String::new(),
+                        _ => reference.name.clone(),
+                    };
+                    let at = wanted.tags.iter().position(|t| *t == name);
+                    Resolved::Tag(at.unwrap_or_else(|| {
+                        wanted.tags.push(name);
+                        wanted.tags.len() - 1
+                    }))
+                }
+            };
+            wanted.resolved.push(resolved);
+        }
+        wanted
+    }
+
+    /// Visits the rows of all series that a predicate wants.
+    ///
+    /// # Errors
+    /// What `visit` gives; damage; too many groups.
+    pub fn scan(
+        &self,
+        ctx: &Context<'_>,
+        request: &InputRequest<'_>,
+        groups: &mut Groups,
+        visit: &mut dyn FnMut(&Rows<'_>) -> Result<ControlFlow<()>, QueryError>,
+    ) -> Result<(), QueryError> {
+        match self {
+            Self::Stored(measurement) => scan_stored(measurement, ctx, request, groups, visit),
+            Self::Derived(derived) => derived.scan(ctx, request, groups, visit),
+        }
+    }
+}
+
+/// What to read of an input.
+pub struct InputRequest<'a> {
+    /// Columns and tags.
+    pub wanted: &'a Wanted,
+    /// GROUP BY.
+    pub dimensions: &'a [String],
+    /// Which series.
+    pub predicate: &'a TagPredicate,
+    /// Which times.
+    pub time: TimeRange,
+}
+
+/// A tag of all series, copied so that no lock is held while scanning.
+struct TagValues {
+    codes: Vec<u32>,
+    texts: Vec<Option<Arc<str>>>,
+}
+
+impl TagValues {
+    fn of(index: &crate::catalog::SeriesIndex, key: &str) -> Self {
+        let Some(column) = index.tag_column(key) else {
+            return Self { codes: Vec::new(), texts: vec![None] };
+        };
+        let texts = (0..column.code_count() as u32).map(|code| match code {
+            0 => None,
+            code => Some(column.value(code).into()),
+        });
+        Self { codes: column.codes().to_vec(), texts: texts.collect() }
+    }
+
+    fn code(&self, series: SeriesId) -> u32 {
+        self.codes.get(series as usize).copied().unwrap_or(0)
+    }
+
+    fn text(&self, series: SeriesId) -> Option<Arc<str>> {
+        self.texts[self.code(series) as usize].clone()
+    }
+}
+
+fn scan_stored(
+    measurement: &Measurement,
+    ctx: &Context<'_>,
+    request: &InputRequest<'_>,
+    groups: &mut Groups,
+    visit: &mut dyn FnMut(&Rows<'_>) -> Result<ControlFlow<()>, QueryError>,
+) -> Result<(), QueryError> {
+    let (series, dimensions, tags) = measurement.with_index(|index| {
+        let all = matches!(request.predicate, TagPredicate::All) && index.dropped().is_empty();
+        let series = if all { None } else { Some(index.matching(request.predicate)) };
+        let values = |keys: &[String]| keys.iter().map(|key| TagValues::of(index, key)).collect::<Vec<_>>();
+        (series, values(request.dimensions), values(&request.wanted.tags))
+    });
+    if series.as_ref().is_some_and(RoaringBitmap::is_empty) {
+        return Ok(());
+    }
+    let scan_request = ScanRequest {
+        measurement: measurement.id,
+        series: series.map_or(SeriesSet::All, |set| SeriesSet::Chosen(Arc::new(set))),
+        time: request.time,
+        fields: request.wanted.fields.iter().map(|(id, _)| *id).collect(),
+    };
+    let mut failed = None;
+    let mut number_of: HashMap<Vec<u32>, usize> = HashMap::new();
+    let mut codes = Vec::new();
+    let (mut last, mut group, mut tag_values) = (None, 0, Vec::new());
+    ctx.scan.scan(&scan_request, &mut |rows: &SeriesRows<'_>| {
+        if last != Some(rows.series) {
+            last = Some(rows.series);
+            codes.clear();
+            codes.extend(dimensions.iter().map(|d| d.code(rows.series)));
+            group = match number_of.get(&codes) {
+                Some(&group) => group,
+                None => {
+                    let texts = dimensions.iter().map(|d| d.text(rows.series).unwrap_or_else(|| "".into()));
+                    let group = groups.number(texts.collect());
+                    number_of.insert(codes.clone(), group);
+                    group
+                }
+            };
+            tag_values.clear();
+            tag_values.extend(tags.iter().map(|tag| tag.text(rows.series)));
+        }
+        let found = Rows {
+            group,
+            tags: &tag_values,
+            times: rows.times,
+            columns: rows.columns,
+            series: u64::from(rows.series),
+        };
+        let limit = ctx.limits.groups_max;
+        let outcome = if groups.list.len() > limit {
+            Err(QueryError::Limit(format!("too many series in the result (query_groups_max {limit})")))
+        } else {
+            ctx.check().and_then(|()| visit(&found))
+        };
+        outcome.unwrap_or_else(|error| {
+            failed = Some(error);
+            ControlFlow::Break(())
+        })
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
+impl Derived {
+    /// The rows of a subquery, by name.
+    pub fn of_series(series: Vec<Series>) -> BTreeMap<String, Self> {
+        let mut by_name: BTreeMap<String, Vec<Series>> = BTreeMap::new();
+        for one in series {
+            by_name.entry(one.name.clone()).or_default().push(one);
+        }
+        by_name.into_iter().map(|(name, series)| (name, Self::of_one_name(series))).collect()
+    }
+
+    fn of_one_name(series: Vec<Series>) -> Self {
+        let names: Vec<String> = series.first().map(|s| s.columns[1..].to_vec()).unwrap_or_default();
+        let mut types: Vec<Option<FieldType>> = vec![None; names.len()];
+        for one in &series {
+            for (i, value) in one.values.iter().enumerate() {
+                let field_type = &mut types[i % names.len()];
+                *field_type = match (*field_type, value.field_type()) {
+                    (known, None) => known,
+                    (None, new) => new,
+                    (Some(FieldType::Integer | FieldType::Unsigned), Some(FieldType::Float)) => Some(FieldType::Float),
+                    (known, Some(_)) => known,
+                };
+            }
+        }
+        let fields: Vec<(String, FieldType)> =
+            names.into_iter().zip(types).map(|(name, t)| (name, t.unwrap_or(FieldType::Float))).collect();
+        let mut tag_keys = BTreeSet::new();
+        let series = series.into_iter().map(|one| {
+            tag_keys.extend(one.tags.iter().map(|(key, _)| key.clone()));
+            let mut columns: Vec<Column> = fields.iter().map(|(_, t)| Column::new(*t)).collect();
+            let mut order: Vec<usize> = (0..one.times.len()).collect();
+            order.sort_by_key(|&row| one.times[row]);
+            for &row in &order {
+                for (column, value) in columns.iter_mut().zip(one.row(row)) {
+                    value::push(column, value);
+                }
+            }
+            let times = order.iter().map(|&row| one.times[row]).collect();
+            DerivedSeries { tags: one.tags, times, columns }
+        });
+        let series = series.collect();
+        Self { fields, tag_keys, series }
+    }
+
+    fn scan(
+        &self,
+        ctx: &Context<'_>,
+        request: &InputRequest<'_>,
+        groups: &mut Groups,
+        visit: &mut dyn FnMut(&Rows<'_>) -> Result<ControlFlow<()>, QueryError>,
+    ) -> Result<(), QueryError> {
+        for (number, series) in self.series.iter().enumerate() {
+            ctx.check()?;
+            let tag = |key: &str| series.tags.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str());
+            if !matches(request.predicate, &tag) {
+                continue;
+            }
+            let start = series.times.partition_point(|&t| t < request.time.min);
+            let end = series.times.partition_point(|&t| t <= request.time.max);
+            if start >= end {
+                continue;
+            }
+            let texts = request.dimensions.iter().map(|d| tag(d).unwrap_or("").into());
+            let group = groups.number(texts.collect());
+            let tags: Vec<Option<Arc<str>>> = request.wanted.tags.iter().map(|key| tag(key).map(Into::into)).collect();
+            let columns: Vec<ColumnSlice<'_>> = request
+                .wanted
+                .fields
+                .iter()
+                .map(|(at, _)| ColumnSlice { column: Some(&series.columns[usize::from(*at)]), start })
+                .collect();
+            let rows = Rows {
+                group,
+                tags: &tags,
+                times: &series.times[start..end],
+                columns: &columns,
+                series: number as u64,
+            };
+            if visit(&rows)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Does a series with these tags satisfy a predicate?
+fn matches<'a>(predicate: &TagPredicate, tag: &dyn Fn(&str) -> Option<&'a str>) -> bool {
+    let text = |key: &str| tag(key).unwrap_or("");
+    match predicate {
+        TagPredicate::All => true,
+        TagPredicate::Equals { key, value } => text(key) == value,
+        TagPredicate::NotEquals { key, value } => text(key) != value,
+        TagPredicate::Matches { key, regex } => regex.is_match(text(key)),
+        TagPredicate::NotMatches { key, regex } => !regex.is_match(text(key)),
+        TagPredicate::And(all) => all.iter().all(|p| matches(p, tag)),
+        TagPredicate::Or(any) => any.iter().any(|p| matches(p, tag)),
+        TagPredicate::Not(inner) => !matches(inner, tag),
+    }
+}
+
+impl Rows<'_> {
+    /// The value of a reference in a row.
+    pub fn value(&self, resolved: Resolved, row: usize) -> Value {
+        match resolved {
+            Resolved::Field(at) => {
+                let slice = &self.columns[at];
+                slice.column.map(|c| Value::of_column(c, slice.start + row)).unwrap_or_default()
+            }
+            Resolved::Tag(at) => self.tags[at].clone().map(Value::String).unwrap_or_default(),
+        }
+    }
+}
