@@ -11,7 +11,10 @@ use crate::journal::disk::Folder;
 use crate::journal::replay::replay;
 use crate::journal::thread::{Entry, Full, Journal, Outcome};
 use crate::journal::writer::{SEGMENT_BYTES, Writer};
+use crate::query::Value;
+use crate::query::scan::Scan;
 use crate::query::snapshot::Snapshot;
+use crate::query::statements::Target;
 use crate::shard::dispatch::Dispatcher;
 use crate::shard::publish::{Head, Observer};
 use crate::shard::seal::sealed_tables;
@@ -409,23 +412,25 @@ impl Engine {
         &self.recovery
     }
 
+    /// Makes a batch ready for [`submit`](Self::submit).
+    ///
+    /// # Errors
+    /// [`SubmitError::TooLarge`].
+    pub fn encode(&self, batch: Batch) -> Result<Arc<EncodedBatch>, SubmitError> {
+        let batch = EncodedBatch::encode(batch);
+        match batch.bytes().len() {
+            len if len > BATCH_BYTES_MAX => Err(SubmitError::TooLarge(len)),
+            _ => Ok(Arc::new(batch)),
+        }
+    }
+
     /// Hands in a batch; never blocks. `ack` is called once, from another thread, when the batch is durable and visible or
     /// cannot be. It must be quick.
     ///
     /// # Errors
     /// See [`SubmitError`]; then `ack` is not called.
-    pub fn submit(&self, batch: Batch, ack: Ack) -> Result<(), SubmitError> {
-        let pending = pending(batch, ack)?;
-        self.journal.submit(pending).map_err(|(_, full)| full.into())
-    }
-
-    /// As [`submit`](Self::submit), but waits while the queue is full. For threads that may wait.
-    ///
-    /// # Errors
-    /// The same but [`SubmitError::Overloaded`].
-    pub fn submit_waiting(&self, batch: Batch, ack: Ack) -> Result<(), SubmitError> {
-        let pending = pending(batch, ack)?;
-        self.journal.submit_waiting(pending).map_err(|(_, full)| full.into())
+    pub fn submit(&self, batch: Arc<EncodedBatch>, ack: Ack) -> Result<(), SubmitError> {
+        self.journal.submit(Pending { batch, ack }).map_err(|(_, full)| full.into())
     }
 
     /// Commits a batch and waits until it is durable and visible: its sequence. Blocks.
@@ -434,7 +439,9 @@ impl Engine {
     /// See [`WriteError`].
     pub fn commit(&self, batch: Batch) -> Result<u64, WriteError> {
         let (sender, receiver) = bounded(1);
-        self.submit_waiting(batch, Box::new(move |result| drop(sender.send(result))))?;
+        let batch = self.encode(batch)?;
+        let ack = Box::new(move |result| drop(sender.send(result)));
+        self.journal.submit_waiting(Pending { batch, ack }).map_err(|(_, full)| SubmitError::from(full))?;
         let result = receiver.recv().map_err(|_| CommitError::Stopping)?;
         Ok(result?)
     }
@@ -493,17 +500,6 @@ impl From<Full> for SubmitError {
             Full::Overloaded => Self::Overloaded,
             Full::Stopping => Self::Stopping,
         }
-    }
-}
-
-fn pending(batch: Batch, ack: Ack) -> Result<Pending, SubmitError> {
-    let batch = EncodedBatch::encode(batch);
-    match batch.bytes().len() {
-        len if len > BATCH_BYTES_MAX => Err(SubmitError::TooLarge(len)),
-        _ => Ok(Pending {
-            batch: Arc::new(batch),
-            ack,
-        }),
     }
 }
 
@@ -617,5 +613,46 @@ impl Sealer {
         self.counters.nanoseconds.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
         self.counters.sequence.store(sequence, Ordering::Relaxed);
         Ok(sequence)
+    }
+}
+
+impl Target for Engine {
+    fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    fn snapshot(&self) -> Arc<dyn Scan> {
+        Arc::new(Snapshot::new(self.head.snapshot()))
+    }
+
+    fn commit(&self, batch: Batch) -> Result<u64, String> {
+        Self::commit(self, batch).map_err(|e| e.to_string())
+    }
+
+    fn shards(&self) -> u16 {
+        self.options.shards
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn figures(&self) -> Vec<(String, String, Value)> {
+        let store = self.store_figures();
+        let (active, frozen) = self.head.bytes();
+        let one = |module: &str, name: &str, value: u64| {
+            (module.to_string(), name.to_string(), Value::Integer(value as i64))
+        };
+        vec![
+            one("head", "activeBytes", active as u64),
+            one("head", "frozenBytes", frozen as u64),
+            one("head", "sequence", self.sequence()),
+            one("store", "runs", store.runs),
+            one("store", "rows", store.rows),
+            one("store", "diskBytes", store.disk_bytes),
+            one("store", "cacheBytes", store.cache_bytes),
+            one("catalog", "databases", self.catalog.databases().len() as u64),
+            one("catalog", "series", self.catalog.series_count()),
+        ]
     }
 }

@@ -10,7 +10,7 @@ pub mod predicate;
 pub mod records;
 pub mod series_index;
 pub mod spelling;
-mod state;
+pub mod state;
 
 pub use measurement::{Field, Fields, Measurement};
 pub use predicate::TagPredicate;

@@ -33,6 +33,26 @@ pub enum BindValue {
 }
 
 impl BindValue {
+    /// A value of the JSON object `params`: a plain value, or an object with one entry that names the kind.
+    pub fn from_json(value: &serde_json::Value) -> BindValue {
+        use serde_json::Value;
+        match value {
+            Value::String(s) => BindValue::String(s.clone()),
+            Value::Bool(b) => BindValue::Boolean(*b),
+            Value::Number(n) => match n.as_i64() {
+                Some(integer) => BindValue::Integer(integer),
+                None => BindValue::Number(n.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::Object(map) => match map.iter().next() {
+                Some((kind, value)) if map.len() == 1 => BindValue::typed(kind, BindValue::from_json(value)),
+                Some(_) => BindValue::Error("bound object parameter value must have exactly one entry".to_owned()),
+                None => BindValue::Error("empty bound object parameter".to_owned()),
+            },
+            Value::Null => BindValue::Error("unable to bind parameter with type <nil>".to_owned()),
+            Value::Array(_) => BindValue::Error("unable to bind parameter with type []interface {}".to_owned()),
+        }
+    }
+
     /// The value of a JSON object with one entry, `{"regex": ".."}`, `{"identifier": ".."}`, `{"duration": ".."}` and
     /// so on. `value` is what its plain value would bind to.
     pub fn typed(kind: &str, value: BindValue) -> BindValue {

@@ -5,7 +5,7 @@
 
 pub mod condition;
 pub mod context;
-//pub mod encode;
+pub mod encode;
 pub mod error;
 pub mod exec;
 pub mod functions;
@@ -14,10 +14,10 @@ pub mod node;
 pub mod result;
 pub mod scan;
 pub mod select;
-//pub mod show;
+pub mod show;
 pub mod snapshot;
 pub mod sources;
-//pub mod statements;
+pub mod statements;
 pub mod time;
 pub mod value;
 
