@@ -95,6 +95,11 @@ impl Windows {
         self.dirty.insert(self.start_of(time));
     }
 
+    /// Every window the client was told of may have changed.
+    pub fn touch_sent(&mut self) {
+        self.dirty.extend(self.sent.keys());
+    }
+
     /// Takes the windows to look at again, as ranges [from, to) of neighbouring windows.
     pub fn take_dirty(&mut self) -> Vec<(i64, i64)> {
         let dirty = std::mem::take(&mut self.dirty);

@@ -1,0 +1,84 @@
+//! Requests to a running server.
+
+use super::ServerArgs;
+use anyhow::{Context, anyhow, bail};
+use std::time::Duration;
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(600);
+
+/// An answer: status and body.
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+}
+
+/// A client with its connections.
+pub struct Client {
+    agent: ureq::Agent,
+    url: String,
+}
+
+impl Client {
+    /// Of a server.
+    pub fn new(server: &ServerArgs) -> Self {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT))
+            .timeout_global(Some(ANSWER))
+            .build();
+        Self { agent: config.into(), url: server.url.trim_end_matches('/').to_string() }
+    }
+
+    fn answer(&self, sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Answer> {
+        let mut response = sent.map_err(|error| {
+            anyhow!("cannot reach the server at {}: {error}; is it running? start one with `kymo serve`", self.url)
+        })?;
+        let status = response.status().as_u16();
+        let body = response.body_mut().with_config().limit(u64::MAX).read_to_string();
+        Ok(Answer { status, body: body.context("cannot read the answer")? })
+    }
+
+    /// Runs a query text.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub fn query(&self, parameters: &[(&str, &str)], accept: &str) -> anyhow::Result<Answer> {
+        let request = self.agent.post(format!("{}/query", self.url)).header("Accept", accept);
+        self.answer(request.send_form(parameters.iter().copied()))
+    }
+
+    /// Posts a gzip-compressed body.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub fn write(&self, parameters: &[(&str, &str)], body: &[u8]) -> anyhow::Result<Answer> {
+        let mut request = self.agent.post(format!("{}/write", self.url)).header("Content-Encoding", "gzip");
+        for (key, value) in parameters {
+            request = request.query(key, value);
+        }
+        self.answer(request.send(body))
+    }
+}
+
+/// The text of an error answer.
+pub fn error_of(answer: &Answer) -> String {
+    let parsed: Option<serde_json::Value> = serde_json::from_str(&answer.body).ok();
+    let text = parsed.as_ref().and_then(|v| v["error"].as_str()).unwrap_or(answer.body.trim());
+    text.to_string()
+}
+
+/// Fails with an answer's error unless it is good.
+///
+/// # Errors
+/// The answer's.
+pub fn check(answer: Answer) -> anyhow::Result<String> {
+    if (200..300).contains(&answer.status) {
+        return Ok(answer.body);
+    }
+    bail!("{}", error_of(&answer))
+}

@@ -1,0 +1,45 @@
+//! The command line: `kymo serve`, and three clients of a running server. Blocking code; speaks HTTP and WebSocket.
+
+pub mod http;
+pub mod live;
+pub mod query;
+pub mod write;
+
+use crate::config::ServeArgs;
+use clap::{Args, Parser, Subcommand};
+
+/// A time series database for system metrics. Without a command it serves.
+#[derive(Parser, Debug)]
+#[command(name = "kymo", version, about, long_about = None, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Flags of `serve`.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run the server (the default)
+    Serve(ServeArgs),
+    /// Ask a running server: kymo query --database host 'SELECT last(load1) FROM system'
+    Query(query::QueryArgs),
+    /// Write a file, or standard input, to a running server
+    Write(write::WriteArgs),
+    /// Print the windows of a SELECT as they change
+    Live(live::LiveArgs),
+}
+
+/// Which server, and which database.
+#[derive(Args, Clone, Debug)]
+pub struct ServerArgs {
+    /// URL of the server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8086", env = "KYMO_URL")]
+    pub url: String,
+    /// The database
+    #[arg(long, short, value_name = "NAME", default_value = "", env = "KYMO_DATABASE")]
+    pub database: String,
+}

@@ -1,0 +1,31 @@
+//! The `kymo` binary: see `kymo --help`.
+
+use clap::Parser;
+use kymo::cli::{Cli, Command};
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match &cli.command {
+        None => serve(&cli.serve),
+        Some(Command::Serve(args)) => serve(args),
+        Some(Command::Query(args)) => kymo::cli::query::run(args),
+        Some(Command::Write(args)) => kymo::cli::write::run(args),
+        Some(Command::Live(args)) => kymo::cli::live::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kymo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: &kymo::config::ServeArgs) -> anyhow::Result<()> {
+    kymo::telemetry::start(&args.log).map_err(anyhow::Error::msg)?;
+    kymo::app::serve(args)
+}

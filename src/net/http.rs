@@ -1,0 +1,136 @@
+//! The HTTP server: routes, and the headers of every answer.
+
+use super::error::HttpError;
+use super::parameters::Parameters;
+use super::{Services, live, metrics, query, write};
+use actix_web::body::MessageBody;
+use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue, ORIGIN};
+use actix_web::middleware::{Compress, Next, from_fn};
+use actix_web::web::{self, Data};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What InfluxDB's clients are told; they only look at the first two numbers.
+pub const INFLUXDB_VERSION: &str = "1.8.10";
+/// Connections open at once, on each of the server's threads.
+const CONNECTIONS_PER_THREAD_MAX: usize = 10_000;
+/// How long requests may go on after a stop was asked for.
+const STOP_SECONDS: u64 = 5;
+/// A client that sends no whole request for so long is cut off.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Starts to serve; the server runs when it is awaited.
+///
+/// # Errors
+/// Input/output.
+pub fn serve(listener: TcpListener, services: Arc<Services>, threads: usize) -> std::io::Result<Server> {
+    let services = Data::from(services);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(services.clone())
+            .wrap(from_fn(headers))
+            .wrap(Compress::default())
+            .route("/ping", web::route().to(ping))
+            .route("/health", web::get().to(health))
+            .route("/metrics", web::get().to(metrics::metrics))
+            .route("/write", web::post().to(write::write_v1))
+            .route("/api/v2/write", web::post().to(write::write_v2))
+            .route("/api/v2/query", web::post().to(no_flux))
+            .route("/query", web::get().to(query::query))
+            .route("/query", web::post().to(query::query))
+            .route("/live", web::get().to(live::live))
+            .default_service(web::to(nothing_here))
+    });
+    let server = server
+        .workers(threads)
+        .max_connections(CONNECTIONS_PER_THREAD_MAX)
+        .client_request_timeout(REQUEST_TIMEOUT)
+        .shutdown_timeout(STOP_SECONDS)
+        .disable_signals()
+        .listen(listener)?
+        .run();
+    Ok(server)
+}
+
+/// Adds what InfluxDB's clients look for to every answer.
+async fn headers(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let given = ["X-Request-Id", "Request-Id"].iter().find_map(|name| request.headers().get(*name).cloned());
+    let id = given.unwrap_or_else(new_id);
+    let origin = request.headers().get(ORIGIN).cloned();
+    let mut response = next.call(request).await?;
+    let headers = response.headers_mut();
+    let mut set = |name: &'static str, value: HeaderValue| headers.insert(HeaderName::from_static(name), value);
+    set("x-influxdb-version", HeaderValue::from_static(INFLUXDB_VERSION));
+    set("x-influxdb-build", HeaderValue::from_static("OSS"));
+    set("x-kymo-version", HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+    set("request-id", id.clone());
+    set("x-request-id", id);
+    if let Some(origin) = origin {
+        set("access-control-allow-origin", origin);
+        set("access-control-allow-methods", HeaderValue::from_static("DELETE, GET, OPTIONS, POST, PUT"));
+        set(
+            "access-control-allow-headers",
+            HeaderValue::from_static("Accept, Accept-Encoding, Authorization, Content-Length, Content-Type, X-CSRF-Token, X-HTTP-Method-Override"),
+        );
+        set(
+            "access-control-expose-headers",
+            HeaderValue::from_static("Date, X-InfluxDB-Version, X-InfluxDB-Build"),
+        );
+    }
+    Ok(response)
+}
+
+/// A UUID of version 4's shape; unique in this process, and different from start to start.
+fn new_id() -> HeaderValue {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let seed = [super::clock::now().to_le_bytes(), count.to_le_bytes(), u64::from(std::process::id()).to_le_bytes()];
+    let hash = xxhash_rust::xxh3::xxh3_128(&seed.concat());
+    let (high, low) = ((hash >> 64) as u64, hash as u64);
+    let text = format!(
+        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+        high >> 32,
+        high >> 16 & 0xFFFF,
+        high & 0xFFF,
+        0x8000 | low >> 48 & 0x3FFF,
+        low & 0xFFFF_FFFF_FFFF
+    );
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("0"))
+}
+
+async fn ping(request: HttpRequest) -> HttpResponse {
+    let verbose = Parameters::parse(request.query_string()).get("verbose").is_some_and(|v| v != "false" && v != "0");
+    if verbose {
+        return HttpResponse::Ok().content_type("application/json").body(format!("{{\"version\":\"{INFLUXDB_VERSION}\"}}\n"));
+    }
+    HttpResponse::NoContent().finish()
+}
+
+async fn health() -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(format!(
+        "{{\"name\":\"influxdb\",\"message\":\"ready for queries and writes\",\"status\":\"pass\",\"checks\":[],\"version\":\"{INFLUXDB_VERSION}\"}}\n"
+    ))
+}
+
+async fn no_flux() -> Result<HttpResponse, HttpError> {
+    Err(HttpError::bad_request("Flux is not supported; ask InfluxQL at /query").v2())
+}
+
+async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    if request.method() == actix_web::http::Method::OPTIONS {
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    let known = ["/ping", "/health", "/metrics", "/write", "/query", "/live", "/api/v2/write", "/api/v2/query"];
+    if known.contains(&request.path()) {
+        let status = actix_web::http::StatusCode::METHOD_NOT_ALLOWED;
+        return Err(HttpError::new(status, format!("{} {} is not allowed", request.method(), request.path())));
+    }
+    Err(HttpError::not_found(format!("there is nothing at {}; ask /query, /write, /live, /metrics or /health", request.path())))
+}

@@ -1,0 +1,20 @@
+//! Logging: to standard error, one line an event.
+
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging what `filter` lets through.
+///
+/// # Errors
+/// The filter cannot be read.
+pub fn start(filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|e| format!("--log {filter:?}: {e}"))?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .finish();
+    // In tests there may be one already.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    Ok(())
+}
