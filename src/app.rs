@@ -7,6 +7,7 @@ use crate::actors::sockets::Ingest;
 use crate::actors::Stop;
 use crate::config::{Listen, Machine, ServeArgs, Switch};
 use crate::engine::{Engine, EngineOptions};
+use crate::host::Sampler;
 use crate::live::hub::Hub;
 use crate::net::clock::now;
 use crate::net::counters::{Counters, Ingest as Figures};
@@ -117,8 +118,16 @@ async fn start(args: &ServeArgs, machine: &Machine, services: &Arc<Services>, hu
         let listener = tokio::net::TcpListener::from_std(listener)?;
         sockets.push(make(feed("statsd", &args.statsd_database, |s| &s.counters.statsd), Some(listener), udp)?);
     }
-    let host = (args.host_metrics == Switch::On)
-        .then(|| Host::new(feed("line-protocol", "host", |s| &s.counters.host)).start());
+    let host = match (args.host_metrics, Sampler::new()) {
+        (Switch::Off, _) => None,
+        (Switch::On, Ok(sampler)) => {
+            Some(Host::new(feed("line-protocol", "host", |s| &s.counters.host), sampler).start())
+        }
+        (Switch::On, Err(error)) => {
+            tracing::warn!("no host metrics: {error}");
+            None
+        }
+    };
     let http = match http {
         Some(listener) => Some(Http::new(listener, services.clone(), machine.cores)?.start()),
         None => None,

@@ -107,13 +107,18 @@ pub struct Machine {
     pub memory: u64,
 }
 
+/// Bytes assumed where the machine does not say.
+const MEMORY_UNKNOWN: u64 = 1 << 30;
+
 impl Machine {
     /// Looks.
     pub fn look() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut system = sysinfo::System::new();
-        system.refresh_memory();
-        let mut memory = system.total_memory();
+        let mut memory = MEMORY_UNKNOWN;
+        if let Ok(mut system) = sysinfo::System::new() {
+            system.refresh_memory();
+            memory = system.total_memory();
+        }
         if let Some(limit) = cgroup_memory_max() {
             memory = memory.min(limit);
         }

@@ -20,9 +20,9 @@ pub struct Host {
 }
 
 impl Host {
-    /// Of a feed of line protocol.
-    pub fn new(feed: Feed) -> Self {
-        Self { feed: Arc::new(feed), sampler: Sampler::new() }
+    /// Feeds what `sampler` sees to a feed of line protocol.
+    pub fn new(feed: Feed, sampler: Sampler) -> Self {
+        Self { feed: Arc::new(feed), sampler }
     }
 
     fn look(&mut self) {

@@ -24,28 +24,25 @@ pub struct Sampler {
 /// Columns of /proc/stat, in its order.
 const CPU_MODES: [&str; 8] = ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"];
 
-impl Default for Sampler {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Sampler {
     /// Takes a first look, to which the next one is compared.
-    pub fn new() -> Self {
+    ///
+    /// # Errors
+    /// This platform tells nothing about its machine.
+    pub fn new() -> Result<Self, sysinfo::Error> {
         let kinds = RefreshKind::nothing()
             .with_cpu(CpuRefreshKind::everything())
             .with_memory(MemoryRefreshKind::everything());
         let mut sampler = Self {
-            system: System::new_with_specifics(kinds),
-            disks: Disks::new_with_refreshed_list(),
-            networks: Networks::new_with_refreshed_list(),
-            host: System::host_name().unwrap_or_else(|| "localhost".into()),
+            system: System::new_with_specifics(kinds)?,
+            disks: Disks::new_with_refreshed_list()?,
+            networks: Networks::new_with_refreshed_list()?,
+            host: System::host_name().unwrap_or_else(|_| "localhost".into()),
             cpu_before: BTreeMap::new(),
         };
         sampler.refresh();
         sampler.cpu_before = proc_stat();
-        sampler
+        Ok(sampler)
     }
 
     fn refresh(&mut self) {
@@ -90,7 +87,7 @@ impl Sampler {
             // Not Linux: what sysinfo knows.
             for (i, cpu) in self.system.cpus().iter().enumerate() {
                 let name = format!("cpu{i}");
-                self.line(out, now, "cpu", &[("cpu", &name)], &[("usage", Number::Float(f64::from(cpu.cpu_usage())))]);
+                self.line(out, now, "cpu", &[("cpu", &name)], &[("usage", Number::Float(f64::from(cpu.usage())))]);
             }
             let total = f64::from(self.system.global_cpu_usage());
             self.line(out, now, "cpu", &[("cpu", "cpu-total")], &[("usage", Number::Float(total))]);
@@ -112,15 +109,15 @@ impl Sampler {
     }
 
     fn system_and_memory(&self, now: i64, out: &mut String) {
-        let load = System::load_average();
+        let load = System::load_average().map_or([f64::NAN; 3], |load| [load.one, load.five, load.fifteen]);
         let integer = |v: u64| Number::Integer(i64::try_from(v).unwrap_or(i64::MAX));
         let share = |part: u64, whole: u64| Number::Float(if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 });
         let system = &self.system;
         self.line(out, now, "system", &[], &[
-            ("load1", Number::Float(load.one)),
-            ("load5", Number::Float(load.five)),
-            ("load15", Number::Float(load.fifteen)),
-            ("uptime", integer(System::uptime())),
+            ("load1", Number::Float(load[0])),
+            ("load5", Number::Float(load[1])),
+            ("load15", Number::Float(load[2])),
+            ("uptime", integer(System::uptime().unwrap_or_default())),
             ("processes", integer(system.processes().len() as u64)),
             ("cpus", integer(system.cpus().len() as u64)),
         ]);
@@ -173,7 +170,7 @@ impl Sampler {
 
     fn networks(&self, now: i64, out: &mut String) {
         for (name, data) in &self.networks {
-            self.line(out, now, "net", &[("interface", name)], &[
+            self.line(out, now, "net", &[("interface", &name.to_string_lossy())], &[
                 ("bytes_recv", Number::Integer(data.total_received() as i64)),
                 ("bytes_sent", Number::Integer(data.total_transmitted() as i64)),
                 ("packets_recv", Number::Integer(data.total_packets_received() as i64)),
@@ -252,7 +249,7 @@ mod tests {
 
     #[test]
     fn every_line_can_be_read_and_what_users_ask_for_is_there() {
-        let mut sampler = Sampler::new();
+        let mut sampler = Sampler::new().expect("a machine to look at");
         let mut lines = String::new();
         sampler.sample(1_000_000_000, &mut lines);
         let read = kit::decode(&kymo_line_protocol::LineProtocol, &Options::new(), &[lines.as_bytes()]);
