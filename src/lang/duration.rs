@@ -101,14 +101,6 @@ pub fn format_duration(nanos: i64) -> String {
     format!("{nanos}ns")
 }
 
-/// Writes calendar months: `18mo`, `2y`.
-pub fn format_months(months: i64) -> String {
-    match months % 12 == 0 && months != 0 {
-        true => format!("{}y", months / 12),
-        false => format!("{months}mo"),
-    }
-}
-
 /// Writes a duration as the HTTP answers do (Go's notation): `168h0m0s`, `1m30s`, `1.5s`, `250ms`, `0s`.
 pub fn format_go_duration(nanos: i64) -> String {
     let size = nanos.unsigned_abs();
@@ -181,10 +173,9 @@ mod tests {
 
     #[test]
     fn calendar_durations() {
-        let cases = [("1mo", Ok(1), "1mo"), ("1y", Ok(12), "1y"), ("1y6mo", Ok(18), "18mo")];
-        for (text, expected, written) in cases {
+        let cases = [("1mo", Ok(1)), ("1y", Ok(12)), ("1y6mo", Ok(18))];
+        for (text, expected) in cases {
             assert_eq!(parse_months(text), expected);
-            assert_eq!(format_months(parse_months(text).unwrap_or_default()), written);
         }
         assert_eq!(parse_months("1mo2d"), Err(DurationError::Invalid));
     }

@@ -312,19 +312,6 @@ fn unescape(quoted: &str) -> String {
     plain
 }
 
-/// Whether a name must be quoted to be read as an identifier again.
-pub(super) fn needs_quotes(name: &str) -> bool {
-    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    !plain || is_reserved(name)
-}
-
-/// Whether a word is reserved: a keyword, `and`, `or`, `true` or `false`.
-pub(super) fn is_reserved(word: &str) -> bool {
-    ["and", "or", "true", "false"].iter().any(|w| word.eq_ignore_ascii_case(w))
-        || Keyword::from_word(word).is_some()
-}
-
 macro_rules! keywords {
     ($($name:ident = $word:literal),+ $(,)?) => {
         /// The reserved words of InfluxQL. Kymo's extensions reserve none.

@@ -26,7 +26,9 @@ pub struct SourceRows {
 pub enum Source<'a> {
     /// A part of the head; `columns[i]` is where the request's field i is.
     Part {
+        /// The part.
         rows: Arc<SortedRows>,
+        /// By field of the request.
         columns: Vec<Option<usize>>,
     },
     /// Blocks in order, fetched one after the other; `None` at the end.

@@ -20,7 +20,7 @@ fn write_answers_with_the_codes_clients_rely_on() {
         ("/write?db=d&rp=&precision=&consistency=", "m f=1 1", 204, ""),
         ("/write", "m f=1", 400, r#"{"error":"database is required"}"#),
         ("/write?db=nope", "m f=1", 404, r#"{"error":"database not found: \"nope\""}"#),
-        ("/write?db=d", "m f", 400, r#"{"error":"unable to parse 'm f': missing field value"}"#),
+        ("/write?db=d", "m f", 400, r#"{"error":"unable to parse 'm f': invalid field format"}"#),
         ("/write?db=d", "m", 400, r#"{"error":"unable to parse 'm': missing fields"}"#),
         (
             "/write?db=d",
