@@ -1,10 +1,10 @@
 //! `kymo serve`: opens the data folder, starts the actors, waits for a signal, stops everything in order.
 
+use crate::actors::Stop;
 use crate::actors::host::Host;
 use crate::actors::http::Http;
 use crate::actors::live::Live;
 use crate::actors::sockets::Ingest;
-use crate::actors::Stop;
 use crate::config::{Listen, Machine, ServeArgs, Switch};
 use crate::engine::{Engine, EngineOptions};
 use crate::host::Sampler;
@@ -92,14 +92,23 @@ async fn run(
     Ok(())
 }
 
-async fn start(args: &ServeArgs, machine: &Machine, services: &Arc<Services>, hub: Arc<Hub>) -> anyhow::Result<Actors> {
+async fn start(
+    args: &ServeArgs,
+    machine: &Machine,
+    services: &Arc<Services>,
+    hub: Arc<Hub>,
+) -> anyhow::Result<Actors> {
     let feed = |format, database: &str, ingest: fn(&Services) -> &Figures| Feed {
         services: services.clone(),
         format,
         database: database.to_string(),
         ingest,
     };
-    let make = |feed, tcp, udp| Ingest::new(feed, tcp, udp).map(Actor::start).map_err(|e| anyhow!(e));
+    let make = |feed, tcp, udp| {
+        Ingest::new(feed, tcp, udp)
+            .map(Actor::start)
+            .map_err(|e| anyhow!(e))
+    };
     // Bind everything before anything starts: an address in use must not leave half a server.
     let http = bind("--http", args.http, listen)?;
     let line_tcp = bind("--line-tcp", args.line_tcp, listen)?;
@@ -109,14 +118,26 @@ async fn start(args: &ServeArgs, machine: &Machine, services: &Arc<Services>, hu
     let mut sockets = Vec::new();
     if let Some(listener) = line_tcp {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        sockets.push(make(feed("line-protocol", &args.line_tcp_database, |s| &s.counters.line_tcp), Some(listener), None)?);
+        sockets.push(make(
+            feed("line-protocol", &args.line_tcp_database, |s| &s.counters.line_tcp),
+            Some(listener),
+            None,
+        )?);
     }
     if let Some(socket) = line_udp {
-        sockets.push(make(feed("line-protocol", &args.line_udp_database, |s| &s.counters.line_udp), None, Some(socket))?);
+        sockets.push(make(
+            feed("line-protocol", &args.line_udp_database, |s| &s.counters.line_udp),
+            None,
+            Some(socket),
+        )?);
     }
     if let (Some(listener), udp) = (statsd_tcp, statsd_udp) {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        sockets.push(make(feed("statsd", &args.statsd_database, |s| &s.counters.statsd), Some(listener), udp)?);
+        sockets.push(make(
+            feed("statsd", &args.statsd_database, |s| &s.counters.statsd),
+            Some(listener),
+            udp,
+        )?);
     }
     let host = match (args.host_metrics, Sampler::new()) {
         (Switch::Off, _) => None,
@@ -132,13 +153,26 @@ async fn start(args: &ServeArgs, machine: &Machine, services: &Arc<Services>, hu
         Some(listener) => Some(Http::new(listener, services.clone(), machine.cores)?.start()),
         None => None,
     };
-    Ok(Actors { http, sockets, host, live: Live::new(hub).start() })
+    Ok(Actors {
+        http,
+        sockets,
+        host,
+        live: Live::new(hub).start(),
+    })
 }
 
-fn bind<T>(flag: &str, address: Listen, bind: impl FnOnce(SocketAddr) -> std::io::Result<T>) -> anyhow::Result<Option<T>> {
-    let Listen::At(address) = address else { return Ok(None) };
+fn bind<T>(
+    flag: &str,
+    address: Listen,
+    bind: impl FnOnce(SocketAddr) -> std::io::Result<T>,
+) -> anyhow::Result<Option<T>> {
+    let Listen::At(address) = address else {
+        return Ok(None);
+    };
     let socket = bind(address);
-    socket.map(Some).with_context(|| format!("cannot listen on {flag} {address} (choose another address, or off)"))
+    socket
+        .map(Some)
+        .with_context(|| format!("cannot listen on {flag} {address} (choose another address, or off)"))
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
@@ -173,10 +207,25 @@ fn banner(args: &ServeArgs, folder: &Path, machine: &Machine, services: &Service
     let options = services.engine.options();
     let recovery = services.engine.recovery();
     println!("kymo {} serves {}", env!("CARGO_PKG_VERSION"), folder.display());
-    println!("  http      {:<22} queries, writes, live, metrics (InfluxDB v1 API)", args.http.to_string());
-    println!("  line tcp  {:<22} line protocol into database {}", args.line_tcp.to_string(), args.line_tcp_database);
-    println!("  line udp  {:<22} line protocol into database {}", args.line_udp.to_string(), args.line_udp_database);
-    println!("  statsd    {:<22} UDP and TCP, into database {}", args.statsd.to_string(), args.statsd_database);
+    println!(
+        "  http      {:<22} queries, writes, live, metrics (InfluxDB v1 API)",
+        args.http.to_string()
+    );
+    println!(
+        "  line tcp  {:<22} line protocol into database {}",
+        args.line_tcp.to_string(),
+        args.line_tcp_database
+    );
+    println!(
+        "  line udp  {:<22} line protocol into database {}",
+        args.line_udp.to_string(),
+        args.line_udp_database
+    );
+    println!(
+        "  statsd    {:<22} UDP and TCP, into database {}",
+        args.statsd.to_string(),
+        args.statsd_database
+    );
     match args.host_metrics {
         Switch::On => println!("  host      every 10 s             this machine, into database host"),
         Switch::Off => println!("  host      off"),
@@ -199,6 +248,8 @@ fn banner(args: &ServeArgs, folder: &Path, machine: &Machine, services: &Service
         );
     }
     if let (Listen::At(address), Switch::On) = (args.http, args.host_metrics) {
-        println!("try: kymo query --url http://{address} --database host 'SELECT mean(usage) FROM cpu WHERE time > now() - 1m GROUP BY cpu'");
+        println!(
+            "try: kymo query --url http://{address} --database host 'SELECT mean(usage) FROM cpu WHERE time > now() - 1m GROUP BY cpu'"
+        );
     }
 }

@@ -23,8 +23,15 @@ impl FromStr for Listen {
             return Ok(Self::Off);
         }
         // `:8086` is what InfluxDB's users write.
-        let whole = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.replace("localhost", "127.0.0.1") };
-        whole.parse().map(Self::At).map_err(|_| format!("{text:?} is no address (write 127.0.0.1:8086, [::1]:8086, or off)"))
+        let whole = if text.starts_with(':') {
+            format!("0.0.0.0{text}")
+        } else {
+            text.replace("localhost", "127.0.0.1")
+        };
+        whole
+            .parse()
+            .map(Self::At)
+            .map_err(|_| format!("{text:?} is no address (write 127.0.0.1:8086, [::1]:8086, or off)"))
     }
 }
 
@@ -53,25 +60,60 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "KYMO_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Address of the HTTP API, or off
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8086", env = "KYMO_HTTP")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8086",
+        env = "KYMO_HTTP"
+    )]
     pub http: Listen,
     /// Address for line protocol over TCP, or off
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8094", env = "KYMO_LINE_TCP")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8094",
+        env = "KYMO_LINE_TCP"
+    )]
     pub line_tcp: Listen,
     /// Address for line protocol over UDP, or off
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8089", env = "KYMO_LINE_UDP")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8089",
+        env = "KYMO_LINE_UDP"
+    )]
     pub line_udp: Listen,
     /// Address for statsd over UDP and TCP, or off
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8125", env = "KYMO_STATSD")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8125",
+        env = "KYMO_STATSD"
+    )]
     pub statsd: Listen,
     /// Database for line protocol over TCP
-    #[arg(long, value_name = "NAME", default_value = "metrics", env = "KYMO_LINE_TCP_DATABASE")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "metrics",
+        env = "KYMO_LINE_TCP_DATABASE"
+    )]
     pub line_tcp_database: String,
     /// Database for line protocol over UDP
-    #[arg(long, value_name = "NAME", default_value = "metrics", env = "KYMO_LINE_UDP_DATABASE")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "metrics",
+        env = "KYMO_LINE_UDP_DATABASE"
+    )]
     pub line_udp_database: String,
     /// Database for statsd
-    #[arg(long, value_name = "NAME", default_value = "statsd", env = "KYMO_STATSD_DATABASE")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "statsd",
+        env = "KYMO_STATSD_DATABASE"
+    )]
     pub statsd_database: String,
     /// Record the machine this server runs on, in the database `host`
     #[arg(long, value_name = "on|off", default_value = "on", env = "KYMO_HOST_METRICS")]
@@ -80,7 +122,12 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", env = "KYMO_SHARDS", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,
     /// What to log: error, warn, info, debug, trace, or a filter such as kymo=debug
-    #[arg(long, value_name = "FILTER", default_value = "warn,kymo=info", env = "KYMO_LOG")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "warn,kymo=info",
+        env = "KYMO_LOG"
+    )]
     pub log: String,
 }
 
@@ -178,7 +225,11 @@ mod tests {
             ("", None),
         ];
         for (text, want) in cases {
-            assert_eq!(text.parse::<Listen>().ok().map(|l| l.to_string()).as_deref(), want, "{text}");
+            assert_eq!(
+                text.parse::<Listen>().ok().map(|l| l.to_string()).as_deref(),
+                want,
+                "{text}"
+            );
         }
     }
 

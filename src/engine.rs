@@ -57,7 +57,9 @@ const COMMITS_MAX: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another server has the folder.
-    #[error("the data folder {folder} is in use by another kymo (process {pid}); stop it or choose another --data-dir")]
+    #[error(
+        "the data folder {folder} is in use by another kymo (process {pid}); stop it or choose another --data-dir"
+    )]
     InUse {
         /// The folder.
         folder: PathBuf,
@@ -138,7 +140,10 @@ struct FromJournal {
 
 impl Outcome<Pending> for FromJournal {
     fn admit(&mut self) {
-        while !self.head.wait_for_space(self.head_bytes_max, Duration::from_secs(5)) {
+        while !self
+            .head
+            .wait_for_space(self.head_bytes_max, Duration::from_secs(5))
+        {
             tracing::warn!("writing waits: unsealed points fill their memory and the seal does not keep up");
         }
     }
@@ -197,7 +202,10 @@ impl Observer<RunSet> for Published {
                         Err(TrySendError::Disconnected(_)) => return false,
                     }
                 }
-                match subscriber.sender.try_send(Committed::Batch(sequence, batch.clone())) {
+                match subscriber
+                    .sender
+                    .try_send(Committed::Batch(sequence, batch.clone()))
+                {
                     Ok(()) => {}
                     Err(TrySendError::Full(_)) => subscriber.gap = Some(sequence),
                     Err(TrySendError::Disconnected(_)) => return false,
@@ -346,7 +354,13 @@ impl Engine {
         })
         .map_err(OpenError::Journal)?;
         for damage in &replayed.damage {
-            tracing::error!(file = damage.file, offset = damage.offset, from = damage.lost.0, to = damage.lost.1, "damage in the journal: these sequences are lost");
+            tracing::error!(
+                file = damage.file,
+                offset = damage.offset,
+                from = damage.lost.0,
+                to = damage.lost.1,
+                "damage in the journal: these sequences are lost"
+            );
             damaged += 1;
         }
         recovery.batches = replayed.frames;
@@ -430,7 +444,9 @@ impl Engine {
     /// # Errors
     /// See [`SubmitError`]; then `ack` is not called.
     pub fn submit(&self, batch: Arc<EncodedBatch>, ack: Ack) -> Result<(), SubmitError> {
-        self.journal.submit(Pending { batch, ack }).map_err(|(_, full)| full.into())
+        self.journal
+            .submit(Pending { batch, ack })
+            .map_err(|(_, full)| full.into())
     }
 
     /// Commits a batch and waits until it is durable and visible: its sequence. Blocks.
@@ -441,7 +457,9 @@ impl Engine {
         let (sender, receiver) = bounded(1);
         let batch = self.encode(batch)?;
         let ack = Box::new(move |result| drop(sender.send(result)));
-        self.journal.submit_waiting(Pending { batch, ack }).map_err(|(_, full)| SubmitError::from(full))?;
+        self.journal
+            .submit_waiting(Pending { batch, ack })
+            .map_err(|(_, full)| SubmitError::from(full))?;
         let result = receiver.recv().map_err(|_| CommitError::Stopping)?;
         Ok(result?)
     }
@@ -484,7 +502,11 @@ impl Engine {
     /// Takes no more, commits what was accepted, seals, and ends all threads. Blocks.
     pub fn stop(&self) {
         self.journal.stop();
-        self.seal.state.lock().unwrap_or_else(PoisonError::into_inner).stopping = true;
+        self.seal
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stopping = true;
         self.seal.wake.notify_all();
         let thread = self.sealer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
@@ -509,7 +531,11 @@ fn recover(bytes: &[u8], catalog: &Catalog, shards: u16) -> Result<EncodedBatch,
     if batch.has_definitions() {
         catalog.apply_definitions(&batch.definitions(), false);
     }
-    Ok(if batch.shards() == shards { batch } else { EncodedBatch::encode(batch.decode().resplit(shards)) })
+    Ok(if batch.shards() == shards {
+        batch
+    } else {
+        EncodedBatch::encode(batch.decode().resplit(shards))
+    })
 }
 
 fn lock(dir: &Path) -> Result<File, OpenError> {
@@ -519,7 +545,13 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     };
     let path = dir.join("LOCK");
     let mut options = File::options();
-    let mut file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(folder)?;
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(folder)?;
     let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
     match rustix::fs::flock(&file, operation) {
         Ok(()) => {}
@@ -565,7 +597,13 @@ impl Sealer {
             if dirty && (stopping || old || long || self.head.bytes().0 >= head_bytes) {
                 // What arrives while it is being sealed belongs to the next.
                 since = None;
-                let stopping = || control.state.lock().unwrap_or_else(PoisonError::into_inner).stopping;
+                let stopping = || {
+                    control
+                        .state
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .stopping
+                };
                 match self.seal(&stopping) {
                     Ok(sequence) => journal.release(sequence),
                     Err(error) => {
@@ -595,7 +633,10 @@ impl Sealer {
                 next_ids: self.catalog.next_ids(),
             };
             let alive = |measurement| self.catalog.measurement_by_id(measurement).is_some();
-            match self.store.seal(&input, sealed_tables(&frozen, partition_of, alive)) {
+            match self
+                .store
+                .seal(&input, sealed_tables(&frozen, partition_of, alive))
+            {
                 Ok(runs) => break runs,
                 Err(error) => {
                     self.catalog.restore_unsealed(definitions, commands);
@@ -610,7 +651,9 @@ impl Sealer {
         };
         self.head.thaw(runs);
         self.counters.seals.fetch_add(1, Ordering::Relaxed);
-        self.counters.nanoseconds.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        self.counters
+            .nanoseconds
+            .fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
         self.counters.sequence.store(sequence, Ordering::Relaxed);
         Ok(sequence)
     }

@@ -22,13 +22,18 @@ pub struct Host {
 impl Host {
     /// Feeds what `sampler` sees to a feed of line protocol.
     pub fn new(feed: Feed, sampler: Sampler) -> Self {
-        Self { feed: Arc::new(feed), sampler }
+        Self {
+            feed: Arc::new(feed),
+            sampler,
+        }
     }
 
     fn look(&mut self) {
         let mut lines = String::new();
         self.sampler.sample(now(), &mut lines);
-        let Ok(mut decoder) = self.feed.decoder() else { return };
+        let Ok(mut decoder) = self.feed.decoder() else {
+            return;
+        };
         if let Some((batch, rows)) = self.feed.decode(|sink, _| decoder.decode(lines.as_bytes(), sink)) {
             self.feed.submit_or_drop(batch, rows);
         }

@@ -3,13 +3,12 @@
 use super::Stop;
 use crate::net::{Services, http};
 use actix::{Actor, Context, Handler, ResponseFuture};
-use actix_web::dev::ServerHandle;
 use std::net::TcpListener;
 use std::sync::Arc;
 
 /// Runs the HTTP server.
 pub struct Http {
-    handle: ServerHandle,
+    handle: http::ServerHandle,
 }
 
 impl Http {

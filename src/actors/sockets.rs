@@ -50,14 +50,26 @@ impl Actor for Ingest {
         let mut loops: Vec<std::pin::Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
         if let Some(listener) = self.tcp.take() {
             let shared = self.gathers.map(|_| self.shared.clone());
-            loops.push(Box::pin(tcp::serve(listener, self.feed.clone(), shared, self.stop.subscribe())));
+            loops.push(Box::pin(tcp::serve(
+                listener,
+                self.feed.clone(),
+                shared,
+                self.stop.subscribe(),
+            )));
         }
         if let Some(socket) = self.udp.take() {
-            loops.push(Box::pin(udp::serve(socket, self.feed.clone(), self.shared.clone(), self.stop.subscribe())));
+            loops.push(Box::pin(udp::serve(
+                socket,
+                self.feed.clone(),
+                self.shared.clone(),
+                self.stop.subscribe(),
+            )));
         }
         for socket in loops {
             self.running.send_modify(|count| *count += 1);
-            let ended = socket.into_actor(self).map(|(), actor, _| actor.running.send_modify(|count| *count -= 1));
+            let ended = socket
+                .into_actor(self)
+                .map(|(), actor, _| actor.running.send_modify(|count| *count -= 1));
             ctx.spawn(ended);
         }
         if let Some(interval) = self.gathers {
@@ -69,7 +81,10 @@ impl Actor for Ingest {
 /// Commits what a gathering format has gathered.
 fn flush(feed: &Feed, shared: &Shared) {
     let decoded = feed.decode(|sink, _| {
-        shared.lock().unwrap_or_else(PoisonError::into_inner).flush(now(), sink);
+        shared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .flush(now(), sink);
     });
     if let Some((batch, rows)) = decoded {
         feed.submit_or_drop(batch, rows);

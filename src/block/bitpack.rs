@@ -65,7 +65,10 @@ pub fn unpack(input: &mut Input<'_>, width: u32, out: &mut [u64]) -> Option<()> 
         return Some(());
     }
     if out.len() == FRAME {
-        for (group, packed) in out.chunks_exact_mut(GROUP).zip(bytes.chunks_exact(8 * width as usize)) {
+        for (group, packed) in out
+            .chunks_exact_mut(GROUP)
+            .zip(bytes.chunks_exact(8 * width as usize))
+        {
             let group = group.try_into().expect("chunks of a group's length");
             by_width!(width, unpack_group(packed, group));
         }
@@ -94,7 +97,9 @@ fn pack_group<const W: usize>(values: &[u64; GROUP], out: &mut Vec<u8>) {
             words[at + 1] |= values[i] >> (64 - shift);
         }
     }
-    words.iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
+    words
+        .iter()
+        .for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
 }
 
 fn unpack_group<const W: usize>(packed: &[u8], values: &mut [u64; GROUP]) {
@@ -113,7 +118,6 @@ fn unpack_group<const W: usize>(packed: &[u8], values: &mut [u64; GROUP]) {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,11 +127,16 @@ mod tests {
         for width in 0..=64u32 {
             let mask = if width == 0 { 0 } else { u64::MAX >> (64 - width) };
             for len in [0, 1, 7, 64, 100, 127, FRAME] {
-                let values: Vec<u64> =
-                    (0..len as u64).map(|i| (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) & mask).collect();
+                let values: Vec<u64> = (0..len as u64)
+                    .map(|i| (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) & mask)
+                    .collect();
                 let mut packed = Vec::new();
                 pack(&values, width, &mut packed);
-                assert_eq!(packed.len(), packed_bytes(len, width), "{len} numbers of {width} bits");
+                assert_eq!(
+                    packed.len(),
+                    packed_bytes(len, width),
+                    "{len} numbers of {width} bits"
+                );
                 let mut back = vec![0; len];
                 assert_eq!(unpack(&mut Input(&packed), width, &mut back), Some(()));
                 assert_eq!(back, values, "{len} numbers of {width} bits");

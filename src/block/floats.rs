@@ -34,7 +34,9 @@ pub fn encode(values: &[f64], level: Level, out: &mut Vec<u8>) {
     let start = out.len();
     if !encode_decimal(values, level, out) {
         out.push(RAW);
-        values.iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
+        values
+            .iter()
+            .for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
     }
     if level == Level::Small && values.len() >= PCO_NUMBERS_MIN {
         let config = pco::ChunkConfig::default();
@@ -109,7 +111,9 @@ fn choose_digits(values: &[f64]) -> Option<usize> {
 }
 
 fn encode_decimal(values: &[f64], level: Level, out: &mut Vec<u8>) -> bool {
-    let Some(digits) = choose_digits(values) else { return false };
+    let Some(digits) = choose_digits(values) else {
+        return false;
+    };
     let mut integers = Vec::with_capacity(values.len());
     let mut exceptions: Vec<(usize, f64)> = Vec::new();
     let mut last = 0;
@@ -187,7 +191,16 @@ mod tests {
         assert_eq!(check(&noise, Level::Fast), 1 + noise.len() * 8);
         check(&noise, Level::Small);
         assert_eq!(check(&[0.1; 500], Level::Fast), 9);
-        check(&[0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE / 2.0], Level::Small);
+        check(
+            &[
+                0.0,
+                -0.0,
+                f64::INFINITY,
+                f64::NEG_INFINITY,
+                f64::MIN_POSITIVE / 2.0,
+            ],
+            Level::Small,
+        );
     }
 
     proptest! {

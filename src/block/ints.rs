@@ -28,7 +28,10 @@ pub fn encode(values: &[i64], level: Level, out: &mut Vec<u8>) {
         put_signed(out, first);
         return;
     }
-    let deltas: Vec<i64> = values.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
+    let deltas: Vec<i64> = values
+        .windows(2)
+        .map(|pair| pair[1].wrapping_sub(pair[0]))
+        .collect();
     let start = out.len();
     if estimate(&deltas) < estimate(values) {
         out.push(DELTA_FRAMES);
@@ -79,7 +82,10 @@ pub fn decode(input: &mut Input<'_>, count: usize) -> Option<Vec<i64>> {
 }
 
 /// Reads what pco wrote, behind its length in bytes.
-pub(super) fn decode_pco<T: pco::data_types::Number + Default>(input: &mut Input<'_>, count: usize) -> Option<Vec<T>> {
+pub(super) fn decode_pco<T: pco::data_types::Number + Default>(
+    input: &mut Input<'_>,
+    count: usize,
+) -> Option<Vec<T>> {
     let len = input.get_count(input.0.len())?;
     let bytes = input.take(len)?;
     let mut values = vec![T::default(); count];
@@ -205,12 +211,15 @@ mod tests {
 
     #[test]
     fn shapes_of_real_data_are_small() {
-        let regular: Vec<i64> = (0..8192).map(|i| 1_700_000_000_000_000_000 + i * 10_000_000_000).collect();
+        let regular: Vec<i64> = (0..8192)
+            .map(|i| 1_700_000_000_000_000_000 + i * 10_000_000_000)
+            .collect();
         assert!(check(&regular, Level::Fast) < 1100);
         let gauge: Vec<i64> = (0..8192i64).map(|i| 50 + i * 7919 % 50).collect();
         assert!(check(&gauge, Level::Fast) < 8192 * 7 / 8);
-        let jumps: Vec<i64> =
-            (0..8192i64).map(|i| i / 60 * 77_777_777_777 % 999_999_999_999 + i % 60 * 3).collect();
+        let jumps: Vec<i64> = (0..8192i64)
+            .map(|i| i / 60 * 77_777_777_777 % 999_999_999_999 + i % 60 * 3)
+            .collect();
         assert!(check(&jumps, Level::Fast) < 8192);
         assert_eq!(check(&[7; 8192], Level::Fast), 2);
         check(&[i64::MIN, i64::MAX, 0, -1, i64::MIN], Level::Fast);
@@ -219,12 +228,15 @@ mod tests {
 
     #[test]
     fn pco_is_taken_where_it_is_smaller() {
-        let skewed: Vec<i64> = (0..8192i64).map(|i| if i % 97 == 0 { i % 31 } else { 4 }).collect();
+        let skewed: Vec<i64> = (0..8192i64)
+            .map(|i| if i % 97 == 0 { i % 31 } else { 4 })
+            .collect();
         assert!(check(&skewed, Level::Small) < check(&skewed, Level::Fast));
     }
 
     fn numbers() -> impl Strategy<Value = Vec<i64>> {
-        let number = prop_oneof![4 => 0i64..50, 1 => any::<i64>(), 1 => Just(i64::MIN), 2 => 1_000_000i64..1_000_100];
+        let number =
+            prop_oneof![4 => 0i64..50, 1 => any::<i64>(), 1 => Just(i64::MIN), 2 => 1_000_000i64..1_000_100];
         prop::collection::vec(number, 0..600)
     }
 

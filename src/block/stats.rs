@@ -66,7 +66,11 @@ impl ChunkStats {
                         max = max.max(x);
                         sum += x;
                     }
-                    if min > max { Numbers::None } else { Numbers::Float { min, max, sum } }
+                    if min > max {
+                        Numbers::None
+                    } else {
+                        Numbers::Float { min, max, sum }
+                    }
                 }
                 Values::Integer(v) => {
                     let (mut min, mut max, mut sum) = (i64::MAX, i64::MIN, 0i128);
@@ -99,7 +103,9 @@ impl ChunkStats {
             Numbers::None => out.push(0),
             Numbers::Float { min, max, sum } => {
                 out.push(1);
-                [min, max, sum].iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
+                [min, max, sum]
+                    .iter()
+                    .for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
             }
             Numbers::Integer { min, max, sum } => {
                 out.push(2);
@@ -123,7 +129,11 @@ impl ChunkStats {
             (0, _) => Numbers::None,
             (1, FieldType::Float) => {
                 let mut float = || Some(f64::from_le_bytes(input.take(8)?.try_into().ok()?));
-                Numbers::Float { min: float()?, max: float()?, sum: float()? }
+                Numbers::Float {
+                    min: float()?,
+                    max: float()?,
+                    sum: float()?,
+                }
             }
             (2, FieldType::Integer) => Numbers::Integer {
                 min: input.get_signed()?,

@@ -144,7 +144,9 @@ mod tests {
 
     #[test]
     fn few_texts_become_codes() {
-        let states: Vec<String> = (0..8000).map(|i| ["up", "down", ""][i % 7 % 3].to_string()).collect();
+        let states: Vec<String> = (0..8000)
+            .map(|i| ["up", "down", ""][i % 7 % 3].to_string())
+            .collect();
         assert!(check(&states, Level::Fast) < 8000 / 3);
         let all_different: Vec<String> = (0..1000).map(|i| format!("request {i} took a while")).collect();
         assert!(check(&all_different, Level::Small) < 1000 * 12);

@@ -31,16 +31,25 @@ impl Client {
             .timeout_connect(Some(CONNECT))
             .timeout_global(Some(ANSWER))
             .build();
-        Self { agent: config.into(), url: server.url.trim_end_matches('/').to_string() }
+        Self {
+            agent: config.into(),
+            url: server.url.trim_end_matches('/').to_string(),
+        }
     }
 
     fn answer(&self, sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Answer> {
         let mut response = sent.map_err(|error| {
-            anyhow!("cannot reach the server at {}: {error}; is it running? start one with `kymo serve`", self.url)
+            anyhow!(
+                "cannot reach the server at {}: {error}; is it running? start one with `kymo serve`",
+                self.url
+            )
         })?;
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(u64::MAX).read_to_string();
-        Ok(Answer { status, body: body.context("cannot read the answer")? })
+        Ok(Answer {
+            status,
+            body: body.context("cannot read the answer")?,
+        })
     }
 
     /// Runs a query text.
@@ -48,7 +57,10 @@ impl Client {
     /// # Errors
     /// The server cannot be reached.
     pub fn query(&self, parameters: &[(&str, &str)], accept: &str) -> anyhow::Result<Answer> {
-        let request = self.agent.post(format!("{}/query", self.url)).header("Accept", accept);
+        let request = self
+            .agent
+            .post(format!("{}/query", self.url))
+            .header("Accept", accept);
         self.answer(request.send_form(parameters.iter().copied()))
     }
 
@@ -57,7 +69,10 @@ impl Client {
     /// # Errors
     /// The server cannot be reached.
     pub fn write(&self, parameters: &[(&str, &str)], body: &[u8]) -> anyhow::Result<Answer> {
-        let mut request = self.agent.post(format!("{}/write", self.url)).header("Content-Encoding", "gzip");
+        let mut request = self
+            .agent
+            .post(format!("{}/write", self.url))
+            .header("Content-Encoding", "gzip");
         for (key, value) in parameters {
             request = request.query(key, value);
         }
@@ -68,7 +83,10 @@ impl Client {
 /// The text of an error answer.
 pub fn error_of(answer: &Answer) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_str(&answer.body).ok();
-    let text = parsed.as_ref().and_then(|v| v["error"].as_str()).unwrap_or(answer.body.trim());
+    let text = parsed
+        .as_ref()
+        .and_then(|v| v["error"].as_str())
+        .unwrap_or(answer.body.trim());
     text.to_string()
 }
 

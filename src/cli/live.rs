@@ -38,18 +38,27 @@ pub enum Format {
 /// # Errors
 /// The server cannot be reached, refuses, or goes away.
 pub fn run(args: &LiveArgs) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(follow(args))
 }
 
 async fn follow(args: &LiveArgs) -> anyhow::Result<()> {
     let url = args.server.url.trim_end_matches('/');
-    let address = url.strip_prefix("http://").ok_or_else(|| anyhow!("{url} must begin with http://"))?;
+    let address = url
+        .strip_prefix("http://")
+        .ok_or_else(|| anyhow!("{url} must begin with http://"))?;
     let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{address}/live"))
         .await
-        .map_err(|e| anyhow!("cannot reach the server at {url}: {e}; is it running? start one with `kymo serve`"))?;
+        .map_err(|e| {
+            anyhow!("cannot reach the server at {url}: {e}; is it running? start one with `kymo serve`")
+        })?;
     let subscribe = json!({"type": "subscribe", "id": "1", "db": args.server.database, "q": args.query});
-    socket.send(Message::text(subscribe.to_string())).await.context("cannot subscribe")?;
+    socket
+        .send(Message::text(subscribe.to_string()))
+        .await
+        .context("cannot subscribe")?;
     loop {
         let message = tokio::select! {
             message = socket.next() => message,
@@ -59,7 +68,12 @@ async fn follow(args: &LiveArgs) -> anyhow::Result<()> {
             Some(Ok(Message::Text(text))) => {
                 let parsed: Value = serde_json::from_str(&text).context("the server sent no JSON")?;
                 if parsed["type"] == "error" {
-                    bail!("{}", parsed["error"].as_str().unwrap_or("the server ended the subscription"));
+                    bail!(
+                        "{}",
+                        parsed["error"]
+                            .as_str()
+                            .unwrap_or("the server ended the subscription")
+                    );
                 }
                 let mut out = std::io::stdout().lock();
                 match args.format {
@@ -87,8 +101,18 @@ fn lines(message: &Value) -> String {
         for (key, value) in series["tags"].as_object().into_iter().flatten() {
             name.push_str(&format!(",{key}={}", value.as_str().unwrap_or_default()));
         }
-        let columns: Vec<&str> = series["columns"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        for row in series["values"].as_array().into_iter().flatten().filter_map(Value::as_array) {
+        let columns: Vec<&str> = series["columns"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        for row in series["values"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_array)
+        {
             if let Some(time) = row.first().and_then(Value::as_i64) {
                 format_time(time, &TimeZone::UTC, &mut out);
             }

@@ -37,7 +37,12 @@ pub enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct ServerArgs {
     /// URL of the server
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8086", env = "KYMO_URL")]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8086",
+        env = "KYMO_URL"
+    )]
     pub url: String,
     /// The database
     #[arg(long, short, value_name = "NAME", default_value = "", env = "KYMO_DATABASE")]

@@ -48,10 +48,16 @@ pub fn run(args: &QueryArgs) -> anyhow::Result<()> {
     if let Some(epoch) = &args.epoch {
         parameters.push(("epoch", epoch.as_str()));
     }
-    let accept = if args.format == Format::Csv { "application/csv" } else { "application/json" };
+    let accept = if args.format == Format::Csv {
+        "application/csv"
+    } else {
+        "application/json"
+    };
     let body = check(client.query(&parameters, accept)?)?;
     match args.format {
-        Format::Csv if body.starts_with("error\n") => bail!("{}", body.trim_start_matches("error\n").trim_end()),
+        Format::Csv if body.starts_with("error\n") => {
+            bail!("{}", body.trim_start_matches("error\n").trim_end())
+        }
         Format::Csv => print!("{body}"),
         Format::Json => {
             print!("{body}");
@@ -108,11 +114,19 @@ fn table(series: &Value) -> String {
         }
         table.add_row(cells.iter().map(text));
     }
-    for (column, _) in table.column_iter_mut().zip(numeric).filter(|(_, numeric)| *numeric) {
+    for (column, _) in table
+        .column_iter_mut()
+        .zip(numeric)
+        .filter(|(_, numeric)| *numeric)
+    {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_string()).collect();
-    if heading.is_empty() { lines.join("\n") } else { format!("{heading}\n{}", lines.join("\n")) }
+    if heading.is_empty() {
+        lines.join("\n")
+    } else {
+        format!("{heading}\n{}", lines.join("\n"))
+    }
 }
 
 fn text(value: &Value) -> String {

@@ -54,7 +54,10 @@ pub fn run(args: &WriteArgs) -> anyhow::Result<()> {
         bail!("which database? give --database NAME");
     }
     let client = Client::new(&args.server);
-    let create = format!("CREATE DATABASE \"{}\"", args.server.database.replace('"', "\\\""));
+    let create = format!(
+        "CREATE DATABASE \"{}\"",
+        args.server.database.replace('"', "\\\"")
+    );
     check(client.query(&[("q", &create)], "application/json")?)?;
     let progress = match bytes {
         _ if !io::stderr().is_terminal() => ProgressBar::hidden(),
@@ -62,19 +65,25 @@ pub fn run(args: &WriteArgs) -> anyhow::Result<()> {
             let bar = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
             ProgressBar::new(bytes).with_style(ProgressStyle::with_template(bar)?)
         }
-        None => ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec}")?),
+        None => ProgressBar::new_spinner()
+            .with_style(ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec}")?),
     };
     let mut raw = BufReader::with_capacity(1 << 20, progress.wrap_read(source));
     let gzip = raw.fill_buf()?.starts_with(&[0x1F, 0x8B]);
-    let mut input: Box<dyn BufRead> =
-        if gzip { Box::new(BufReader::new(MultiGzDecoder::new(raw))) } else { Box::new(raw) };
+    let mut input: Box<dyn BufRead> = if gzip {
+        Box::new(BufReader::new(MultiGzDecoder::new(raw)))
+    } else {
+        Box::new(raw)
+    };
 
     let began = Instant::now();
     let (mut lines, mut sent, mut refused) = (0u64, 0u64, 0u64);
     let mut batch = Vec::new();
     let mut in_batch = 0;
     loop {
-        let read = input.read_until(b'\n', &mut batch).with_context(|| format!("cannot read {}", args.file))?;
+        let read = input
+            .read_until(b'\n', &mut batch)
+            .with_context(|| format!("cannot read {}", args.file))?;
         in_batch += usize::from(read > 0);
         let full = in_batch >= args.batch_size.max(1) || batch.len() >= BATCH_BYTES_MAX;
         if (full || read == 0) && !batch.is_empty() {
@@ -118,7 +127,9 @@ fn send(client: &Client, args: &WriteArgs, batch: &[u8]) -> anyhow::Result<Optio
                 std::thread::sleep(wait);
                 wait = (wait * 2).min(Duration::from_secs(5));
             }
-            400 if error_of(&answer).contains("unable to parse") || error_of(&answer).contains("partial write") => {
+            400 if error_of(&answer).contains("unable to parse")
+                || error_of(&answer).contains("partial write") =>
+            {
                 return Ok(Some(error_of(&answer)));
             }
             _ => bail!("{}", error_of(&answer)),

@@ -85,7 +85,12 @@ impl Disk for Folder {
     fn create(&self, name: &str, len: u64) -> io::Result<File> {
         let path = self.path.join(name);
         let made = || {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&path)?;
             // Fails early when there is no room; file systems that cannot do it find out while writing.
             match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
                 Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => {}
@@ -108,7 +113,10 @@ impl Disk for Folder {
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(self.path.join(name))
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.path.join(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -44,7 +44,9 @@ pub fn replay<D: Disk>(
     let mut out = Replayed::default();
     let mut segments = Vec::new();
     for name in disk.list()? {
-        let Some((number, in_use)) = segment::parse_name(&name) else { continue };
+        let Some((number, in_use)) = segment::parse_name(&name) else {
+            continue;
+        };
         out.existing.next_number = out.existing.next_number.max(number + 1);
         if in_use {
             segments.push((number, name));
@@ -125,7 +127,8 @@ pub fn replay<D: Disk>(
             len: file.len()?,
         });
     }
-    out.damage.retain(|damage| damage.lost.1 == 0 || damage.lost.1 > watermark);
+    out.damage
+        .retain(|damage| damage.lost.1 == 0 || damage.lost.1 > watermark);
     out.existing.next_sequence = next;
     Ok(out)
 }
@@ -194,9 +197,16 @@ impl<'a, F: DiskFile> Reader<'a, F> {
         while base < self.len {
             let read = read_full(self.file, base, &mut window)?;
             for at in (0..read.saturating_sub(FRAME_BYTES as usize).min(SEARCH_BYTES - 1) + 1).step_by(8) {
-                let Some(bytes) = window.get(at..at + FRAME_BYTES as usize).filter(|_| at + 24 <= read) else { break };
+                let Some(bytes) = window
+                    .get(at..at + FRAME_BYTES as usize)
+                    .filter(|_| at + 24 <= read)
+                else {
+                    break;
+                };
                 let header = FrameHeader::decode(bytes.try_into().expect("a frame header's length"));
-                let Some(header) = header.filter(|header| wanted(header)) else { continue };
+                let Some(header) = header.filter(|header| wanted(header)) else {
+                    continue;
+                };
                 self.at = base + at as u64;
                 if self.frame(&wanted)? {
                     self.at = base + at as u64;

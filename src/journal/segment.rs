@@ -147,7 +147,11 @@ mod tests {
 
     #[test]
     fn headers_and_frames_round_trip_and_every_flipped_bit_is_found() {
-        let header = Header { number: 3, salt: 99, first: 1 << 40 };
+        let header = Header {
+            number: 3,
+            salt: 99,
+            first: 1 << 40,
+        };
         let bytes = header.encode();
         assert_eq!(Header::decode(&bytes), Some(header));
         for bit in 0..bytes.len() * 8 {

@@ -16,7 +16,10 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let mixed = (self.0 ^ self.0 >> 31).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         mixed ^ mixed >> 32
     }
@@ -107,16 +110,26 @@ impl Disk for SimDisk {
         let id = self.with(|image| {
             let id = image.next_file;
             image.next_file += 1;
-            image.files.insert(id, (vec![0; len as usize], vec![0; len as usize]));
+            image
+                .files
+                .insert(id, (vec![0; len as usize], vec![0; len as usize]));
             image.names.insert(name.to_string(), id);
             id
         });
-        Ok(SimFile { disk: self.clone(), id })
+        Ok(SimFile {
+            disk: self.clone(),
+            id,
+        })
     }
 
     fn open(&self, name: &str) -> io::Result<SimFile> {
-        let id = self.with(|image| image.names.get(name).copied()).ok_or(io::ErrorKind::NotFound)?;
-        Ok(SimFile { disk: self.clone(), id })
+        let id = self
+            .with(|image| image.names.get(name).copied())
+            .ok_or(io::ErrorKind::NotFound)?;
+        Ok(SimFile {
+            disk: self.clone(),
+            id,
+        })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -207,12 +220,23 @@ fn simulate(seed: u64) {
             Ok(())
         })
         .unwrap_or_else(|error| panic!("seed {seed}, life {life}: {error}"));
-        assert_eq!(replayed.damage, [], "seed {seed}, life {life}: a crash is no damage");
+        assert_eq!(
+            replayed.damage,
+            [],
+            "seed {seed}, life {life}: a crash is no damage"
+        );
         let last = found.last().map_or(watermark, |(sequence, _)| *sequence);
-        assert!(last >= acknowledged, "seed {seed}, life {life}: {acknowledged} acknowledged, {last} found");
+        assert!(
+            last >= acknowledged,
+            "seed {seed}, life {life}: {acknowledged} acknowledged, {last} found"
+        );
         for (at, (sequence, bytes)) in found.iter().enumerate() {
             assert_eq!(*sequence, watermark + 1 + at as u64, "seed {seed}, life {life}");
-            assert_eq!(Some(bytes), written.get(sequence), "seed {seed}, life {life}: sequence {sequence}");
+            assert_eq!(
+                Some(bytes),
+                written.get(sequence),
+                "seed {seed}, life {life}: sequence {sequence}"
+            );
         }
         written.retain(|sequence, _| *sequence <= last);
         acknowledged = last;
@@ -224,8 +248,9 @@ fn simulate(seed: u64) {
             let full = random.below(10) == 0;
             disk.with(|image| image.full = full);
             let first = writer.next_sequence();
-            let group: Vec<Vec<u8>> =
-                (0..1 + random.below(6)).map(|i| payload(first + i, &mut random)).collect();
+            let group: Vec<Vec<u8>> = (0..1 + random.below(6))
+                .map(|i| payload(first + i, &mut random))
+                .collect();
             for (sequence, bytes) in (first..).zip(&group) {
                 written.insert(sequence, bytes.clone());
             }
@@ -236,7 +261,10 @@ fn simulate(seed: u64) {
             match error {
                 Some(JournalError::DiskFull) => written.retain(|sequence, _| *sequence <= acknowledged),
                 Some(_) => {
-                    assert!(matches!(writer.commit(&payloads).1, Some(JournalError::Poisoned(_))));
+                    assert!(matches!(
+                        writer.commit(&payloads).1,
+                        Some(JournalError::Poisoned(_))
+                    ));
                     break;
                 }
                 None => {}
@@ -252,7 +280,10 @@ fn simulate(seed: u64) {
 
 #[test]
 fn nothing_acknowledged_is_lost_whenever_the_power_goes() {
-    let rounds = std::env::var("KYMO_SIMULATION_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3000);
+    let rounds = std::env::var("KYMO_SIMULATION_SEEDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(3000);
     (0..rounds).for_each(simulate);
 }
 
@@ -263,7 +294,10 @@ fn damage_is_contained_and_told() {
     let mut writer = Writer::new(
         disk.clone(),
         SEGMENT,
-        super::writer::Existing { next_sequence: 1, ..Default::default() },
+        super::writer::Existing {
+            next_sequence: 1,
+            ..Default::default()
+        },
     );
     let bytes = vec![7; 1000];
     for _ in 0..20 {
@@ -283,6 +317,9 @@ fn damage_is_contained_and_told() {
     })
     .expect("the files can be read");
     assert_eq!(found, (1..=20).filter(|s| *s != 3).collect::<Vec<_>>());
-    assert_eq!(replayed.damage.iter().map(|d| d.lost).collect::<Vec<_>>(), [(3, 3)]);
+    assert_eq!(
+        replayed.damage.iter().map(|d| d.lost).collect::<Vec<_>>(),
+        [(3, 3)]
+    );
     assert_eq!(replayed.existing.next_sequence, 21);
 }

@@ -102,7 +102,10 @@ impl<E: Entry> Journal<E> {
     pub fn start<D: Disk + 'static>(writer: Writer<D>, outcome: impl Outcome<E>) -> io::Result<Self> {
         let (sender, receiver) = bounded(QUEUE_BATCHES_MAX);
         let shared = Arc::new(Shared::default());
-        shared.counters.sequence.store(writer.next_sequence() - 1, Ordering::Relaxed);
+        shared
+            .counters
+            .sequence
+            .store(writer.next_sequence() - 1, Ordering::Relaxed);
         let of_thread = shared.clone();
         let thread = std::thread::Builder::new()
             .name("kymo-journal".into())
@@ -149,7 +152,11 @@ impl<E: Entry> Journal<E> {
                 Err((back, Full::Overloaded)) => entry = back,
                 other => return other,
             }
-            let guard = self.shared.room_lock.lock().unwrap_or_else(PoisonError::into_inner);
+            let guard = self
+                .shared
+                .room_lock
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             drop(self.shared.room.wait_timeout(guard, ROOM_PATIENCE));
         }
     }
@@ -179,7 +186,10 @@ impl<E: Entry> Journal<E> {
 
     /// Batches and bytes that wait or are being written.
     pub fn queued(&self) -> (usize, usize) {
-        (self.sender.len(), self.shared.queued_bytes.load(Ordering::Relaxed))
+        (
+            self.sender.len(),
+            self.shared.queued_bytes.load(Ordering::Relaxed),
+        )
     }
 }
 
@@ -223,7 +233,10 @@ fn run<E: Entry, D: Disk>(
         if !group.is_empty() {
             commit(&mut writer, &mut outcome, group, shared);
         }
-        shared.counters.segment_bytes.store(writer.bytes(), Ordering::Relaxed);
+        shared
+            .counters
+            .segment_bytes
+            .store(writer.bytes(), Ordering::Relaxed);
     }
     // Whoever slipped in behind the stop is told.
     let stopped = JournalError::Poisoned("the server is shutting down".into());
@@ -248,11 +261,15 @@ fn commit<E: Entry, D: Disk>(
     let (done, error) = writer.commit(&payloads);
     let counters = &shared.counters;
     let bytes: usize = payloads[..done].iter().map(|p| p.len()).sum();
-    counters.sync_nanoseconds.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    counters
+        .sync_nanoseconds
+        .fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
     counters.commits.fetch_add(1, Ordering::Relaxed);
     counters.batches.fetch_add(done as u64, Ordering::Relaxed);
     counters.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    counters.sequence.store(writer.next_sequence() - 1, Ordering::Relaxed);
+    counters
+        .sequence
+        .store(writer.next_sequence() - 1, Ordering::Relaxed);
     let refused = group.split_off(done);
     if let Some(error) = error {
         tracing::error!(%error, batches = refused.len(), "the journal refused batches");

@@ -143,12 +143,21 @@ impl<D: Disk> Writer<D> {
         let header = Header {
             number,
             // Different for each life of a file; what it is does not matter.
-            salt: xxhash_rust::xxh3::xxh3_64(&[number.to_le_bytes(), self.next_sequence.to_le_bytes()].concat()),
+            salt: xxhash_rust::xxh3::xxh3_64(
+                &[number.to_le_bytes(), self.next_sequence.to_le_bytes()].concat(),
+            ),
             first: self.next_sequence,
         };
-        let spare = if len == self.segment_bytes { self.spares.pop() } else { None };
+        let spare = if len == self.segment_bytes {
+            self.spares.pop()
+        } else {
+            None
+        };
         let (file, name) = match spare {
-            Some(spare) => (self.disk.open(&segment::spare_name(spare))?, segment::spare_name(spare)),
+            Some(spare) => (
+                self.disk.open(&segment::spare_name(spare))?,
+                segment::spare_name(spare),
+            ),
             None => {
                 let name = segment::spare_name(number);
                 let file = self.disk.create(&name, len).map_err(|error| match error.kind() {

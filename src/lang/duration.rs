@@ -59,7 +59,9 @@ fn sum(text: &str, worth: impl Fn(&str) -> Option<i64>) -> Result<i64, DurationE
     }
     let mut total: i64 = 0;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or(DurationError::Invalid)?;
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .ok_or(DurationError::Invalid)?;
         let (number, tail) = rest.split_at(digits);
         let number: i64 = number.parse().map_err(|_| DurationError::Invalid)?;
         // The longest unit wins: `ms` is milliseconds although `m` is a unit too.
@@ -160,7 +162,11 @@ mod tests {
             ("1x", Err("invalid duration"), ""),
             ("1n", Err("invalid duration"), ""),
             ("1mo", Err("invalid duration"), ""),
-            ("20000w", Err("overflowed duration 20000w: choose a smaller duration or INF"), ""),
+            (
+                "20000w",
+                Err("overflowed duration 20000w: choose a smaller duration or INF"),
+                "",
+            ),
         ];
         for (text, expected, written) in cases {
             let got = parse_duration(text).map_err(|e| e.to_string());

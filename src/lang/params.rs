@@ -45,11 +45,15 @@ impl BindValue {
             },
             Value::Object(map) => match map.iter().next() {
                 Some((kind, value)) if map.len() == 1 => BindValue::typed(kind, BindValue::from_json(value)),
-                Some(_) => BindValue::Error("bound object parameter value must have exactly one entry".to_owned()),
+                Some(_) => {
+                    BindValue::Error("bound object parameter value must have exactly one entry".to_owned())
+                }
                 None => BindValue::Error("empty bound object parameter".to_owned()),
             },
             Value::Null => BindValue::Error("unable to bind parameter with type <nil>".to_owned()),
-            Value::Array(_) => BindValue::Error("unable to bind parameter with type []interface {}".to_owned()),
+            Value::Array(_) => {
+                BindValue::Error("unable to bind parameter with type []interface {}".to_owned())
+            }
         }
     }
 
@@ -90,6 +94,11 @@ impl BindValue {
             BindValue::Duration(s) => (TokenKind::Duration, s.clone()),
             BindValue::Error(_) => return token,
         };
-        Token { kind, text, quoted: true, ..token }
+        Token {
+            kind,
+            text,
+            quoted: true,
+            ..token
+        }
     }
 }

@@ -130,7 +130,9 @@ fn class<'a>(tail: &'a str, out: &mut String) -> &'a str {
 
 /// Whether what follows a `{` is `n}`, `n,}` or `n,m}`.
 fn is_repetition(tail: &str) -> bool {
-    let Some((inside, _)) = tail.split_once('}') else { return false };
+    let Some((inside, _)) = tail.split_once('}') else {
+        return false;
+    };
     let (low, high) = inside.split_once(',').unwrap_or((inside, ""));
     let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
     !low.is_empty() && digits(low) && digits(high)

@@ -148,7 +148,11 @@ pub(super) struct Token {
 impl Token {
     /// The token as an error names it.
     pub fn found(&self) -> &str {
-        if self.text.is_empty() { self.kind.name() } else { &self.text }
+        if self.text.is_empty() {
+            self.kind.name()
+        } else {
+            &self.text
+        }
     }
 
     /// Whether it is this unreserved word.
@@ -202,11 +206,21 @@ pub(super) fn token_at(text: &str, start: usize) -> Token {
     };
     let slice = lexer.slice();
     let end = start + slice.len();
-    let token = |kind, text: String| Token { kind, text, start, end, at: start, quoted: false };
+    let token = |kind, text: String| Token {
+        kind,
+        text,
+        start,
+        end,
+        at: start,
+        quoted: false,
+    };
     let plain = |kind| token(kind, String::new());
     let Ok(raw) = raw else {
         let illegal = text[start..].chars().next().map(String::from).unwrap_or_default();
-        return Token { end: start + illegal.len(), ..token(TokenKind::Illegal, illegal) };
+        return Token {
+            end: start + illegal.len(),
+            ..token(TokenKind::Illegal, illegal)
+        };
     };
     match raw {
         Raw::Whitespace => token(TokenKind::Whitespace, slice.to_owned()),
@@ -215,22 +229,38 @@ pub(super) fn token_at(text: &str, start: usize) -> Token {
         Raw::Word => word(slice, token),
         Raw::QuotedIdent => {
             let name = unescape(&slice[1..slice.len() - 1]);
-            Token { quoted: true, ..token(TokenKind::Ident, name) }
+            Token {
+                quoted: true,
+                ..token(TokenKind::Ident, name)
+            }
         }
         Raw::String => {
             let value = unescape(&slice[1..slice.len() - 1]);
-            Token { at: before(text, start), quoted: true, ..token(TokenKind::String, value) }
+            Token {
+                at: before(text, start),
+                quoted: true,
+                ..token(TokenKind::String, value)
+            }
         }
         Raw::OpenString => {
             let value = unescape(slice.trim_start_matches('$').get(1..).unwrap_or_default());
-            Token { at: before(text, start), ..token(TokenKind::BadString, value) }
+            Token {
+                at: before(text, start),
+                ..token(TokenKind::BadString, value)
+            }
         }
         Raw::BadEscape => {
             let escape = slice.rfind('\\').map_or("", |at| &slice[at..]);
-            Token { at: end - 1, ..token(TokenKind::BadEscape, escape.to_owned()) }
+            Token {
+                at: end - 1,
+                ..token(TokenKind::BadEscape, escape.to_owned())
+            }
         }
         Raw::Param => token(TokenKind::Param, slice.to_owned()),
-        Raw::QuotedParam => token(TokenKind::Param, format!("${}", unescape(&slice[2..slice.len() - 1]))),
+        Raw::QuotedParam => token(
+            TokenKind::Param,
+            format!("${}", unescape(&slice[2..slice.len() - 1])),
+        ),
         Raw::Integer => token(TokenKind::Integer, slice.to_owned()),
         Raw::Number => token(TokenKind::Number, slice.trim_end_matches('.').to_owned()),
         Raw::Duration => token(TokenKind::Duration, slice.to_owned()),
@@ -269,7 +299,14 @@ pub(super) fn regex_at(text: &str, start: usize) -> Token {
         true => (TokenKind::Regex, slice[1..slice.len() - 1].replace("\\/", "/")),
         false => (TokenKind::BadRegex, String::new()),
     };
-    Token { kind, text: pattern, start, end: start + slice.len(), at: before(text, start), quoted: true }
+    Token {
+        kind,
+        text: pattern,
+        start,
+        end: start + slice.len(),
+        at: before(text, start),
+        quoted: true,
+    }
 }
 
 fn word(slice: &str, token: impl Fn(TokenKind, String) -> Token) -> Token {
@@ -293,7 +330,10 @@ fn word(slice: &str, token: impl Fn(TokenKind, String) -> Token) -> Token {
 
 /// The byte offset of the character before `at`, or 0.
 fn before(text: &str, at: usize) -> usize {
-    text[..at].char_indices().next_back().map_or(0, |(offset, _)| offset)
+    text[..at]
+        .char_indices()
+        .next_back()
+        .map_or(0, |(offset, _)| offset)
 }
 
 fn unescape(quoted: &str) -> String {
@@ -354,7 +394,9 @@ impl Keyword {
             return None;
         }
         let upper = word.to_ascii_uppercase();
-        let found = Self::ALL_WORDS.binary_search_by(|(known, _)| (*known).cmp(upper.as_str())).ok()?;
+        let found = Self::ALL_WORDS
+            .binary_search_by(|(known, _)| (*known).cmp(upper.as_str()))
+            .ok()?;
         Some(Self::ALL_WORDS[found].1)
     }
 }
@@ -384,7 +426,10 @@ mod tests {
         let cases = [
             ("select Foo from", "SELECT: IDENT:Foo FROM:"),
             (r#""a\"b\n" 'it\'s'"#, "IDENT:a\"b\n STRING:it's"),
-            ("1 1.5 .5 2. 3m 4µs 5d12h", ":1 NUMBER:1.5 NUMBER:.5 NUMBER:2 DURATIONVAL:3m DURATIONVAL:4µs DURATIONVAL:5d12h"),
+            (
+                "1 1.5 .5 2. 3m 4µs 5d12h",
+                ":1 NUMBER:1.5 NUMBER:.5 NUMBER:2 DURATIONVAL:3m DURATIONVAL:4µs DURATIONVAL:5d12h",
+            ),
             ("a--b\nc", "IDENT:a : IDENT:c"),
             ("a/*x**/b/c", "IDENT:a : IDENT:b /: IDENT:c"),
             ("/* open *", "ILLEGAL:"),

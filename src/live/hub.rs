@@ -28,9 +28,20 @@ const REQUESTS_MAX: usize = 1024;
 
 /// What a connection asks.
 enum Request {
-    Subscribe { connection: u64, id: String, database: String, text: String, outbox: Arc<Outbox> },
-    Unsubscribe { connection: u64, id: String },
-    Disconnect { connection: u64 },
+    Subscribe {
+        connection: u64,
+        id: String,
+        database: String,
+        text: String,
+        outbox: Arc<Outbox>,
+    },
+    Unsubscribe {
+        connection: u64,
+        id: String,
+    },
+    Disconnect {
+        connection: u64,
+    },
     Stop,
 }
 
@@ -74,11 +85,20 @@ impl Hub {
     pub fn start(engine: Arc<Engine>, clock: impl Fn() -> i64 + Send + 'static) -> io::Result<Self> {
         let (sender, receiver) = bounded(REQUESTS_MAX);
         let figures = Arc::new(Figures::default());
-        let keeper = Keeper { engine, subscriptions: BTreeMap::new(), figures: figures.clone() };
+        let keeper = Keeper {
+            engine,
+            subscriptions: BTreeMap::new(),
+            figures: figures.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name("kymo-live".into())
             .spawn(move || keeper.run(&receiver, &clock))?;
-        Ok(Self { sender, connections: AtomicU64::new(0), figures, thread: Mutex::new(Some(thread)) })
+        Ok(Self {
+            sender,
+            connections: AtomicU64::new(0),
+            figures,
+            thread: Mutex::new(Some(thread)),
+        })
     }
 
     /// A number for a new connection.
@@ -98,7 +118,13 @@ impl Hub {
         text: String,
         outbox: Arc<Outbox>,
     ) -> Result<(), Busy> {
-        self.ask(Request::Subscribe { connection, id, database, text, outbox })
+        self.ask(Request::Subscribe {
+            connection,
+            id,
+            database,
+            text,
+            outbox,
+        })
     }
 
     /// Ends a subscription.
@@ -149,7 +175,11 @@ impl Keeper {
         let commits = self.engine.subscribe_commits();
         let mut updated = Instant::now();
         loop {
-            let wait = if self.dirty() { UPDATE_INTERVAL.saturating_sub(updated.elapsed()) } else { TICK };
+            let wait = if self.dirty() {
+                UPDATE_INTERVAL.saturating_sub(updated.elapsed())
+            } else {
+                TICK
+            };
             select! {
                 recv(requests) -> request => match request {
                     Ok(Request::Stop) | Err(_) => return,
@@ -172,16 +202,26 @@ impl Keeper {
     }
 
     fn dirty(&self) -> bool {
-        self.subscriptions.values().any(|(subscription, _)| subscription.is_dirty())
+        self.subscriptions
+            .values()
+            .any(|(subscription, _)| subscription.is_dirty())
     }
 
     fn count(&self) {
-        self.figures.subscriptions.store(self.subscriptions.len() as u64, Ordering::Relaxed);
+        self.figures
+            .subscriptions
+            .store(self.subscriptions.len() as u64, Ordering::Relaxed);
     }
 
     fn take(&mut self, request: Request, now: i64) {
         match request {
-            Request::Subscribe { connection, id, database, text, outbox } => {
+            Request::Subscribe {
+                connection,
+                id,
+                database,
+                text,
+                outbox,
+            } => {
                 if let Err(error) = self.subscribe(connection, &id, &database, &text, &outbox, now) {
                     outbox.text(Reply::error(&id, &error));
                 }
@@ -210,12 +250,20 @@ impl Keeper {
         if self.subscriptions.contains_key(&key) {
             return Err(format!("there is a subscription {id} on this connection"));
         }
-        let on_connection = self.subscriptions.keys().filter(|(of, _)| *of == connection).count();
+        let on_connection = self
+            .subscriptions
+            .keys()
+            .filter(|(of, _)| *of == connection)
+            .count();
         if on_connection >= SUBSCRIPTIONS_PER_CONNECTION_MAX {
-            return Err(format!("too many subscriptions on a connection (subscriptions_per_connection_max {SUBSCRIPTIONS_PER_CONNECTION_MAX})"));
+            return Err(format!(
+                "too many subscriptions on a connection (subscriptions_per_connection_max {SUBSCRIPTIONS_PER_CONNECTION_MAX})"
+            ));
         }
         if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
-            return Err(format!("too many subscriptions (subscriptions_max {SUBSCRIPTIONS_MAX})"));
+            return Err(format!(
+                "too many subscriptions (subscriptions_max {SUBSCRIPTIONS_MAX})"
+            ));
         }
         if self.engine.catalog().database(database).is_none() {
             return Err(format!("database not found: {database}"));
@@ -225,8 +273,17 @@ impl Keeper {
         let news = subscription.snapshot(self.engine.catalog(), &snapshot, snapshot.sequence(), now);
         let news = news.map_err(|e| e.to_string())?;
         self.figures.evaluations.fetch_add(1, Ordering::Relaxed);
-        self.figures.rows.fetch_add(news.rows.len() as u64, Ordering::Relaxed);
-        outbox.rows(id, news.sequence, subscription.columns(), subscription.groups(), news.rows, true);
+        self.figures
+            .rows
+            .fetch_add(news.rows.len() as u64, Ordering::Relaxed);
+        outbox.rows(
+            id,
+            news.sequence,
+            subscription.columns(),
+            subscription.groups(),
+            news.rows,
+            true,
+        );
         self.subscriptions.insert(key, (subscription, outbox.clone()));
         Ok(())
     }
@@ -235,7 +292,9 @@ impl Keeper {
         let catalog = self.engine.catalog();
         match commit {
             Committed::Batch(_, batch) => {
-                self.subscriptions.values_mut().for_each(|(s, _)| s.note(batch, catalog));
+                self.subscriptions
+                    .values_mut()
+                    .for_each(|(s, _)| s.note(batch, catalog));
             }
             Committed::Gap(_) => {
                 self.figures.gaps.fetch_add(1, Ordering::Relaxed);
@@ -257,9 +316,18 @@ impl Keeper {
             self.figures.evaluations.fetch_add(1, Ordering::Relaxed);
             match subscription.update(catalog, &snapshot, snapshot.sequence(), now) {
                 Ok(news) => {
-                    self.figures.rows.fetch_add(news.rows.len() as u64, Ordering::Relaxed);
+                    self.figures
+                        .rows
+                        .fetch_add(news.rows.len() as u64, Ordering::Relaxed);
                     if !news.rows.is_empty() {
-                        outbox.rows(id, news.sequence, subscription.columns(), subscription.groups(), news.rows, false);
+                        outbox.rows(
+                            id,
+                            news.sequence,
+                            subscription.columns(),
+                            subscription.groups(),
+                            news.rows,
+                            false,
+                        );
                     }
                     true
                 }
@@ -282,7 +350,14 @@ impl Keeper {
             if !rows.is_empty() {
                 self.figures.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
                 let sequence = self.engine.sequence();
-                outbox.rows(id, sequence, subscription.columns(), subscription.groups(), rows, false);
+                outbox.rows(
+                    id,
+                    sequence,
+                    subscription.columns(),
+                    subscription.groups(),
+                    rows,
+                    false,
+                );
             }
         }
     }

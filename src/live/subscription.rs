@@ -76,14 +76,26 @@ impl Subscription {
         let Some(found) = windows(&statement, now).map_err(|e| e.to_string())? else {
             return Err("a live SELECT needs GROUP BY time(..)".into());
         };
-        if [statement.limit, statement.offset, statement.slimit, statement.soffset].iter().any(|n| *n > 0) {
+        if [
+            statement.limit,
+            statement.offset,
+            statement.slimit,
+            statement.soffset,
+        ]
+        .iter()
+        .any(|n| *n > 0)
+        {
             return Err("LIMIT, OFFSET, SLIMIT and SOFFSET cannot be kept up to date".into());
         }
         let mut follow = 0;
         let mut unbounded = false;
         for field in &statement.fields {
             field.expr.visit_calls(&mut |call| match call.name.as_str() {
-                "derivative" | "non_negative_derivative" | "difference" | "non_negative_difference" | "elapsed" => {
+                "derivative"
+                | "non_negative_derivative"
+                | "difference"
+                | "non_negative_difference"
+                | "elapsed" => {
                     follow = follow.max(1);
                 }
                 "moving_average" => {
@@ -112,7 +124,11 @@ impl Subscription {
                 },
             };
             let (database, policy) = (m.database.clone(), m.retention_policy.clone());
-            sources.push(Watched { database, policy, name });
+            sources.push(Watched {
+                database,
+                policy,
+                name,
+            });
         });
         if let Some(error) = failed {
             return Err(error);
@@ -145,15 +161,28 @@ impl Subscription {
     ///
     /// # Errors
     /// What the query gives.
-    pub fn snapshot(&mut self, catalog: &Catalog, scan: &dyn Scan, sequence: u64, now: i64) -> Result<News, QueryError> {
+    pub fn snapshot(
+        &mut self,
+        catalog: &Catalog,
+        scan: &dyn Scan,
+        sequence: u64,
+        now: i64,
+    ) -> Result<News, QueryError> {
         let (range, _) = time_range(&self.statement, now)?;
         let from = if range.min == TimeRange::ALL.min {
-            self.windows.start_of(now).saturating_sub((HISTORY_WINDOWS - 1).saturating_mul(self.step))
+            self.windows
+                .start_of(now)
+                .saturating_sub((HISTORY_WINDOWS - 1).saturating_mul(self.step))
         } else {
             range.min
         };
         let rows = self.evaluate(catalog, scan, from, i64::MAX, now)?;
-        let rows = self.windows.learn(rows).into_iter().map(|(_, row)| (Kind::Snapshot, row)).collect();
+        let rows = self
+            .windows
+            .learn(rows)
+            .into_iter()
+            .map(|(_, row)| (Kind::Snapshot, row))
+            .collect();
         Ok(News { sequence, rows })
     }
 
@@ -176,7 +205,8 @@ impl Subscription {
                 if self.windows.start_of(min) == self.windows.start_of(max) {
                     self.touch(min);
                 } else {
-                    let starts: HashSet<i64> = table.times().map(|time| self.windows.start_of(time)).collect();
+                    let starts: HashSet<i64> =
+                        table.times().map(|time| self.windows.start_of(time)).collect();
                     starts.into_iter().for_each(|start| self.touch(start));
                 }
             }
@@ -187,7 +217,10 @@ impl Subscription {
     }
 
     fn touch(&mut self, time: i64) {
-        (0..=self.follow).for_each(|i| self.windows.touch(time.saturating_add(i.saturating_mul(self.step))));
+        (0..=self.follow).for_each(|i| {
+            self.windows
+                .touch(time.saturating_add(i.saturating_mul(self.step)))
+        });
     }
 
     /// Any window may have changed.
@@ -197,14 +230,21 @@ impl Subscription {
     }
 
     fn watches(&self, catalog: &Catalog, id: MeasurementId) -> bool {
-        let Some(measurement) = catalog.measurement_by_id(id) else { return false };
+        let Some(measurement) = catalog.measurement_by_id(id) else {
+            return false;
+        };
         self.sources.iter().any(|watched| {
             let named = match &watched.name {
                 Name::Exactly(name) => *name == measurement.name,
                 Name::Matching(regex) => regex.is_match(&measurement.name),
             };
             let database = watched.database.as_deref().unwrap_or(&self.database);
-            let policy = || catalog.database(database)?.policy(watched.policy.as_deref()).map(|p| p.id);
+            let policy = || {
+                catalog
+                    .database(database)?
+                    .policy(watched.policy.as_deref())
+                    .map(|p| p.id)
+            };
             named && policy() == Some(measurement.policy)
         })
     }
@@ -218,7 +258,13 @@ impl Subscription {
     ///
     /// # Errors
     /// What the query gives.
-    pub fn update(&mut self, catalog: &Catalog, scan: &dyn Scan, sequence: u64, now: i64) -> Result<News, QueryError> {
+    pub fn update(
+        &mut self,
+        catalog: &Catalog,
+        scan: &dyn Scan,
+        sequence: u64,
+        now: i64,
+    ) -> Result<News, QueryError> {
         let mut rows = Vec::new();
         for (from, to) in self.windows.take_dirty() {
             let found = self.evaluate(catalog, scan, from, to.saturating_sub(1), now)?;
@@ -251,7 +297,10 @@ impl Subscription {
             Some(condition) => Expr::binary(BinaryOp::And, bound, Expr::Paren(Box::new(condition))),
             None => bound,
         });
-        let limits = QueryLimits { values_max: VALUES_MAX, ..QueryLimits::default() };
+        let limits = QueryLimits {
+            values_max: VALUES_MAX,
+            ..QueryLimits::default()
+        };
         let ctx = Context {
             catalog,
             scan,
@@ -280,7 +329,11 @@ impl Subscription {
                     json_value(value, &mut json);
                 }
                 json.push(']');
-                rows.push(Row { group, time, json: json.into() });
+                rows.push(Row {
+                    group,
+                    time,
+                    json: json.into(),
+                });
             }
         }
         Ok(rows)

@@ -103,7 +103,11 @@ impl SortedRows {
             measurement: self.measurement,
             series: positions.iter().map(|&i| self.series[i as usize]).collect(),
             times: positions.iter().map(|&i| self.times[i as usize]).collect(),
-            columns: self.columns.iter().map(|(f, c)| (*f, c.gather(positions))).collect(),
+            columns: self
+                .columns
+                .iter()
+                .map(|(f, c)| (*f, c.gather(positions)))
+                .collect(),
         }
     }
 

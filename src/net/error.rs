@@ -27,7 +27,11 @@ const HEADER_BYTES_MAX: usize = 1024;
 impl HttpError {
     /// An error.
     pub fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into(), code: None }
+        Self {
+            status,
+            text: text.into(),
+            code: None,
+        }
     }
 
     /// 400.
@@ -78,9 +82,16 @@ impl ResponseError for HttpError {
         body.push_str("\"error\":");
         json_text(&self.text, &mut body);
         body.push_str("}\n");
-        let shown: String = self.text.chars().filter(|c| (' '..='~').contains(c)).take(HEADER_BYTES_MAX).collect();
+        let shown: String = self
+            .text
+            .chars()
+            .filter(|c| (' '..='~').contains(c))
+            .take(HEADER_BYTES_MAX)
+            .collect();
         let mut response = HttpResponse::build(self.status);
-        response.insert_header((CONTENT_TYPE, "application/json")).insert_header(("X-InfluxDB-Error", shown));
+        response
+            .insert_header((CONTENT_TYPE, "application/json"))
+            .insert_header(("X-InfluxDB-Error", shown));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((RETRY_AFTER, RETRY_SECONDS));
         }

@@ -1,8 +1,8 @@
 //! From bytes of a socket to committed batches, for every way in.
 
+use super::Services;
 use super::clock::now;
 use super::counters::{Ingest, add};
-use super::Services;
 use crate::batch::EncodedBatch;
 use crate::catalog::CatalogError;
 use crate::engine::{SubmitError, WriteError};
@@ -39,7 +39,9 @@ impl Services {
         if catalog.database(database).is_none() {
             catalog.create_database(database, None)?;
         }
-        let found = catalog.database(database).and_then(|d| d.policy(None).map(|p| p.id));
+        let found = catalog
+            .database(database)
+            .and_then(|d| d.policy(None).map(|p| p.id));
         found.ok_or_else(|| CatalogError::NoDatabase(database.to_string()))
     }
 
@@ -53,8 +55,14 @@ impl Services {
     ) -> Outcome {
         let engine = &self.engine;
         let now = now();
-        let mut ingestor =
-            Ingestor::new(engine.catalog(), engine.limits(), policy, format, now, engine.options().shards);
+        let mut ingestor = Ingestor::new(
+            engine.catalog(),
+            engine.limits(),
+            policy,
+            format,
+            now,
+            engine.options().shards,
+        );
         run(&mut ingestor, now);
         let mut outcome = ingestor.finish();
         if let Some(batch) = &mut outcome.batch {
@@ -85,8 +93,11 @@ impl Feed {
     /// This server was built without the format.
     pub fn decoder(&self) -> Result<Box<dyn Decoder>, String> {
         let format = self.services.engine.formats().by_name(self.format);
-        let format = format.ok_or_else(|| format!("this server was built without the format {}", self.format))?;
-        format.decoder(&kymo_plugin_api::Options::new()).map_err(|e| e.to_string())
+        let format =
+            format.ok_or_else(|| format!("this server was built without the format {}", self.format))?;
+        format
+            .decoder(&kymo_plugin_api::Options::new())
+            .map_err(|e| e.to_string())
     }
 
     /// Decodes what `run` pushes and counts what came of it; the batch, if there is one.
@@ -103,7 +114,11 @@ impl Feed {
         add(&counters.unparsed, outcome.unparsed);
         add(&counters.dropped, outcome.dropped);
         if let Some(error) = outcome.error(self.services.engine.limits()) {
-            tracing::warn!(from = self.format, error = error.lines().next().unwrap_or(""), "lines were not stored");
+            tracing::warn!(
+                from = self.format,
+                error = error.lines().next().unwrap_or(""),
+                "lines were not stored"
+            );
         }
         let rows = outcome.rows;
         match self.services.engine.encode(outcome.batch?) {

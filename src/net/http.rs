@@ -4,6 +4,7 @@ use super::error::HttpError;
 use super::parameters::Parameters;
 use super::{Services, live, metrics, query, write};
 use actix_web::body::MessageBody;
+pub use actix_web::dev::ServerHandle;
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue, ORIGIN};
 use actix_web::middleware::{Compress, Next, from_fn};
@@ -61,23 +62,34 @@ async fn headers(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let given = ["X-Request-Id", "Request-Id"].iter().find_map(|name| request.headers().get(*name).cloned());
+    let given = ["X-Request-Id", "Request-Id"]
+        .iter()
+        .find_map(|name| request.headers().get(*name).cloned());
     let id = given.unwrap_or_else(new_id);
     let origin = request.headers().get(ORIGIN).cloned();
     let mut response = next.call(request).await?;
     let headers = response.headers_mut();
-    let mut set = |name: &'static str, value: HeaderValue| headers.insert(HeaderName::from_static(name), value);
+    let mut set =
+        |name: &'static str, value: HeaderValue| headers.insert(HeaderName::from_static(name), value);
     set("x-influxdb-version", HeaderValue::from_static(INFLUXDB_VERSION));
     set("x-influxdb-build", HeaderValue::from_static("OSS"));
-    set("x-kymo-version", HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+    set(
+        "x-kymo-version",
+        HeaderValue::from_static(env!("CARGO_PKG_VERSION")),
+    );
     set("request-id", id.clone());
     set("x-request-id", id);
     if let Some(origin) = origin {
         set("access-control-allow-origin", origin);
-        set("access-control-allow-methods", HeaderValue::from_static("DELETE, GET, OPTIONS, POST, PUT"));
+        set(
+            "access-control-allow-methods",
+            HeaderValue::from_static("DELETE, GET, OPTIONS, POST, PUT"),
+        );
         set(
             "access-control-allow-headers",
-            HeaderValue::from_static("Accept, Accept-Encoding, Authorization, Content-Length, Content-Type, X-CSRF-Token, X-HTTP-Method-Override"),
+            HeaderValue::from_static(
+                "Accept, Accept-Encoding, Authorization, Content-Length, Content-Type, X-CSRF-Token, X-HTTP-Method-Override",
+            ),
         );
         set(
             "access-control-expose-headers",
@@ -91,7 +103,11 @@ async fn headers(
 fn new_id() -> HeaderValue {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let seed = [super::clock::now().to_le_bytes(), count.to_le_bytes(), u64::from(std::process::id()).to_le_bytes()];
+    let seed = [
+        super::clock::now().to_le_bytes(),
+        count.to_le_bytes(),
+        u64::from(std::process::id()).to_le_bytes(),
+    ];
     let hash = xxhash_rust::xxh3::xxh3_128(&seed.concat());
     let (high, low) = ((hash >> 64) as u64, hash as u64);
     let text = format!(
@@ -106,9 +122,13 @@ fn new_id() -> HeaderValue {
 }
 
 async fn ping(request: HttpRequest) -> HttpResponse {
-    let verbose = Parameters::parse(request.query_string()).get("verbose").is_some_and(|v| v != "false" && v != "0");
+    let verbose = Parameters::parse(request.query_string())
+        .get("verbose")
+        .is_some_and(|v| v != "false" && v != "0");
     if verbose {
-        return HttpResponse::Ok().content_type("application/json").body(format!("{{\"version\":\"{INFLUXDB_VERSION}\"}}\n"));
+        return HttpResponse::Ok()
+            .content_type("application/json")
+            .body(format!("{{\"version\":\"{INFLUXDB_VERSION}\"}}\n"));
     }
     HttpResponse::NoContent().finish()
 }
@@ -127,10 +147,25 @@ async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, HttpError> {
     if request.method() == actix_web::http::Method::OPTIONS {
         return Ok(HttpResponse::NoContent().finish());
     }
-    let known = ["/ping", "/health", "/metrics", "/write", "/query", "/live", "/api/v2/write", "/api/v2/query"];
+    let known = [
+        "/ping",
+        "/health",
+        "/metrics",
+        "/write",
+        "/query",
+        "/live",
+        "/api/v2/write",
+        "/api/v2/query",
+    ];
     if known.contains(&request.path()) {
         let status = actix_web::http::StatusCode::METHOD_NOT_ALLOWED;
-        return Err(HttpError::new(status, format!("{} {} is not allowed", request.method(), request.path())));
+        return Err(HttpError::new(
+            status,
+            format!("{} {} is not allowed", request.method(), request.path()),
+        ));
     }
-    Err(HttpError::not_found(format!("there is nothing at {}; ask /query, /write, /live, /metrics or /health", request.path())))
+    Err(HttpError::not_found(format!(
+        "there is nothing at {}; ask /query, /write, /live, /metrics or /health",
+        request.path()
+    )))
 }

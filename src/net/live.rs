@@ -1,8 +1,8 @@
 //! `/live`: a WebSocket on which a client subscribes, and gets what changes.
 
+use super::Services;
 use super::counters::add;
 use super::error::HttpError;
-use super::Services;
 use crate::live::message::{Reply, Request};
 use crate::live::outbox::Outbox;
 use actix_web::http::StatusCode;
@@ -24,7 +24,11 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const PING: Duration = Duration::from_secs(20);
 
 /// `GET /live`.
-pub async fn live(request: HttpRequest, body: Payload, services: Data<Services>) -> Result<HttpResponse, actix_web::Error> {
+pub async fn live(
+    request: HttpRequest,
+    body: Payload,
+    services: Data<Services>,
+) -> Result<HttpResponse, actix_web::Error> {
     check_origin(&request)?;
     let services = services.into_inner();
     if services.counters.live_connections.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
@@ -32,7 +36,10 @@ pub async fn live(request: HttpRequest, body: Payload, services: Data<Services>)
         return Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, text).into());
     }
     let (response, session, messages) = actix_ws::handle(&request, body)?;
-    let messages = messages.max_frame_size(MESSAGE_BYTES_MAX).aggregate_continuations().max_continuation_size(MESSAGE_BYTES_MAX);
+    let messages = messages
+        .max_frame_size(MESSAGE_BYTES_MAX)
+        .aggregate_continuations()
+        .max_continuation_size(MESSAGE_BYTES_MAX);
     actix_web::rt::spawn(async move {
         add(&services.counters.live_connections, 1);
         serve(session, messages, &services).await;
@@ -43,10 +50,22 @@ pub async fn live(request: HttpRequest, body: Payload, services: Data<Services>)
 
 /// A page of another site must not read what the browser's user may read.
 fn check_origin(request: &HttpRequest) -> Result<(), HttpError> {
-    let text = |name| request.headers().get(name).and_then(|v: &actix_web::http::header::HeaderValue| v.to_str().ok());
+    let text = |name| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|v: &actix_web::http::header::HeaderValue| v.to_str().ok())
+    };
     let Some(origin) = text(ORIGIN) else { return Ok(()) };
     let same = origin.split("://").nth(1) == text(HOST);
-    if same { Ok(()) } else { Err(HttpError::new(StatusCode::FORBIDDEN, format!("origin {origin} may not subscribe here"))) }
+    if same {
+        Ok(())
+    } else {
+        Err(HttpError::new(
+            StatusCode::FORBIDDEN,
+            format!("origin {origin} may not subscribe here"),
+        ))
+    }
 }
 
 async fn serve(mut session: Session, mut messages: actix_ws::AggregatedMessageStream, services: &Services) {
@@ -109,13 +128,17 @@ fn take(text: &str, connection: u64, outbox: &Arc<Outbox>, services: &Services) 
     let request: Request = match serde_json::from_str(text) {
         Ok(request) => request,
         Err(error) => {
-            return outbox.text(Reply::error("", &format!("cannot read the message: {error}; see docs/live.md")));
+            return outbox.text(Reply::error(
+                "",
+                &format!("cannot read the message: {error}; see docs/live.md"),
+            ));
         }
     };
     let (id, asked) = match request {
-        Request::Subscribe { id, db, q, resume: _ } => {
-            (id.clone(), services.hub.subscribe(connection, id, db, q, outbox.clone()))
-        }
+        Request::Subscribe { id, db, q, resume: _ } => (
+            id.clone(),
+            services.hub.subscribe(connection, id, db, q, outbox.clone()),
+        ),
         Request::Unsubscribe { id } => (id.clone(), services.hub.unsubscribe(connection, id)),
     };
     if let Err(busy) = asked {

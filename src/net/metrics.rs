@@ -32,39 +32,105 @@ impl Text {
 pub async fn metrics(services: Data<Services>) -> HttpResponse {
     let services = services.into_inner();
     // The store's figures may wait for a lock.
-    let text = tokio::task::spawn_blocking(move || text(&services)).await.unwrap_or_default();
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text)
+    let text = tokio::task::spawn_blocking(move || text(&services))
+        .await
+        .unwrap_or_default();
+    HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4")
+        .body(text)
 }
 
 fn text(services: &Services) -> String {
     let mut out = Text(String::new());
     let (journal, batches, bytes) = services.engine.journal_figures();
     let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
-    out.gauge("kymo_uptime_seconds", "Seconds since the start.", services.started.elapsed().as_secs());
-    out.counter("kymo_journal_commits_total", "Groups written and synced.", journal.commits.load(Relaxed));
-    out.counter("kymo_journal_batches_total", "Batches in them.", journal.batches.load(Relaxed));
-    out.counter("kymo_journal_bytes_total", "Bytes in them.", journal.bytes.load(Relaxed));
-    out.counter("kymo_journal_refused_total", "Batches accepted and then refused.", journal.refused.load(Relaxed));
-    out.one("kymo_journal_sync_seconds_total", "counter", "Time spent writing and syncing.", seconds(journal.sync_nanoseconds.load(Relaxed)));
-    out.gauge("kymo_journal_segment_bytes", "Bytes of segments in use.", journal.segment_bytes.load(Relaxed));
+    out.gauge(
+        "kymo_uptime_seconds",
+        "Seconds since the start.",
+        services.started.elapsed().as_secs(),
+    );
+    out.counter(
+        "kymo_journal_commits_total",
+        "Groups written and synced.",
+        journal.commits.load(Relaxed),
+    );
+    out.counter(
+        "kymo_journal_batches_total",
+        "Batches in them.",
+        journal.batches.load(Relaxed),
+    );
+    out.counter(
+        "kymo_journal_bytes_total",
+        "Bytes in them.",
+        journal.bytes.load(Relaxed),
+    );
+    out.counter(
+        "kymo_journal_refused_total",
+        "Batches accepted and then refused.",
+        journal.refused.load(Relaxed),
+    );
+    out.one(
+        "kymo_journal_sync_seconds_total",
+        "counter",
+        "Time spent writing and syncing.",
+        seconds(journal.sync_nanoseconds.load(Relaxed)),
+    );
+    out.gauge(
+        "kymo_journal_segment_bytes",
+        "Bytes of segments in use.",
+        journal.segment_bytes.load(Relaxed),
+    );
     out.gauge("kymo_journal_queue_batches", "Batches that wait.", batches as u64);
-    out.gauge("kymo_journal_queue_bytes", "Bytes that wait or are being written.", bytes as u64);
-    out.gauge("kymo_sequence_durable", "Last durable sequence.", journal.sequence.load(Relaxed));
-    out.gauge("kymo_sequence_visible", "Last sequence queries see.", services.engine.sequence());
+    out.gauge(
+        "kymo_journal_queue_bytes",
+        "Bytes that wait or are being written.",
+        bytes as u64,
+    );
+    out.gauge(
+        "kymo_sequence_durable",
+        "Last durable sequence.",
+        journal.sequence.load(Relaxed),
+    );
+    out.gauge(
+        "kymo_sequence_visible",
+        "Last sequence queries see.",
+        services.engine.sequence(),
+    );
     let (seal, active, frozen) = services.engine.seal_figures();
-    out.gauge("kymo_sequence_sealed", "Last sequence in the store.", seal.sequence.load(Relaxed));
+    out.gauge(
+        "kymo_sequence_sealed",
+        "Last sequence in the store.",
+        seal.sequence.load(Relaxed),
+    );
     out.counter("kymo_seals_total", "Seals.", seal.seals.load(Relaxed));
-    out.counter("kymo_seal_failures_total", "Seals that failed and were tried again.", seal.failures.load(Relaxed));
-    out.one("kymo_seal_seconds_total", "counter", "Time spent sealing.", seconds(seal.nanoseconds.load(Relaxed)));
+    out.counter(
+        "kymo_seal_failures_total",
+        "Seals that failed and were tried again.",
+        seal.failures.load(Relaxed),
+    );
+    out.one(
+        "kymo_seal_seconds_total",
+        "counter",
+        "Time spent sealing.",
+        seconds(seal.nanoseconds.load(Relaxed)),
+    );
     out.gauge("kymo_head_active_bytes", "Unsealed points.", active as u64);
     out.gauge("kymo_head_frozen_bytes", "Points being sealed.", frozen as u64);
     let store = services.engine.store_figures();
     out.gauge("kymo_store_runs", "Runs.", store.runs);
     out.gauge("kymo_store_rows", "Rows in them.", store.rows);
     out.gauge("kymo_store_bytes", "Bytes of their values.", store.bytes);
-    out.gauge("kymo_store_disk_bytes", "Bytes of the store's files.", store.disk_bytes);
+    out.gauge(
+        "kymo_store_disk_bytes",
+        "Bytes of the store's files.",
+        store.disk_bytes,
+    );
     out.gauge("kymo_store_files", "The store's files.", store.files);
-    out.counter("kymo_store_written_bytes_total", "Bytes written.", store.written_bytes);
+    out.counter(
+        "kymo_store_written_bytes_total",
+        "Bytes written.",
+        store.written_bytes,
+    );
     out.gauge("kymo_cache_bytes", "Bytes in the cache.", store.cache_bytes);
     out.counter("kymo_cache_hits_total", "Cache hits.", store.cache_hits);
     out.counter("kymo_cache_misses_total", "Cache misses.", store.cache_misses);
@@ -73,13 +139,39 @@ fn text(services: &Services) -> String {
     out.gauge("kymo_series", "Series.", catalog.series_count());
     type Figure = fn(&super::counters::Ingest) -> u64;
     let families: [(&str, &str, &str, Figure); 7] = [
-        ("kymo_ingest_rows_total", "counter", "Rows accepted.", |i| get(&i.rows)),
-        ("kymo_ingest_unparsed_total", "counter", "Lines that could not be read.", |i| get(&i.unparsed)),
-        ("kymo_ingest_dropped_total", "counter", "Points that could not be stored.", |i| get(&i.dropped)),
-        ("kymo_ingest_overloaded_total", "counter", "Rows thrown away because queues were full.", |i| get(&i.overloaded)),
-        ("kymo_ingest_bytes_total", "counter", "Bytes received.", |i| get(&i.bytes)),
-        ("kymo_ingest_requests_total", "counter", "Requests or datagrams.", |i| get(&i.requests)),
-        ("kymo_ingest_connections", "gauge", "Connections open.", |i| get(&i.connections)),
+        ("kymo_ingest_rows_total", "counter", "Rows accepted.", |i| {
+            get(&i.rows)
+        }),
+        (
+            "kymo_ingest_unparsed_total",
+            "counter",
+            "Lines that could not be read.",
+            |i| get(&i.unparsed),
+        ),
+        (
+            "kymo_ingest_dropped_total",
+            "counter",
+            "Points that could not be stored.",
+            |i| get(&i.dropped),
+        ),
+        (
+            "kymo_ingest_overloaded_total",
+            "counter",
+            "Rows thrown away because queues were full.",
+            |i| get(&i.overloaded),
+        ),
+        ("kymo_ingest_bytes_total", "counter", "Bytes received.", |i| {
+            get(&i.bytes)
+        }),
+        (
+            "kymo_ingest_requests_total",
+            "counter",
+            "Requests or datagrams.",
+            |i| get(&i.requests),
+        ),
+        ("kymo_ingest_connections", "gauge", "Connections open.", |i| {
+            get(&i.connections)
+        }),
     ];
     for (name, kind, help, figure) in families {
         out.family(name, kind, help);
@@ -89,17 +181,54 @@ fn text(services: &Services) -> String {
     }
     let counters = &services.counters;
     out.counter("kymo_queries_total", "Queries run.", get(&counters.queries));
-    out.counter("kymo_query_errors_total", "Statements that ended with an error.", get(&counters.query_errors));
-    out.one("kymo_query_seconds_total", "counter", "Time spent on queries.", seconds(get(&counters.query_nanoseconds)));
-    out.gauge("kymo_query_slots_free", "Queries that could start at once.", services.queries.available_permits() as u64);
+    out.counter(
+        "kymo_query_errors_total",
+        "Statements that ended with an error.",
+        get(&counters.query_errors),
+    );
+    out.one(
+        "kymo_query_seconds_total",
+        "counter",
+        "Time spent on queries.",
+        seconds(get(&counters.query_nanoseconds)),
+    );
+    out.gauge(
+        "kymo_query_slots_free",
+        "Queries that could start at once.",
+        services.queries.available_permits() as u64,
+    );
     let live = services.hub.figures();
-    out.gauge("kymo_live_connections", "WebSocket connections.", get(&counters.live_connections));
-    out.gauge("kymo_live_subscriptions", "Live subscriptions.", live.subscriptions.load(Relaxed));
-    out.counter("kymo_live_evaluations_total", "Times a subscription was looked at again.", live.evaluations.load(Relaxed));
+    out.gauge(
+        "kymo_live_connections",
+        "WebSocket connections.",
+        get(&counters.live_connections),
+    );
+    out.gauge(
+        "kymo_live_subscriptions",
+        "Live subscriptions.",
+        live.subscriptions.load(Relaxed),
+    );
+    out.counter(
+        "kymo_live_evaluations_total",
+        "Times a subscription was looked at again.",
+        live.evaluations.load(Relaxed),
+    );
     out.counter("kymo_live_rows_total", "Rows pushed.", live.rows.load(Relaxed));
-    out.counter("kymo_live_gaps_total", "Times the hub was too slow for commits.", live.gaps.load(Relaxed));
+    out.counter(
+        "kymo_live_gaps_total",
+        "Times the hub was too slow for commits.",
+        live.gaps.load(Relaxed),
+    );
     let recovery = services.engine.recovery();
-    out.gauge("kymo_recovery_batches", "Batches replayed at the start.", recovery.batches);
-    out.gauge("kymo_recovery_damaged", "Damaged batches found at the start.", recovery.damaged);
+    out.gauge(
+        "kymo_recovery_batches",
+        "Batches replayed at the start.",
+        recovery.batches,
+    );
+    out.gauge(
+        "kymo_recovery_damaged",
+        "Damaged batches found at the start.",
+        recovery.damaged,
+    );
     out.0
 }

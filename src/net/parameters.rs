@@ -43,7 +43,10 @@ impl Parameters {
     /// # Errors
     /// It is none.
     pub fn number(&self, key: &str) -> Result<Option<usize>, HttpError> {
-        let parse = |v: &str| v.parse().map_err(|_| HttpError::bad_request(format!("invalid {key}: {v:?}")));
+        let parse = |v: &str| {
+            v.parse()
+                .map_err(|_| HttpError::bad_request(format!("invalid {key}: {v:?}")))
+        };
         self.get(key).map(parse).transpose()
     }
 }
@@ -79,7 +82,13 @@ mod tests {
     #[test]
     fn percent_decoding() {
         let p = Parameters::parse("db=a%20b&q=SELECT+1%2B1&bad=%zz%4&empty=&q=second&%C3%A9=x");
-        let cases = [("db", Some("a b")), ("q", Some("SELECT 1+1")), ("bad", Some("%zz%4")), ("empty", None), ("é", Some("x"))];
+        let cases = [
+            ("db", Some("a b")),
+            ("q", Some("SELECT 1+1")),
+            ("bad", Some("%zz%4")),
+            ("empty", None),
+            ("é", Some("x")),
+        ];
         for (key, want) in cases {
             assert_eq!(p.get(key), want, "{key}");
         }

@@ -1,11 +1,11 @@
 //! `/query`: runs statements on threads that may block, and writes their results as JSON or CSV, whole or in chunks.
 
+use super::Services;
 use super::clock::now;
 use super::counters::add;
 use super::error::HttpError;
 use super::parameters::Parameters;
 use super::write::read_body;
-use super::Services;
 use crate::lang::{BindValue, Params, parse};
 use crate::model::Precision;
 use crate::query::encode::{Csv, TimeFormat, indent, json_result};
@@ -52,11 +52,19 @@ struct Output {
 }
 
 /// `GET` and `POST /query`.
-pub async fn query(request: HttpRequest, body: Payload, services: Data<Services>) -> Result<HttpResponse, HttpError> {
+pub async fn query(
+    request: HttpRequest,
+    body: Payload,
+    services: Data<Services>,
+) -> Result<HttpResponse, HttpError> {
     let mut parameters = Parameters::parse(request.query_string());
     if request.method() == Method::POST {
         let body = read_body(body).await?;
-        let media = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let media = request
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("");
         if media.starts_with("multipart/form-data") {
             for (name, text) in multipart(media, &body) {
                 parameters.put(name, text);
@@ -65,7 +73,10 @@ pub async fn query(request: HttpRequest, body: Payload, services: Data<Services>
             parameters.add(&String::from_utf8_lossy(&body));
         }
     }
-    let text = parameters.get("q").ok_or_else(|| HttpError::bad_request("missing required parameter \"q\""))?.to_string();
+    let text = parameters
+        .get("q")
+        .ok_or_else(|| HttpError::bad_request("missing required parameter \"q\""))?
+        .to_string();
     let output = output(&request, &parameters)?;
     let options = QueryOptions {
         database: parameters.get("db").map(str::to_string),
@@ -80,13 +91,26 @@ pub async fn query(request: HttpRequest, body: Payload, services: Data<Services>
     let permit = tokio::time::timeout(QUEUE_WAIT, services.queries.clone().acquire_owned()).await;
     let permit = match permit {
         Ok(Ok(permit)) => permit,
-        _ => return Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "too many queries at once (queries_per_core); retry")),
+        _ => {
+            return Err(HttpError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many queries at once (queries_per_core); retry",
+            ));
+        }
     };
     let chunked = parameters.is_true("chunked");
-    let chunk_rows = parameters.number("chunk_size")?.filter(|n| *n > 0).unwrap_or(CHUNK_ROWS).min(CHUNK_ROWS_MAX);
+    let chunk_rows = parameters
+        .number("chunk_size")?
+        .filter(|n| *n > 0)
+        .unwrap_or(CHUNK_ROWS)
+        .min(CHUNK_ROWS_MAX);
     let cancel = Arc::new(Cancel::default());
     let guard = CancelOnDrop(cancel.clone());
-    let media = if output.csv { "text/csv" } else { "application/json" };
+    let media = if output.csv {
+        "text/csv"
+    } else {
+        "application/json"
+    };
     let services = services.into_inner();
     if chunked && !output.csv {
         let (sender, receiver) = mpsc::channel::<Bytes>(CHUNKS_WAITING_MAX);
@@ -109,7 +133,9 @@ pub async fn query(request: HttpRequest, body: Payload, services: Data<Services>
             let chunk = receiver.recv().await?;
             Some((Ok::<Bytes, HttpError>(chunk), (receiver, guard)))
         });
-        return Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, media)).streaming(chunks));
+        return Ok(HttpResponse::Ok()
+            .insert_header((CONTENT_TYPE, media))
+            .streaming(chunks));
     }
     let work = move || {
         let _permit = permit;
@@ -169,13 +195,16 @@ fn finished(json: String, output: &Output) -> String {
 }
 
 fn output(request: &HttpRequest, parameters: &Parameters) -> Result<Output, HttpError> {
-    let accept = request.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let accept = request
+        .headers()
+        .get(ACCEPT)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
     let epoch = match parameters.get("epoch") {
         None => None,
-        Some(name) => Some(
-            Precision::from_name(name)
-                .ok_or_else(|| HttpError::bad_request(format!("invalid epoch {name:?} (use ns, u, ms, s, m or h)")))?,
-        ),
+        Some(name) => Some(Precision::from_name(name).ok_or_else(|| {
+            HttpError::bad_request(format!("invalid epoch {name:?} (use ns, u, ms, s, m or h)"))
+        })?),
     };
     Ok(Output {
         csv: accept.starts_with("application/csv") || accept.starts_with("text/csv"),
@@ -185,24 +214,36 @@ fn output(request: &HttpRequest, parameters: &Parameters) -> Result<Output, Http
 }
 
 fn params(text: Option<&str>) -> Result<Params, HttpError> {
-    let Some(text) = text else { return Ok(Params::new()) };
+    let Some(text) = text else {
+        return Ok(Params::new());
+    };
     let parsed: serde_json::Value = serde_json::from_str(text)
         .map_err(|e| HttpError::bad_request(format!("error parsing query parameters: {e}")))?;
     let Some(map) = parsed.as_object() else {
-        return Err(HttpError::bad_request("error parsing query parameters: an object is expected"));
+        return Err(HttpError::bad_request(
+            "error parsing query parameters: an object is expected",
+        ));
     };
-    Ok(map.iter().map(|(name, value)| (name.clone(), BindValue::from_json(value))).collect())
+    Ok(map
+        .iter()
+        .map(|(name, value)| (name.clone(), BindValue::from_json(value)))
+        .collect())
 }
 
 /// The parts of a multipart form: names and texts.
 fn multipart(media: &str, body: &[u8]) -> Vec<(String, String)> {
-    let Some(boundary) = media.split("boundary=").nth(1) else { return Vec::new() };
+    let Some(boundary) = media.split("boundary=").nth(1) else {
+        return Vec::new();
+    };
     let boundary = format!("--{}", boundary.trim_matches('"'));
     let text = String::from_utf8_lossy(body);
     let part = |part: &str| {
         let (head, content) = part.split_once("\r\n\r\n")?;
         let name = head.split("name=\"").nth(1)?.split('"').next()?;
-        Some((name.to_string(), content.strip_suffix("\r\n").unwrap_or(content).to_string()))
+        Some((
+            name.to_string(),
+            content.strip_suffix("\r\n").unwrap_or(content).to_string(),
+        ))
     };
     text.split(boundary.as_str()).filter_map(part).collect()
 }
@@ -220,7 +261,11 @@ fn split(result: StatementResult, rows: usize) -> Vec<StatementResult> {
         for start in (0..total).step_by(rows) {
             let end = total.min(start + rows);
             let width = series.width();
-            let times = if series.has_time() { series.times[start..end].to_vec() } else { Vec::new() };
+            let times = if series.has_time() {
+                series.times[start..end].to_vec()
+            } else {
+                Vec::new()
+            };
             let values = series.values[start * width..end * width].to_vec();
             let piece = Series {
                 name: series.name.clone(),
@@ -233,7 +278,10 @@ fn split(result: StatementResult, rows: usize) -> Vec<StatementResult> {
         }
     }
     if pieces.is_empty() {
-        return vec![StatementResult { series: Vec::new(), ..result_of(id, zone, result.messages, result.error) }];
+        return vec![StatementResult {
+            series: Vec::new(),
+            ..result_of(id, zone, result.messages, result.error)
+        }];
     }
     let last = pieces.len() - 1;
     let mut messages = Some(result.messages);
@@ -243,7 +291,12 @@ fn split(result: StatementResult, rows: usize) -> Vec<StatementResult> {
         if i == last {
             piece.error = error.take();
         }
-        StatementResult { series: vec![series], partial, more: i < last, ..piece }
+        StatementResult {
+            series: vec![series],
+            partial,
+            more: i < last,
+            ..piece
+        }
     });
     pieces.collect()
 }
@@ -254,5 +307,11 @@ fn result_of(
     messages: Vec<String>,
     error: Option<String>,
 ) -> StatementResult {
-    StatementResult { id, zone, messages, error, ..StatementResult::default() }
+    StatementResult {
+        id,
+        zone,
+        messages,
+        error,
+        ..StatementResult::default()
+    }
 }

@@ -23,7 +23,12 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub type Shared = Arc<Mutex<Box<dyn Decoder>>>;
 
 /// Accepts connections until told to stop, then lets those that are open read what has arrived.
-pub async fn serve(listener: TcpListener, feed: Arc<Feed>, shared: Option<Shared>, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    listener: TcpListener,
+    feed: Arc<Feed>,
+    shared: Option<Shared>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
@@ -91,7 +96,10 @@ async fn connection(
             take(feed, &shared, &mut own, |lines| framer.finish(lines)).await;
             return Ok(());
         }
-        take(feed, &shared, &mut own, |lines| framer.push(&buffer[..read], lines)).await;
+        take(feed, &shared, &mut own, |lines| {
+            framer.push(&buffer[..read], lines)
+        })
+        .await;
         let too_long = framer.take_too_long();
         if too_long > 0 {
             add(&(feed.ingest)(&feed.services).unparsed, too_long);

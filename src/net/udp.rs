@@ -56,7 +56,9 @@ pub async fn serve(socket: UdpSocket, feed: Arc<Feed>, shared: Shared, mut stop:
                 let mut decoder = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 let counters = (feed.ingest)(&feed.services);
                 while taken < BATCH_DATAGRAMS_MAX {
-                    let Ok(count) = socket.try_recv(&mut buffer) else { break };
+                    let Ok(count) = socket.try_recv(&mut buffer) else {
+                        break;
+                    };
                     taken += 1;
                     add(&counters.bytes, count as u64);
                     decoder.decode(&buffer[..count], sink);

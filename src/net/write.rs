@@ -1,9 +1,9 @@
 //! `/write` and `/api/v2/write`: any registered format, gzip, InfluxDB's codes and texts.
 
+use super::Services;
 use super::counters::add;
 use super::error::HttpError;
 use super::parameters::Parameters;
-use super::Services;
 use crate::ingest::Outcome;
 use crate::model::{PolicyId, Precision};
 use actix_web::http::StatusCode;
@@ -24,24 +24,53 @@ pub const BODY_DECOMPRESSED_BYTES_MAX: usize = 100_000_000;
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// `POST /write`.
-pub async fn write_v1(request: HttpRequest, body: Payload, services: Data<Services>) -> Result<HttpResponse, HttpError> {
+pub async fn write_v1(
+    request: HttpRequest,
+    body: Payload,
+    services: Data<Services>,
+) -> Result<HttpResponse, HttpError> {
     let parameters = Parameters::parse(request.query_string());
-    let database = parameters.get("db").ok_or_else(|| HttpError::bad_request("database is required"))?.to_string();
+    let database = parameters
+        .get("db")
+        .ok_or_else(|| HttpError::bad_request("database is required"))?
+        .to_string();
     let policy = policy(&services, &database, parameters.get("rp"))?;
-    write(&request, body, &services.into_inner(), &parameters, database, policy).await
+    write(
+        &request,
+        body,
+        &services.into_inner(),
+        &parameters,
+        database,
+        policy,
+    )
+    .await
 }
 
 /// `POST /api/v2/write`.
-pub async fn write_v2(request: HttpRequest, body: Payload, services: Data<Services>) -> Result<HttpResponse, HttpError> {
+pub async fn write_v2(
+    request: HttpRequest,
+    body: Payload,
+    services: Data<Services>,
+) -> Result<HttpResponse, HttpError> {
     let parameters = Parameters::parse(request.query_string());
     let answer = async {
-        let bucket = parameters.get("bucket").ok_or_else(|| HttpError::bad_request("bucket is required"))?;
+        let bucket = parameters
+            .get("bucket")
+            .ok_or_else(|| HttpError::bad_request("bucket is required"))?;
         let (database, policy_name) = match bucket.split_once('/') {
             Some((database, policy)) => (database.to_string(), Some(policy)),
             None => (bucket.to_string(), None),
         };
         let policy = policy(&services, &database, policy_name.filter(|p| !p.is_empty()))?;
-        write(&request, body, &services.clone().into_inner(), &parameters, database, policy).await
+        write(
+            &request,
+            body,
+            &services.clone().into_inner(),
+            &parameters,
+            database,
+            policy,
+        )
+        .await
     };
     answer.await.map_err(HttpError::v2)
 }
@@ -51,7 +80,10 @@ fn policy(services: &Services, database: &str, name: Option<&str>) -> Result<Pol
     let found = found.ok_or_else(|| HttpError::not_found(format!("database not found: {database:?}")))?;
     match found.policy(name) {
         Some(policy) => Ok(policy.id),
-        None => Err(HttpError::not_found(format!("retention policy not found: {}", name.unwrap_or("default")))),
+        None => Err(HttpError::not_found(format!(
+            "retention policy not found: {}",
+            name.unwrap_or("default")
+        ))),
     }
 }
 
@@ -71,7 +103,11 @@ async fn write(
     let gzip = match header(request, CONTENT_ENCODING.as_str()) {
         None | Some("" | "identity") => false,
         Some("gzip" | "x-gzip") => true,
-        Some(other) => return Err(HttpError::bad_request(format!("unsupported content encoding: {other}"))),
+        Some(other) => {
+            return Err(HttpError::bad_request(format!(
+                "unsupported content encoding: {other}"
+            )));
+        }
     };
     let outcome = if body.len() <= INLINE_BYTES_MAX {
         decode(services, &body, gzip, &database, policy, format, decoder)?
@@ -86,7 +122,10 @@ async fn write(
     let error = outcome.error(services.engine.limits());
     let mut sequence = None;
     if let Some(batch) = outcome.batch {
-        let batch = services.engine.encode(batch).map_err(|e| HttpError::from(crate::engine::WriteError::from(e)))?;
+        let batch = services
+            .engine
+            .encode(batch)
+            .map_err(|e| HttpError::from(crate::engine::WriteError::from(e)))?;
         sequence = Some(services.commit(batch).await?);
         add(&counters.rows, outcome.rows);
     }
@@ -113,12 +152,17 @@ fn decoder(
     let formats = services.engine.formats();
     let format = match parameters.get("format") {
         Some(name) => formats.by_name(name).ok_or_else(|| {
-            HttpError::bad_request(format!("unknown format {name:?}; this server knows {}", formats.names()))
+            HttpError::bad_request(format!(
+                "unknown format {name:?}; this server knows {}",
+                formats.names()
+            ))
         })?,
         None => {
             let by_type = header(request, CONTENT_TYPE.as_str()).and_then(|t| formats.by_content_type(t));
             let default = || formats.by_name("line-protocol");
-            by_type.or_else(default).ok_or_else(|| HttpError::bad_request("this server has no line protocol"))?
+            by_type
+                .or_else(default)
+                .ok_or_else(|| HttpError::bad_request("this server has no line protocol"))?
         }
     };
     let mut options = Options::new();
@@ -132,7 +176,9 @@ fn decoder(
             options.set("precision", precision);
         }
     }
-    let decoder = format.decoder(&options).map_err(|e| HttpError::bad_request(e.to_string()))?;
+    let decoder = format
+        .decoder(&options)
+        .map_err(|e| HttpError::bad_request(e.to_string()))?;
     Ok((format.name(), decoder))
 }
 

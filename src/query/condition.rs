@@ -35,7 +35,11 @@ fn split(expr: &Expr, now: i64, zone: &TimeZone, range: &mut TimeRange) -> Resul
             })
         }
         Expr::Binary(b) if is_time(&b.lhs) || is_time(&b.rhs) => {
-            let (op, other) = if is_time(&b.lhs) { (b.op, &b.rhs) } else { (mirrored(b.op), &b.lhs) };
+            let (op, other) = if is_time(&b.lhs) {
+                (b.op, &b.rhs)
+            } else {
+                (mirrored(b.op), &b.lhs)
+            };
             let at = constant(other, now, zone)?;
             match op {
                 BinaryOp::Eq => *range = range.intersect(&TimeRange { min: at, max: at }),
@@ -129,10 +133,14 @@ fn predicate(
     expr: &Expr,
     is_tag: &dyn Fn(&crate::lang::VarRef) -> bool,
 ) -> Result<Option<TagPredicate>, QueryError> {
-    let Expr::Binary(b) = expr.unparen() else { return Ok(None) };
+    let Expr::Binary(b) = expr.unparen() else {
+        return Ok(None);
+    };
     let BinaryExpr { op, lhs, rhs } = &**b;
     if let BinaryOp::And | BinaryOp::Or = op {
-        let (Some(lhs), Some(rhs)) = (predicate(lhs, is_tag)?, predicate(rhs, is_tag)?) else { return Ok(None) };
+        let (Some(lhs), Some(rhs)) = (predicate(lhs, is_tag)?, predicate(rhs, is_tag)?) else {
+            return Ok(None);
+        };
         return Ok(Some(if *op == BinaryOp::And {
             TagPredicate::And(vec![lhs, rhs])
         } else {
@@ -145,10 +153,18 @@ fn predicate(
     };
     let key = var.name.clone();
     Ok(match (op, other) {
-        (BinaryOp::Eq, Expr::String(value)) => Some(TagPredicate::Equals { key, value: value.clone() }),
-        (BinaryOp::Neq, Expr::String(value)) => Some(TagPredicate::NotEquals { key, value: value.clone() }),
+        (BinaryOp::Eq, Expr::String(value)) => Some(TagPredicate::Equals {
+            key,
+            value: value.clone(),
+        }),
+        (BinaryOp::Neq, Expr::String(value)) => Some(TagPredicate::NotEquals {
+            key,
+            value: value.clone(),
+        }),
         (BinaryOp::EqRegex | BinaryOp::NeqRegex, Expr::Regex(pattern)) => {
-            let regex = pattern.compile().map_err(|e| QueryError::statement(e.to_string()))?;
+            let regex = pattern
+                .compile()
+                .map_err(|e| QueryError::statement(e.to_string()))?;
             Some(match op {
                 BinaryOp::EqRegex => TagPredicate::Matches { key, regex },
                 _ => TagPredicate::NotMatches { key, regex },
@@ -160,4 +176,3 @@ fn predicate(
         _ => None,
     })
 }
-

@@ -87,7 +87,10 @@ impl Context<'_> {
     /// # Errors
     /// None was named, or there is none of that name.
     pub fn database(&self, name: Option<&str>) -> Result<Arc<Database>, QueryError> {
-        let name = name.filter(|n| !n.is_empty()).or(self.database).filter(|n| !n.is_empty());
+        let name = name
+            .filter(|n| !n.is_empty())
+            .or(self.database)
+            .filter(|n| !n.is_empty());
         let name = name.ok_or_else(|| QueryError::statement("database name required"))?;
         let found = self.catalog.database(name);
         found.ok_or_else(|| QueryError::statement(format!("database not found: {name}")))
@@ -100,6 +103,11 @@ impl Context<'_> {
     pub fn policy(&self, database: &Database, name: Option<&str>) -> Result<Arc<Policy>, QueryError> {
         let name = name.filter(|n| !n.is_empty());
         let found = database.policy(name).cloned();
-        found.ok_or_else(|| QueryError::statement(format!("retention policy not found: {}", name.unwrap_or("default"))))
+        found.ok_or_else(|| {
+            QueryError::statement(format!(
+                "retention policy not found: {}",
+                name.unwrap_or("default")
+            ))
+        })
     }
 }

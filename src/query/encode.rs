@@ -261,7 +261,10 @@ impl Csv {
                 csv_text(&tags, out);
                 if series.has_time() {
                     out.push(',');
-                    push_integer(series.times[row] / times.epoch.unwrap_or_default().nanoseconds(), out);
+                    push_integer(
+                        series.times[row] / times.epoch.unwrap_or_default().nanoseconds(),
+                        out,
+                    );
                 }
                 for value in series.row(row) {
                     out.push(',');
@@ -317,6 +320,9 @@ mod tests {
         let mut out = String::new();
         json_text("a\"b\\c\n\u{1}é", &mut out);
         assert_eq!(out, r#""a\"b\\c\n\u0001é""#);
-        assert_eq!(indent(r#"{"a":[1,"x,{"],"b":{},"c":[]}"#), "{\n    \"a\": [\n        1,\n        \"x,{\"\n    ],\n    \"b\": {},\n    \"c\": []\n}");
+        assert_eq!(
+            indent(r#"{"a":[1,"x,{"],"b":{},"c":[]}"#),
+            "{\n    \"a\": [\n        1,\n        \"x,{\"\n    ],\n    \"b\": {},\n    \"c\": []\n}"
+        );
     }
 }

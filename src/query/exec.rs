@@ -93,7 +93,12 @@ impl Call {
 ///
 /// # Errors
 /// A limit, cancelled, damage, types that do not fit.
-pub fn run(ctx: &Context<'_>, name: &str, inputs: &[Input], prepared: &Prepared) -> Result<Vec<Series>, QueryError> {
+pub fn run(
+    ctx: &Context<'_>,
+    name: &str,
+    inputs: &[Input],
+    prepared: &Prepared,
+) -> Result<Vec<Series>, QueryError> {
     let mut groups = Groups::default();
     let found = if prepared.calls.is_empty() {
         raw(ctx, inputs, prepared, &mut groups)?
@@ -154,9 +159,16 @@ fn plan<'a>(input: &'a Input, prepared: &Prepared) -> Result<Plan<'a>, QueryErro
     let (predicate, rest) = split_tags(prepared.condition.as_ref(), &is_tag)?;
     let mut refs = prepared.refs.clone();
     let mut no_calls = |_: &Expr, _: &mut Refs| Err(QueryError::statement("functions cannot stand in WHERE"));
-    let rest = rest.map(|expr| compile(&expr, &mut refs, &mut no_calls)).transpose()?;
+    let rest = rest
+        .map(|expr| compile(&expr, &mut refs, &mut no_calls))
+        .transpose()?;
     let wanted = input.resolve(refs.list());
-    Ok(Plan { input, wanted, predicate, rest })
+    Ok(Plan {
+        input,
+        wanted,
+        predicate,
+        rest,
+    })
 }
 
 /// A row of an input as the environment of its expressions.
@@ -204,10 +216,16 @@ impl Plan<'_> {
         };
         let mut chosen = Vec::new();
         self.input.scan(ctx, &request, groups, &mut |rows| {
-            let Some(rest) = &self.rest else { return visit(rows, None) };
+            let Some(rest) = &self.rest else {
+                return visit(rows, None);
+            };
             chosen.clear();
             self.filter(rest, rows, &mut chosen);
-            if chosen.is_empty() { Ok(ControlFlow::Continue(())) } else { visit(rows, Some(&chosen)) }
+            if chosen.is_empty() {
+                Ok(ControlFlow::Continue(()))
+            } else {
+                visit(rows, Some(&chosen))
+            }
         })
     }
 
@@ -222,7 +240,10 @@ impl Plan<'_> {
             let start = rows.columns[at].start;
             let keep = |test: &dyn Fn(f64) -> bool, chosen: &mut Vec<u32>| {
                 let slice = &values[start..start + rows.times.len()];
-                let hits = slice.iter().enumerate().filter(|(i, v)| test(**v) && column.has(start + i));
+                let hits = slice
+                    .iter()
+                    .enumerate()
+                    .filter(|(i, v)| test(**v) && column.has(start + i));
                 chosen.extend(hits.map(|(i, _)| i as u32));
             };
             match op {
@@ -236,7 +257,12 @@ impl Plan<'_> {
             }
         }
         for row in 0..rows.times.len() {
-            let env = RowOf { rows, resolved: &self.wanted.resolved, row, condition: true };
+            let env = RowOf {
+                rows,
+                resolved: &self.wanted.resolved,
+                row,
+                condition: true,
+            };
             if rest.eval(&env) == Value::Boolean(true) {
                 chosen.push(row as u32);
             }
@@ -246,7 +272,9 @@ impl Plan<'_> {
 
 fn too_many(ctx: &Context<'_>) -> QueryError {
     let limit = ctx.limits.values_max;
-    QueryError::Limit(format!("the query holds too many values (query_values_max {limit}); narrow its time or series"))
+    QueryError::Limit(format!(
+        "the query holds too many values (query_values_max {limit}); narrow its time or series"
+    ))
 }
 
 /// SELECT without calls.
@@ -276,13 +304,20 @@ fn raw(
     for (number, input) in inputs.iter().enumerate() {
         let plan = plan(input, prepared)?;
         let mut used = Vec::new();
-        prepared.columns.iter().for_each(|(_, node)| node.references(&mut used));
+        prepared
+            .columns
+            .iter()
+            .for_each(|(_, node)| node.references(&mut used));
         let is_field = |r: &usize| matches!(plan.wanted.resolved[*r], Resolved::Field(_));
         if !used.iter().any(is_field) {
             // Tags alone select nothing.
             continue;
         }
-        let fields: Vec<Resolved> = used.iter().map(|r| plan.wanted.resolved[*r]).filter(|r| matches!(r, Resolved::Field(_))).collect();
+        let fields: Vec<Resolved> = used
+            .iter()
+            .map(|r| plan.wanted.resolved[*r])
+            .filter(|r| matches!(r, Resolved::Field(_)))
+            .collect();
         plan.scan(ctx, prepared, prepared.time, groups, &mut |rows, chosen| {
             if gathered.len() <= rows.group {
                 gathered.resize_with(rows.group + 1, Gathered::default);
@@ -299,11 +334,18 @@ fn raw(
                 if fields.iter().all(|f| rows.value(*f, row).is_null()) {
                     return;
                 }
-                let env = RowOf { rows, resolved: &plan.wanted.resolved, row, condition: false };
+                let env = RowOf {
+                    rows,
+                    resolved: &plan.wanted.resolved,
+                    row,
+                    condition: false,
+                };
                 let time = rows.times[row];
                 to.unsorted |= to.found.times.last().is_some_and(|last| *last > time);
                 to.found.times.push(time);
-                to.found.values.extend(prepared.columns.iter().map(|(_, node)| node.eval(&env)));
+                to.found
+                    .values
+                    .extend(prepared.columns.iter().map(|(_, node)| node.eval(&env)));
                 held += width;
             };
             match chosen {
@@ -328,7 +370,11 @@ fn raw(
                 to.found.values.drain(start * width..(start + surplus) * width);
                 held -= surplus * width;
             }
-            if held > ctx.limits.values_max { Err(too_many(ctx)) } else { Ok(ControlFlow::Continue(())) }
+            if held > ctx.limits.values_max {
+                Err(too_many(ctx))
+            } else {
+                Ok(ControlFlow::Continue(()))
+            }
         })?;
     }
     let sorted = gathered.into_iter().map(|g| {
@@ -339,7 +385,10 @@ fn raw(
         order.sort_by_key(|&row| g.found.times[row]);
         Found {
             times: order.iter().map(|&row| g.found.times[row]).collect(),
-            values: order.iter().flat_map(|&row| g.found.values[row * width..(row + 1) * width].iter().cloned()).collect(),
+            values: order
+                .iter()
+                .flat_map(|&row| g.found.values[row * width..(row + 1) * width].iter().cloned())
+                .collect(),
         }
     });
     Ok(sorted.collect())
@@ -362,9 +411,14 @@ fn aggregated(
     prepared: &Prepared,
     groups: &mut Groups,
 ) -> Result<Vec<Found>, QueryError> {
-    let sets: Vec<usize> = (0..prepared.calls.len()).filter(|&c| prepared.calls[c].function().is_some()).collect();
+    let sets: Vec<usize> = (0..prepared.calls.len())
+        .filter(|&c| prepared.calls[c].function().is_some())
+        .collect();
     let mut beside: Vec<usize> = Vec::new();
-    prepared.columns.iter().for_each(|(_, node)| node.references(&mut beside));
+    prepared
+        .columns
+        .iter()
+        .for_each(|(_, node)| node.references(&mut beside));
     if let Some(Call::Ranked { beside: tags, .. }) = prepared.calls.first() {
         beside = tags.iter().copied().chain(beside).collect();
     }
@@ -373,7 +427,13 @@ fn aggregated(
     let extra = prepared
         .calls
         .iter()
-        .map(|call| if let Call::Transform { transform, .. } = call { transform.extra_windows() } else { 0 })
+        .map(|call| {
+            if let Call::Transform { transform, .. } = call {
+                transform.extra_windows()
+            } else {
+                0
+            }
+        })
         .max()
         .unwrap_or(0);
     let mut time = prepared.time;
@@ -391,7 +451,10 @@ fn aggregated(
     let (mut buckets, mut held) = (0usize, 0usize);
     for input in inputs {
         let plan = plan(input, prepared)?;
-        let arguments: Vec<&Node> = sets.iter().filter_map(|&c| prepared.calls[c].argument()).collect();
+        let arguments: Vec<&Node> = sets
+            .iter()
+            .filter_map(|&c| prepared.calls[c].argument())
+            .collect();
         for (&set, argument) in sets.iter().zip(&arguments) {
             check_type(input, &prepared.calls[set], argument, &prepared.refs)?;
         }
@@ -400,7 +463,10 @@ fn aggregated(
             let kept;
             let times = match chosen {
                 Some(chosen) => {
-                    kept = chosen.iter().map(|&row| rows.times[row as usize]).collect::<Vec<i64>>();
+                    kept = chosen
+                        .iter()
+                        .map(|&row| rows.times[row as usize])
+                        .collect::<Vec<i64>>();
                     kept.as_slice()
                 }
                 None => rows.times,
@@ -420,7 +486,10 @@ fn aggregated(
             let mut row = 0;
             while row < times.len() {
                 let (slot, end) = match &prepared.windows {
-                    None => (group.slot(i64::MIN, i64::MAX, sets.len(), &mut buckets), times.len()),
+                    None => (
+                        group.slot(i64::MIN, i64::MAX, sets.len(), &mut buckets),
+                        times.len(),
+                    ),
                     Some(windows) => {
                         let (start, next) = match group.last {
                             Some((start, next, _)) if (start..next).contains(&times[row]) => (start, next),
@@ -434,18 +503,28 @@ fn aggregated(
                         } else {
                             times[row..].partition_point(|t| *t < next)
                         };
-                        (group.slot(start, next, sets.len(), &mut buckets), row + length.max(1))
+                        (
+                            group.slot(start, next, sets.len(), &mut buckets),
+                            row + length.max(1),
+                        )
                     }
                 };
                 let aux = |i: usize| -> Box<[Value]> {
                     let row = original(row + i);
-                    beside.iter().map(|r| rows.value(plan.wanted.resolved[*r], row)).collect()
+                    beside
+                        .iter()
+                        .map(|r| rows.value(plan.wanted.resolved[*r], row))
+                        .collect()
                 };
                 // Who wants the time of a percentile, or what stands beside a point, needs the points themselves.
                 let wants_points = selector && (!beside.is_empty() || prepared.windows.is_none());
                 for (number, argument) in columns.iter().enumerate() {
-                    let Some((column, start)) = argument.column() else { continue };
-                    let Some(function) = prepared.calls[sets[number]].function() else { continue };
+                    let Some((column, start)) = argument.column() else {
+                        continue;
+                    };
+                    let Some(function) = prepared.calls[sets[number]].function() else {
+                        continue;
+                    };
                     let run = Run {
                         times: &times[row..end],
                         column,
@@ -453,7 +532,18 @@ fn aggregated(
                         aux: if wants_points { Some(&aux) } else { None },
                     };
                     let state = &mut group.states[slot * sets.len() + number];
-                    let gathers = function.gives_many() || !matches!(function, Aggregate::Count | Aggregate::Sum | Aggregate::Mean | Aggregate::Min | Aggregate::Max | Aggregate::First | Aggregate::Last | Aggregate::Spread);
+                    let gathers = function.gives_many()
+                        || !matches!(
+                            function,
+                            Aggregate::Count
+                                | Aggregate::Sum
+                                | Aggregate::Mean
+                                | Aggregate::Min
+                                | Aggregate::Max
+                                | Aggregate::First
+                                | Aggregate::Last
+                                | Aggregate::Spread
+                        );
                     state.push(function, &run);
                     if gathers {
                         held += end - row;
@@ -463,40 +553,68 @@ fn aggregated(
             }
             if buckets > ctx.limits.buckets_max {
                 let limit = ctx.limits.buckets_max;
-                return Err(QueryError::Limit(format!("too many windows (query_buckets_max {limit}); take longer windows or a shorter time")));
+                return Err(QueryError::Limit(format!(
+                    "too many windows (query_buckets_max {limit}); take longer windows or a shorter time"
+                )));
             }
-            if held > ctx.limits.values_max { Err(too_many(ctx)) } else { Ok(ControlFlow::Continue(())) }
+            if held > ctx.limits.values_max {
+                Err(too_many(ctx))
+            } else {
+                Ok(ControlFlow::Continue(()))
+            }
         })?;
     }
-    let finisher = Finisher { ctx, prepared, sets: &sets, beside: &beside, selector, first_window };
+    let finisher = Finisher {
+        ctx,
+        prepared,
+        sets: &sets,
+        beside: &beside,
+        selector,
+        first_window,
+    };
     let mut left = ctx.limits.buckets_max;
-    states.into_iter().map(|group| finisher.finish(group, &mut left)).collect()
+    states
+        .into_iter()
+        .map(|group| finisher.finish(group, &mut left))
+        .collect()
 }
 
 /// A function refuses a field of a type it cannot take, as InfluxDB does.
 fn check_type(input: &Input, call: &Call, argument: &Node, refs: &Refs) -> Result<(), QueryError> {
-    let (Node::Ref(number, None), Some(function)) = (argument, call.function()) else { return Ok(()) };
+    let (Node::Ref(number, None), Some(function)) = (argument, call.function()) else {
+        return Ok(());
+    };
     let reference = &refs.list()[*number];
     if reference.only == Some(Only::Tag) {
         return Ok(());
     }
     match input.field_type(&reference.name) {
         Some(field_type) if !function.takes(field_type) => {
-            let name = format!("{function:?}").split(['(', ' ']).next().unwrap_or_default().to_lowercase();
-            Err(QueryError::statement(format!("unsupported {name} iterator type: {}", iterator_name(field_type))))
+            let name = format!("{function:?}")
+                .split(['(', ' '])
+                .next()
+                .unwrap_or_default()
+                .to_lowercase();
+            Err(QueryError::statement(format!(
+                "unsupported {name} iterator type: {}",
+                iterator_name(field_type)
+            )))
         }
         _ => Ok(()),
     }
 }
 
 fn iterator_name(field_type: FieldType) -> String {
-    format!("*query.{}Iterator", match field_type {
-        FieldType::Float => "float",
-        FieldType::Integer => "integer",
-        FieldType::Unsigned => "unsigned",
-        FieldType::String => "string",
-        FieldType::Boolean => "boolean",
-    })
+    format!(
+        "*query.{}Iterator",
+        match field_type {
+            FieldType::Float => "float",
+            FieldType::Integer => "integer",
+            FieldType::Unsigned => "unsigned",
+            FieldType::String => "string",
+            FieldType::Boolean => "boolean",
+        }
+    )
 }
 
 impl Group {
@@ -531,7 +649,9 @@ impl<'a> Argument<'a> {
             match plan.wanted.resolved[*number] {
                 Resolved::Field(at) => {
                     let slice = rows.columns[at];
-                    let Some(column) = slice.column else { return Self::None };
+                    let Some(column) = slice.column else {
+                        return Self::None;
+                    };
                     return match chosen {
                         None => Self::Borrowed(column, slice.start),
                         Some(chosen) => {
@@ -545,7 +665,12 @@ impl<'a> Argument<'a> {
             }
         }
         let eval = |row: usize| {
-            node.eval(&RowOf { rows, resolved: &plan.wanted.resolved, row, condition: false })
+            node.eval(&RowOf {
+                rows,
+                resolved: &plan.wanted.resolved,
+                row,
+                condition: false,
+            })
         };
         let values: Vec<Value> = match chosen {
             Some(chosen) => chosen.iter().map(|&row| eval(row as usize)).collect(),
@@ -553,7 +678,9 @@ impl<'a> Argument<'a> {
         };
         let types = values.iter().filter_map(Value::field_type);
         let field_type = types.reduce(|a, b| if b == FieldType::Float { b } else { a });
-        let Some(field_type) = field_type else { return Self::None };
+        let Some(field_type) = field_type else {
+            return Self::None;
+        };
         let mut column = Column::new(field_type);
         values.iter().for_each(|v| value::push(&mut column, v));
         Self::Owned(column)
@@ -621,7 +748,9 @@ impl Finisher<'_> {
                 Call::Aggregate { function, .. } | Call::Ranked { function, .. } => {
                     let mut made = Vec::new();
                     for &slot in &order {
-                        let state = states[slot * self.sets.len() + set].take().unwrap_or(State::Empty);
+                        let state = states[slot * self.sets.len() + set]
+                            .take()
+                            .unwrap_or(State::Empty);
                         self.ctx.check()?;
                         made.extend(self.stamped(state.finish(function), function, group.starts[slot]));
                     }
@@ -634,7 +763,13 @@ impl Finisher<'_> {
                 Call::Transform { transform, inner } => {
                     let input: Vec<Point> = plain(points[*inner].clone());
                     let made = transform.apply(&input);
-                    made.into_iter().map(|(time, value)| Picked { time, value, aux: None }).collect()
+                    made.into_iter()
+                        .map(|(time, value)| Picked {
+                            time,
+                            value,
+                            aux: None,
+                        })
+                        .collect()
                 }
             };
             points.push(made);
@@ -654,7 +789,10 @@ impl Finisher<'_> {
             (None, TIME_MIN) => 0,
             (None, min) => min,
         };
-        points.into_iter().map(|p| if own { p } else { Picked { time, ..p } }).collect()
+        points
+            .into_iter()
+            .map(|p| if own { p } else { Picked { time, ..p } })
+            .collect()
     }
 
     /// Puts in what stands in empty windows.
@@ -670,7 +808,9 @@ impl Finisher<'_> {
             (Fill::Null, Aggregate::Count | Aggregate::CountDistinct) => Fill::Integer(0),
             (fill, _) => fill,
         };
-        let Some(first) = self.first_window.or_else(|| points.first().map(|p| p.time)) else { return Ok(points) };
+        let Some(first) = self.first_window.or_else(|| points.first().map(|p| p.time)) else {
+            return Ok(points);
+        };
         let end = windows.start(self.prepared.time.max);
         let first = points.first().map_or(first, |p| first.min(p.time));
         let is_float = points.iter().find_map(|p| p.value.field_type()) == Some(FieldType::Float);
@@ -704,7 +844,11 @@ impl Finisher<'_> {
                         },
                         _ => constant.clone(),
                     };
-                    out.push(Picked { time: at, value, aux: None });
+                    out.push(Picked {
+                        time: at,
+                        value,
+                        aux: None,
+                    });
                 }
             }
             let next = windows.next(at);
@@ -731,16 +875,29 @@ impl Finisher<'_> {
         };
         let mut emit = |time: i64, calls: &[Value], aux: Option<&[Value]>| {
             if self.first_window.is_some_and(|first| time < first) && self.prepared.windows.is_some() {
-                let keeps = self.selector && matches!(self.prepared.calls[0].function(), Some(Aggregate::Top { .. } | Aggregate::Bottom { .. } | Aggregate::Sample(_)));
+                let keeps = self.selector
+                    && matches!(
+                        self.prepared.calls[0].function(),
+                        Some(Aggregate::Top { .. } | Aggregate::Bottom { .. } | Aggregate::Sample(_))
+                    );
                 if !keeps {
                     return;
                 }
             }
-            let row = ResultRow { time, calls, beside: self.beside, aux };
+            let row = ResultRow {
+                time,
+                calls,
+                beside: self.beside,
+                aux,
+            };
             found.times.push(time);
-            found.values.extend(self.prepared.columns.iter().map(|(_, node)| node.eval(&row)));
+            found
+                .values
+                .extend(self.prepared.columns.iter().map(|(_, node)| node.eval(&row)));
             if let Some(Call::Ranked { beside, .. }) = self.prepared.calls.first() {
-                found.values.extend((0..beside.len()).map(|i| aux.and_then(|a| a.get(i).cloned()).unwrap_or_default()));
+                found.values.extend(
+                    (0..beside.len()).map(|i| aux.and_then(|a| a.get(i).cloned()).unwrap_or_default()),
+                );
             }
         };
         let mut values = vec![Value::Null; points.len()];
@@ -758,7 +915,9 @@ impl Finisher<'_> {
             for point in &points[call] {
                 nth = if last == Some(point.time) { nth + 1 } else { 0 };
                 last = Some(point.time);
-                let row = by_time.entry((point.time, nth)).or_insert_with(|| vec![Value::Null; points.len()]);
+                let row = by_time
+                    .entry((point.time, nth))
+                    .or_insert_with(|| vec![Value::Null; points.len()]);
                 row[call] = point.value.clone();
             }
         }

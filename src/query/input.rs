@@ -94,7 +94,11 @@ impl Input {
     /// Its fields.
     pub fn fields(&self) -> Vec<(String, FieldType)> {
         match self {
-            Self::Stored(m) => m.fields().iter().map(|(_, f)| (f.name.clone(), f.field_type)).collect(),
+            Self::Stored(m) => m
+                .fields()
+                .iter()
+                .map(|(_, f)| (f.name.clone(), f.field_type))
+                .collect(),
             Self::Derived(d) => d.fields.clone(),
         }
     }
@@ -102,7 +106,9 @@ impl Input {
     /// Its tags.
     pub fn tag_keys(&self) -> Vec<String> {
         match self {
-            Self::Stored(m) => m.with_index(|index| index.tag_keys().into_iter().map(str::to_string).collect()),
+            Self::Stored(m) => {
+                m.with_index(|index| index.tag_keys().into_iter().map(str::to_string).collect())
+            }
             Self::Derived(d) => d.tag_keys.iter().cloned().collect(),
         }
     }
@@ -129,7 +135,11 @@ impl Input {
     pub fn resolve(&self, references: &[Reference]) -> Wanted {
         let mut wanted = Wanted::default();
         for reference in references {
-            let field = if reference.only == Some(Only::Tag) { None } else { self.field(&reference.name) };
+            let field = if reference.only == Some(Only::Tag) {
+                None
+            } else {
+                self.field(&reference.name)
+            };
             let resolved = match field {
                 Some(field) => {
                     let at = wanted.fields.iter().position(|f| *f == field);
@@ -195,13 +205,19 @@ struct TagValues {
 impl TagValues {
     fn of(index: &crate::catalog::SeriesIndex, key: &str) -> Self {
         let Some(column) = index.tag_column(key) else {
-            return Self { codes: Vec::new(), texts: vec![None] };
+            return Self {
+                codes: Vec::new(),
+                texts: vec![None],
+            };
         };
         let texts = (0..column.code_count() as u32).map(|code| match code {
             0 => None,
             code => Some(column.value(code).into()),
         });
-        Self { codes: column.codes().to_vec(), texts: texts.collect() }
+        Self {
+            codes: column.codes().to_vec(),
+            texts: texts.collect(),
+        }
     }
 
     fn code(&self, series: SeriesId) -> u32 {
@@ -222,8 +238,16 @@ fn scan_stored(
 ) -> Result<(), QueryError> {
     let (series, dimensions, tags) = measurement.with_index(|index| {
         let all = matches!(request.predicate, TagPredicate::All) && index.dropped().is_empty();
-        let series = if all { None } else { Some(index.matching(request.predicate)) };
-        let values = |keys: &[String]| keys.iter().map(|key| TagValues::of(index, key)).collect::<Vec<_>>();
+        let series = if all {
+            None
+        } else {
+            Some(index.matching(request.predicate))
+        };
+        let values = |keys: &[String]| {
+            keys.iter()
+                .map(|key| TagValues::of(index, key))
+                .collect::<Vec<_>>()
+        };
         (series, values(request.dimensions), values(&request.wanted.tags))
     });
     if series.as_ref().is_some_and(RoaringBitmap::is_empty) {
@@ -247,7 +271,9 @@ fn scan_stored(
             group = match number_of.get(&codes) {
                 Some(&group) => group,
                 None => {
-                    let texts = dimensions.iter().map(|d| d.text(rows.series).unwrap_or_else(|| "".into()));
+                    let texts = dimensions
+                        .iter()
+                        .map(|d| d.text(rows.series).unwrap_or_else(|| "".into()));
                     let group = groups.number(texts.collect());
                     number_of.insert(codes.clone(), group);
                     group
@@ -265,7 +291,9 @@ fn scan_stored(
         };
         let limit = ctx.limits.groups_max;
         let outcome = if groups.list.len() > limit {
-            Err(QueryError::Limit(format!("too many series in the result (query_groups_max {limit})")))
+            Err(QueryError::Limit(format!(
+                "too many series in the result (query_groups_max {limit})"
+            )))
         } else {
             ctx.check().and_then(|()| visit(&found))
         };
@@ -284,11 +312,17 @@ impl Derived {
         for one in series {
             by_name.entry(one.name.clone()).or_default().push(one);
         }
-        by_name.into_iter().map(|(name, series)| (name, Self::of_one_name(series))).collect()
+        by_name
+            .into_iter()
+            .map(|(name, series)| (name, Self::of_one_name(series)))
+            .collect()
     }
 
     fn of_one_name(series: Vec<Series>) -> Self {
-        let names: Vec<String> = series.first().map(|s| s.columns[1..].to_vec()).unwrap_or_default();
+        let names: Vec<String> = series
+            .first()
+            .map(|s| s.columns[1..].to_vec())
+            .unwrap_or_default();
         let mut types: Vec<Option<FieldType>> = vec![None; names.len()];
         for one in &series {
             for (i, value) in one.values.iter().enumerate() {
@@ -296,13 +330,18 @@ impl Derived {
                 *field_type = match (*field_type, value.field_type()) {
                     (known, None) => known,
                     (None, new) => new,
-                    (Some(FieldType::Integer | FieldType::Unsigned), Some(FieldType::Float)) => Some(FieldType::Float),
+                    (Some(FieldType::Integer | FieldType::Unsigned), Some(FieldType::Float)) => {
+                        Some(FieldType::Float)
+                    }
                     (known, Some(_)) => known,
                 };
             }
         }
-        let fields: Vec<(String, FieldType)> =
-            names.into_iter().zip(types).map(|(name, t)| (name, t.unwrap_or(FieldType::Float))).collect();
+        let fields: Vec<(String, FieldType)> = names
+            .into_iter()
+            .zip(types)
+            .map(|(name, t)| (name, t.unwrap_or(FieldType::Float)))
+            .collect();
         let mut tag_keys = BTreeSet::new();
         let series = series.into_iter().map(|one| {
             tag_keys.extend(one.tags.iter().map(|(key, _)| key.clone()));
@@ -315,10 +354,18 @@ impl Derived {
                 }
             }
             let times = order.iter().map(|&row| one.times[row]).collect();
-            DerivedSeries { tags: one.tags, times, columns }
+            DerivedSeries {
+                tags: one.tags,
+                times,
+                columns,
+            }
         });
         let series = series.collect();
-        Self { fields, tag_keys, series }
+        Self {
+            fields,
+            tag_keys,
+            series,
+        }
     }
 
     fn scan(
@@ -330,7 +377,13 @@ impl Derived {
     ) -> Result<(), QueryError> {
         for (number, series) in self.series.iter().enumerate() {
             ctx.check()?;
-            let tag = |key: &str| series.tags.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str());
+            let tag = |key: &str| {
+                series
+                    .tags
+                    .iter()
+                    .find(|(k, v)| k == key && !v.is_empty())
+                    .map(|(_, v)| v.as_str())
+            };
             if !matches(request.predicate, &tag) {
                 continue;
             }
@@ -341,12 +394,20 @@ impl Derived {
             }
             let texts = request.dimensions.iter().map(|d| tag(d).unwrap_or("").into());
             let group = groups.number(texts.collect());
-            let tags: Vec<Option<Arc<str>>> = request.wanted.tags.iter().map(|key| tag(key).map(Into::into)).collect();
+            let tags: Vec<Option<Arc<str>>> = request
+                .wanted
+                .tags
+                .iter()
+                .map(|key| tag(key).map(Into::into))
+                .collect();
             let columns: Vec<ColumnSlice<'_>> = request
                 .wanted
                 .fields
                 .iter()
-                .map(|(at, _)| ColumnSlice { column: Some(&series.columns[usize::from(*at)]), start })
+                .map(|(at, _)| ColumnSlice {
+                    column: Some(&series.columns[usize::from(*at)]),
+                    start,
+                })
                 .collect();
             let rows = Rows {
                 group,
@@ -384,7 +445,10 @@ impl Rows<'_> {
         match resolved {
             Resolved::Field(at) => {
                 let slice = &self.columns[at];
-                slice.column.map(|c| Value::of_column(c, slice.start + row)).unwrap_or_default()
+                slice
+                    .column
+                    .map(|c| Value::of_column(c, slice.start + row))
+                    .unwrap_or_default()
             }
             Resolved::Tag(at) => self.tags[at].clone().map(Value::String).unwrap_or_default(),
         }

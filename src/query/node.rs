@@ -60,11 +60,17 @@ impl Refs {
             Some(_) => Some(Only::Field),
             None => None,
         };
-        let reference = Reference { name: var.name.clone(), only };
-        self.list.iter().position(|known| *known == reference).unwrap_or_else(|| {
-            self.list.push(reference);
-            self.list.len() - 1
-        })
+        let reference = Reference {
+            name: var.name.clone(),
+            only,
+        };
+        self.list
+            .iter()
+            .position(|known| *known == reference)
+            .unwrap_or_else(|| {
+                self.list.push(reference);
+                self.list.len() - 1
+            })
     }
 
     /// All of them.
@@ -100,8 +106,14 @@ pub fn compile(
         Expr::Boolean(v) => Node::Constant(Value::Boolean(*v)),
         Expr::Binary(b) => match (b.op, b.rhs.unparen()) {
             (op @ (BinaryOp::EqRegex | BinaryOp::NeqRegex), Expr::Regex(pattern)) => {
-                let regex = pattern.compile().map_err(|e| QueryError::statement(e.to_string()))?;
-                Node::Matches(Box::new(compile(&b.lhs, refs, call)?), regex, op == BinaryOp::EqRegex)
+                let regex = pattern
+                    .compile()
+                    .map_err(|e| QueryError::statement(e.to_string()))?;
+                Node::Matches(
+                    Box::new(compile(&b.lhs, refs, call)?),
+                    regex,
+                    op == BinaryOp::EqRegex,
+                )
             }
             (op, _) => {
                 let sides = (compile(&b.lhs, refs, call)?, compile(&b.rhs, refs, call)?);
@@ -117,7 +129,11 @@ pub fn compile(
                         c.args.len()
                     )));
                 }
-                let args = c.args.iter().map(|arg| compile(arg, refs, call)).collect::<Result<_, _>>()?;
+                let args = c
+                    .args
+                    .iter()
+                    .map(|arg| compile(arg, refs, call))
+                    .collect::<Result<_, _>>()?;
                 Node::Math(c.name.clone(), args)
             }
             None => call(expr, refs)?,
@@ -126,13 +142,22 @@ pub fn compile(
         Expr::Case(case) => {
             let mut branches = Vec::new();
             for branch in &case.branches {
-                branches.push((compile(&branch.condition, refs, call)?, compile(&branch.value, refs, call)?));
+                branches.push((
+                    compile(&branch.condition, refs, call)?,
+                    compile(&branch.value, refs, call)?,
+                ));
             }
-            let otherwise = case.otherwise.as_ref().map(|e| compile(e, refs, call)).transpose()?;
+            let otherwise = case
+                .otherwise
+                .as_ref()
+                .map(|e| compile(e, refs, call))
+                .transpose()?;
             Node::Case(branches, otherwise.map(Box::new))
         }
         Expr::Wildcard(_) | Expr::Regex(_) => {
-            return Err(QueryError::statement("unsupported expression with wildcard or regular expression"));
+            return Err(QueryError::statement(
+                "unsupported expression with wildcard or regular expression",
+            ));
         }
         Expr::Months(_) | Expr::Over(_) => return Err(QueryError::statement("a duration cannot stand here")),
     })

@@ -66,7 +66,11 @@ impl Series {
     pub fn limit(&mut self, limit: u64, offset: u64) {
         let rows = self.rows();
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(rows);
-        let limit = if limit == 0 { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) };
+        let limit = if limit == 0 {
+            usize::MAX
+        } else {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        };
         let end = start.saturating_add(limit).min(rows);
         if (start, end) == (0, rows) {
             return;

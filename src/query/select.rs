@@ -62,12 +62,16 @@ pub fn windows(statement: &SelectStatement, now: i64) -> Result<Option<Windows>,
     if times > 1 {
         return Err(QueryError::statement("multiple time dimensions not allowed"));
     }
-    let Some(time) = statement.time_dimension() else { return Ok(None) };
+    let Some(time) = statement.time_dimension() else {
+        return Ok(None);
+    };
     if time.args == 0 {
         return Err(QueryError::statement("time dimension expected 1 or 2 arguments"));
     }
     if time.over.is_some() {
-        return Err(QueryError::statement("rolling windows (over) are not supported yet"));
+        return Err(QueryError::statement(
+            "rolling windows (over) are not supported yet",
+        ));
     }
     if time.args > 2 {
         return Err(QueryError::statement("time dimension expected 1 or 2 arguments"));
@@ -75,7 +79,11 @@ pub fn windows(statement: &SelectStatement, now: i64) -> Result<Option<Windows>,
     let step = match time.interval {
         Some(Expr::Duration(step)) if *step > 0 => *step,
         Some(Expr::Months(_)) => return Err(QueryError::statement("calendar windows are not supported yet")),
-        _ => return Err(QueryError::statement("time dimension must have duration argument")),
+        _ => {
+            return Err(QueryError::statement(
+                "time dimension must have duration argument",
+            ));
+        }
     };
     let offset = match time.offset.map(Expr::unparen) {
         None => 0,
@@ -86,14 +94,24 @@ pub fn windows(statement: &SelectStatement, now: i64) -> Result<Option<Windows>,
             Some(expr) => constant(expr, now, &zone)?,
             None => 0,
         },
-        Some(_) => return Err(QueryError::statement("time dimension offset must be duration or now()")),
+        Some(_) => {
+            return Err(QueryError::statement(
+                "time dimension offset must be duration or now()",
+            ));
+        }
     };
-    Ok(Some(Windows { step, offset: offset.rem_euclid(step), zone }))
+    Ok(Some(Windows {
+        step,
+        offset: offset.rem_euclid(step),
+        zone,
+    }))
 }
 
 fn run(ctx: &Context<'_>, statement: &SelectStatement, outer: &Outer) -> Result<Vec<Series>, QueryError> {
     if outer.depth > DEPTH_MAX {
-        return Err(QueryError::Limit(format!("subqueries are nested too deeply (subquery_depth_max {DEPTH_MAX})")));
+        return Err(QueryError::Limit(format!(
+            "subqueries are nested too deeply (subquery_depth_max {DEPTH_MAX})"
+        )));
     }
     let zone = zone(statement.tz.as_deref())?;
     let (mut time, condition) = split_time(statement.condition.as_ref(), ctx.now, &zone)?;
@@ -153,7 +171,9 @@ fn run(ctx: &Context<'_>, statement: &SelectStatement, outer: &Outer) -> Result<
     for (name, inputs) in &sources {
         out.extend(exec::run(ctx, name, inputs, &prepared)?);
     }
-    let skip = usize::try_from(statement.soffset).unwrap_or(usize::MAX).min(out.len());
+    let skip = usize::try_from(statement.soffset)
+        .unwrap_or(usize::MAX)
+        .min(out.len());
     out.drain(..skip);
     if statement.slimit > 0 {
         out.truncate(usize::try_from(statement.slimit).unwrap_or(usize::MAX));
@@ -182,7 +202,9 @@ fn validate(statement: &SelectStatement, windowed: bool) -> Result<(), QueryErro
         }
     }
     if windowed && !has_call {
-        return Err(QueryError::statement("GROUP BY requires at least one aggregate function"));
+        return Err(QueryError::statement(
+            "GROUP BY requires at least one aggregate function",
+        ));
     }
     if !has_call && statement.fill != Fill::Null {
         match statement.fill {
@@ -224,7 +246,10 @@ fn sources(
         match source {
             Source::Measurement(measurement) => {
                 for stored in measurements(ctx, measurement)? {
-                    found.entry(stored.name.clone()).or_default().push(Input::Stored(stored));
+                    found
+                        .entry(stored.name.clone())
+                        .or_default()
+                        .push(Input::Stored(stored));
                 }
             }
             Source::Subquery(subquery) => {
@@ -249,12 +274,18 @@ pub fn measurements(
 ) -> Result<Vec<std::sync::Arc<crate::catalog::Measurement>>, QueryError> {
     let database = ctx.database(source.database.as_deref())?;
     let named = source.retention_policy.as_deref();
-    let default = if source.database.is_none() { ctx.policy } else { None };
+    let default = if source.database.is_none() {
+        ctx.policy
+    } else {
+        None
+    };
     let policy = ctx.policy(&database, named.or(default))?;
     Ok(match &source.name {
         MeasurementName::Name(name) => ctx.catalog.measurement(policy.id, name).into_iter().collect(),
         MeasurementName::Regex(pattern) => {
-            let regex = pattern.compile().map_err(|e| QueryError::statement(e.to_string()))?;
+            let regex = pattern
+                .compile()
+                .map_err(|e| QueryError::statement(e.to_string()))?;
             let all = ctx.catalog.measurements(policy.id);
             all.into_iter().filter(|m| regex.is_match(&m.name)).collect()
         }
@@ -269,15 +300,24 @@ fn expand_dimensions(statement: &SelectStatement, inputs: &[&Input]) -> Result<V
         }
         match dimension.expr.unparen() {
             Expr::VarRef(var) if var.name == "time" => {
-                return Err(QueryError::statement("time() is a function and expects at least one argument"));
+                return Err(QueryError::statement(
+                    "time() is a function and expects at least one argument",
+                ));
             }
             Expr::VarRef(var) => {
                 out.insert(var.name.clone());
             }
             Expr::Wildcard(_) => out.extend(inputs.iter().flat_map(|i| i.tag_keys())),
             Expr::Regex(pattern) => {
-                let regex = pattern.compile().map_err(|e| QueryError::statement(e.to_string()))?;
-                out.extend(inputs.iter().flat_map(|i| i.tag_keys()).filter(|key| regex.is_match(key)));
+                let regex = pattern
+                    .compile()
+                    .map_err(|e| QueryError::statement(e.to_string()))?;
+                out.extend(
+                    inputs
+                        .iter()
+                        .flat_map(|i| i.tag_keys())
+                        .filter(|key| regex.is_match(key)),
+                );
             }
             _ => return Err(QueryError::statement("only time and tag dimensions allowed")),
         }
@@ -328,7 +368,9 @@ fn expand_fields(
                 }
             }
             Expr::Regex(pattern) => {
-                let regex = pattern.compile().map_err(|e| QueryError::statement(e.to_string()))?;
+                let regex = pattern
+                    .compile()
+                    .map_err(|e| QueryError::statement(e.to_string()))?;
                 for name in names(&fields, &tags, dimensions, None, Some(&regex)) {
                     out.push((name.0.clone(), Expr::VarRef(name.1)));
                 }
@@ -337,16 +379,23 @@ fn expand_fields(
                 let prefix = field.name();
                 let innermost = innermost_call(call);
                 let regex = match innermost.args.first().map(Expr::unparen) {
-                    Some(Expr::Regex(pattern)) => {
-                        Some(pattern.compile().map_err(|e| QueryError::statement(e.to_string()))?)
-                    }
+                    Some(Expr::Regex(pattern)) => Some(
+                        pattern
+                            .compile()
+                            .map_err(|e| QueryError::statement(e.to_string()))?,
+                    ),
                     Some(Expr::Wildcard(Some(WildcardKind::Tag))) => {
-                        return Err(QueryError::statement(format!("unable to use tag as wildcard in {}()", innermost.name)));
+                        return Err(QueryError::statement(format!(
+                            "unable to use tag as wildcard in {}()",
+                            innermost.name
+                        )));
                     }
                     _ => None,
                 };
                 for (name, field_type) in &fields {
-                    if regex.as_ref().is_none_or(|r| r.is_match(name)) && wildcard_takes(&innermost.name, *field_type) {
+                    if regex.as_ref().is_none_or(|r| r.is_match(name))
+                        && wildcard_takes(&innermost.name, *field_type)
+                    {
                         let mut expr = field.expr.unparen().clone();
                         put_in(&mut expr, name);
                         out.push((format!("{prefix}_{name}"), expr));
@@ -354,7 +403,9 @@ fn expand_fields(
                 }
             }
             Expr::Binary(_) if contains_wildcard(&field.expr) => {
-                return Err(QueryError::statement("unsupported expression with wildcard: ").map_text(&field.expr));
+                return Err(
+                    QueryError::statement("unsupported expression with wildcard: ").map_text(&field.expr)
+                );
             }
             _ => out.push((field.name(), field.expr.clone())),
         }
@@ -384,11 +435,17 @@ fn names(
     let mut out: Vec<(String, VarRef)> = Vec::new();
     let wanted = |name: &String| regex.is_none_or(|r| r.is_match(name));
     if kind != Some(WildcardKind::Tag) {
-        let field = |name: &String| VarRef { kind: Some(lang::DataType::AnyField), ..VarRef::new(name.as_str()) };
+        let field = |name: &String| VarRef {
+            kind: Some(lang::DataType::AnyField),
+            ..VarRef::new(name.as_str())
+        };
         out.extend(fields.keys().filter(|n| wanted(n)).map(|n| (n.clone(), field(n))));
     }
     if kind != Some(WildcardKind::Field) && !(fields.is_empty() && kind.is_none()) {
-        let tag = |name: &String| VarRef { kind: Some(lang::DataType::Tag), ..VarRef::new(name.as_str()) };
+        let tag = |name: &String| VarRef {
+            kind: Some(lang::DataType::Tag),
+            ..VarRef::new(name.as_str())
+        };
         let tags = tags.iter().filter(|n| wanted(n) && !dimensions.contains(n));
         out.extend(tags.map(|n| (n.clone(), tag(n))));
     }
@@ -422,7 +479,12 @@ fn put_in(expr: &mut Expr, name: &str) {
     {
         match first.unparen() {
             Expr::Call(_) => put_in(first, name),
-            _ => *first = Expr::VarRef(VarRef { kind: Some(lang::DataType::AnyField), ..VarRef::new(name) }),
+            _ => {
+                *first = Expr::VarRef(VarRef {
+                    kind: Some(lang::DataType::AnyField),
+                    ..VarRef::new(name)
+                })
+            }
         }
     }
 }
@@ -462,11 +524,20 @@ fn arguments(call: &lang::Call, least: usize, most: usize) -> Result<(), QueryEr
         return Ok(());
     }
     Err(QueryError::statement(if least == most {
-        format!("invalid number of arguments for {}, expected {least}, got {got}", call.name)
+        format!(
+            "invalid number of arguments for {}, expected {least}, got {got}",
+            call.name
+        )
     } else if most == usize::MAX {
-        format!("invalid number of arguments for {}, expected at least {least}, got {got}", call.name)
+        format!(
+            "invalid number of arguments for {}, expected at least {least}, got {got}",
+            call.name
+        )
     } else {
-        format!("invalid number of arguments for {}, expected at least {least} but no more than {most}, got {got}", call.name)
+        format!(
+            "invalid number of arguments for {}, expected at least {least} but no more than {most}, got {got}",
+            call.name
+        )
     }))
 }
 
@@ -475,10 +546,16 @@ fn unit(call: &lang::Call, at: usize, default: i64) -> Result<i64, QueryError> {
     match call.args.get(at).map(Expr::unparen) {
         None => Ok(default),
         Some(Expr::Duration(unit)) if *unit > 0 => Ok(*unit),
-        Some(Expr::Duration(_)) => Err(QueryError::statement(format!("duration argument must be positive, got {}", "0s"))),
+        Some(Expr::Duration(_)) => Err(QueryError::statement(format!(
+            "duration argument must be positive, got {}",
+            "0s"
+        ))),
         Some(_) => {
             let which = if at == 1 { "second" } else { "third" };
-            Err(QueryError::statement(format!("{which} argument to {} must be a duration", call.name)))
+            Err(QueryError::statement(format!(
+                "{which} argument to {} must be a duration",
+                call.name
+            )))
         }
     }
 }
@@ -495,7 +572,11 @@ fn compile_call(
     let call = match expr {
         Expr::Call(call) => call,
         Expr::Distinct(var) => {
-            owned = lang::Call { name: "distinct".into(), args: vec![Expr::VarRef(var.clone())], at: var.at };
+            owned = lang::Call {
+                name: "distinct".into(),
+                args: vec![Expr::VarRef(var.clone())],
+                at: var.at,
+            };
             &owned
         }
         _ => return Err(QueryError::statement("a function is expected here")),
@@ -506,15 +587,22 @@ fn compile_call(
             let nested = matches!(call.args[0].unparen(), Expr::Call(_));
             let default = if nested { step.unwrap_or(SECOND) } else { SECOND };
             let non_negative = call.name.starts_with("non_negative");
-            Some(Transform::Derivative { unit: unit(call, 1, default)?, non_negative })
+            Some(Transform::Derivative {
+                unit: unit(call, 1, default)?,
+                non_negative,
+            })
         }
         "difference" | "non_negative_difference" => {
             arguments(call, 1, 1)?;
-            Some(Transform::Difference { non_negative: call.name.starts_with("non_negative") })
+            Some(Transform::Difference {
+                non_negative: call.name.starts_with("non_negative"),
+            })
         }
         "elapsed" => {
             arguments(call, 1, 2)?;
-            Some(Transform::Elapsed { unit: unit(call, 1, 1)? })
+            Some(Transform::Elapsed {
+                unit: unit(call, 1, 1)?,
+            })
         }
         "cumulative_sum" => {
             arguments(call, 1, 1)?;
@@ -525,9 +613,16 @@ fn compile_call(
             match call.args[1].unparen() {
                 Expr::Integer(n) if *n > 1 => Some(Transform::MovingAverage { points: *n as usize }),
                 Expr::Integer(n) => {
-                    return Err(QueryError::statement(format!("moving_average window must be greater than 1, got {n}")));
+                    return Err(QueryError::statement(format!(
+                        "moving_average window must be greater than 1, got {n}"
+                    )));
                 }
-                _ => return Err(QueryError::statement("second argument for moving_average must be an integer, got ").map_text(&call.args[1])),
+                _ => {
+                    return Err(QueryError::statement(
+                        "second argument for moving_average must be an integer, got ",
+                    )
+                    .map_text(&call.args[1]));
+                }
             }
         }
         _ => None,
@@ -535,9 +630,13 @@ fn compile_call(
     let new = match transform {
         Some(transform) => {
             let inner = match call.args[0].unparen() {
-                inner @ (Expr::Call(_) | Expr::Distinct(_)) if !matches!(inner, Expr::Call(c) if math::arity(&c.name).is_some()) => {
+                inner @ (Expr::Call(_) | Expr::Distinct(_)) if !matches!(inner, Expr::Call(c) if math::arity(&c.name).is_some()) =>
+                {
                     if step.is_none() {
-                        return Err(QueryError::statement(format!("{} aggregate requires a GROUP BY interval", call.name)));
+                        return Err(QueryError::statement(format!(
+                            "{} aggregate requires a GROUP BY interval",
+                            call.name
+                        )));
                     }
                     match compile_call(inner, refs, calls, step)? {
                         Node::Call(number) => number,
@@ -546,10 +645,19 @@ fn compile_call(
                 }
                 raw => {
                     if step.is_some() {
-                        return Err(QueryError::statement(format!("aggregate function required inside the call to {}", call.name)));
+                        return Err(QueryError::statement(format!(
+                            "aggregate function required inside the call to {}",
+                            call.name
+                        )));
                     }
                     let argument = argument(call, raw, refs)?;
-                    put(calls, Call::Aggregate { function: Aggregate::Sequence, argument })
+                    put(
+                        calls,
+                        Call::Aggregate {
+                            function: Aggregate::Sequence,
+                            argument,
+                        },
+                    )
                 }
             };
             Call::Transform { transform, inner }
@@ -568,11 +676,19 @@ fn argument(call: &lang::Call, expr: &Expr, refs: &mut Refs) -> Result<Node, Que
     match expr.unparen() {
         Expr::VarRef(_) | Expr::Binary(_) | Expr::Case(_) => {}
         Expr::Call(inner) if math::arity(&inner.name).is_some() => {}
-        _ => return Err(QueryError::statement(format!("expected field argument in {}()", call.name))),
+        _ => {
+            return Err(QueryError::statement(format!(
+                "expected field argument in {}()",
+                call.name
+            )));
+        }
     }
     let mut nested = |inner: &Expr, _: &mut Refs| {
         let _ = inner;
-        Err(QueryError::statement(format!("expected field argument in {}()", call.name)))
+        Err(QueryError::statement(format!(
+            "expected field argument in {}()",
+            call.name
+        )))
     };
     compile(expr, refs, &mut nested)
 }
@@ -580,10 +696,15 @@ fn argument(call: &lang::Call, expr: &Expr, refs: &mut Refs) -> Result<Node, Que
 fn aggregate(call: &lang::Call, refs: &mut Refs, _step: Option<i64>) -> Result<Call, QueryError> {
     let count_of = |at: usize| match call.args.get(at).map(Expr::unparen) {
         Some(Expr::Integer(n)) if *n > 0 => Ok(*n as usize),
-        Some(Expr::Integer(n)) => {
-            Err(QueryError::statement(format!("limit ({n}) in {} function must be at least 1", call.name)))
-        }
-        _ => Err(QueryError::statement(format!("expected integer as last argument in {}(), found ", call.name)).map_text(&call.args[at])),
+        Some(Expr::Integer(n)) => Err(QueryError::statement(format!(
+            "limit ({n}) in {} function must be at least 1",
+            call.name
+        ))),
+        _ => Err(QueryError::statement(format!(
+            "expected integer as last argument in {}(), found ",
+            call.name
+        ))
+        .map_text(&call.args[at])),
     };
     let mut first = call.args.first();
     let function = match call.name.as_str() {
@@ -592,7 +713,10 @@ fn aggregate(call: &lang::Call, refs: &mut Refs, _step: Option<i64>) -> Result<C
             match call.args[0].unparen() {
                 Expr::Distinct(var) => {
                     let argument = Node::Ref(refs.number(var), None);
-                    return Ok(Call::Aggregate { function: Aggregate::CountDistinct, argument });
+                    return Ok(Call::Aggregate {
+                        function: Aggregate::CountDistinct,
+                        argument,
+                    });
                 }
                 Expr::Call(inner) if inner.name == "distinct" => {
                     arguments(inner, 1, 1)?;
@@ -638,7 +762,11 @@ fn aggregate(call: &lang::Call, refs: &mut Refs, _step: Option<i64>) -> Result<C
                 match tag.unparen() {
                     Expr::VarRef(var) => beside.push(refs.number(var)),
                     _ => {
-                        return Err(QueryError::statement(format!("only fields or tags are allowed in {}(), found ", call.name)).map_text(tag));
+                        return Err(QueryError::statement(format!(
+                            "only fields or tags are allowed in {}(), found ",
+                            call.name
+                        ))
+                        .map_text(tag));
                     }
                 }
             }
@@ -649,18 +777,38 @@ fn aggregate(call: &lang::Call, refs: &mut Refs, _step: Option<i64>) -> Result<C
             };
             let argument = argument(call, &call.args[0], refs)?;
             return Ok(if apart > 0 {
-                Call::Ranked { function, argument, beside }
+                Call::Ranked {
+                    function,
+                    argument,
+                    beside,
+                }
             } else {
                 Call::Aggregate { function, argument }
             });
         }
-        _ => return Err(QueryError::statement(format!("undefined function {}()", call.name))),
+        _ => {
+            return Err(QueryError::statement(format!(
+                "undefined function {}()",
+                call.name
+            )));
+        }
     };
-    if !matches!(function, Aggregate::Percentile(_) | Aggregate::Integral(_) | Aggregate::Sample(_) | Aggregate::CountDistinct) {
+    if !matches!(
+        function,
+        Aggregate::Percentile(_) | Aggregate::Integral(_) | Aggregate::Sample(_) | Aggregate::CountDistinct
+    ) {
         arguments(call, 1, 1)?;
     }
-    let Some(first) = first else { return Err(QueryError::statement(format!("expected field argument in {}()", call.name))) };
-    Ok(Call::Aggregate { function, argument: argument(call, first, refs)? })
+    let Some(first) = first else {
+        return Err(QueryError::statement(format!(
+            "expected field argument in {}()",
+            call.name
+        )));
+    };
+    Ok(Call::Aggregate {
+        function,
+        argument: argument(call, first, refs)?,
+    })
 }
 
 /// Which columns may stand beside each other.
@@ -669,24 +817,46 @@ fn check_mix(prepared: &Prepared) -> Result<(), QueryError> {
         return Ok(());
     }
     let mut plain = Vec::new();
-    prepared.columns.iter().for_each(|(_, node)| node.references(&mut plain));
-    let functions: Vec<Aggregate> = prepared.calls.iter().filter_map(Call::function).copied().collect();
-    let many = functions.iter().any(|f| matches!(f, Aggregate::Top { .. } | Aggregate::Bottom { .. }));
+    prepared
+        .columns
+        .iter()
+        .for_each(|(_, node)| node.references(&mut plain));
+    let functions: Vec<Aggregate> = prepared
+        .calls
+        .iter()
+        .filter_map(Call::function)
+        .copied()
+        .collect();
+    let many = functions
+        .iter()
+        .any(|f| matches!(f, Aggregate::Top { .. } | Aggregate::Bottom { .. }));
     if many && functions.len() > 1 {
-        let name = if matches!(functions[0], Aggregate::Bottom { .. }) { "bottom" } else { "top" };
-        return Err(QueryError::statement(format!("selector function {name}() cannot be combined with other functions")));
+        let name = if matches!(functions[0], Aggregate::Bottom { .. }) {
+            "bottom"
+        } else {
+            "top"
+        };
+        return Err(QueryError::statement(format!(
+            "selector function {name}() cannot be combined with other functions"
+        )));
     }
     if functions.len() > 1 && functions.iter().any(|f| *f == Aggregate::Distinct) {
-        return Err(QueryError::statement("aggregate function distinct() cannot be combined with other functions or fields"));
+        return Err(QueryError::statement(
+            "aggregate function distinct() cannot be combined with other functions or fields",
+        ));
     }
     if plain.is_empty() {
         return Ok(());
     }
     if functions.iter().all(|f| f.is_selector()) {
         if functions.len() > 1 {
-            return Err(QueryError::statement("mixing multiple selector functions with tags or fields is not supported"));
+            return Err(QueryError::statement(
+                "mixing multiple selector functions with tags or fields is not supported",
+            ));
         }
         return Ok(());
     }
-    Err(QueryError::statement("mixing aggregate and non-aggregate queries is not supported"))
+    Err(QueryError::statement(
+        "mixing aggregate and non-aggregate queries is not supported",
+    ))
 }

@@ -8,8 +8,8 @@ use super::select::measurements as named_measurements;
 use super::value::Value;
 use crate::catalog::{Measurement, TagPredicate};
 use crate::lang::{
-    CardinalityOf, DataType, Expr, MeasurementName, OnName, ShowCardinality, ShowFieldKeys, ShowMeasurements, ShowSeries,
-    ShowTagKeys, ShowTagValues, Source, TagKeyFilter, VarRef, format_go_duration,
+    CardinalityOf, DataType, Expr, MeasurementName, OnName, ShowCardinality, ShowFieldKeys, ShowMeasurements,
+    ShowSeries, ShowTagKeys, ShowTagValues, Source, TagKeyFilter, VarRef, format_go_duration,
 };
 use jiff::tz::TimeZone;
 use regex::Regex;
@@ -24,12 +24,20 @@ fn text(value: impl AsRef<str>) -> Value {
 }
 
 fn some(series: Series) -> Vec<Series> {
-    if series.values.is_empty() { Vec::new() } else { vec![series] }
+    if series.values.is_empty() {
+        Vec::new()
+    } else {
+        vec![series]
+    }
 }
 
 fn page<T>(list: Vec<T>, limit: u64, offset: u64) -> Vec<T> {
     let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-    let limit = if limit == 0 { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) };
+    let limit = if limit == 0 {
+        usize::MAX
+    } else {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    };
     list.into_iter().skip(offset).take(limit).collect()
 }
 
@@ -37,7 +45,11 @@ fn page<T>(list: Vec<T>, limit: u64, offset: u64) -> Vec<T> {
 pub fn databases(ctx: &Context<'_>) -> Vec<Series> {
     let mut names: Vec<String> = ctx.catalog.databases().iter().map(|d| d.name.clone()).collect();
     names.sort();
-    vec![Series::table("databases", &["name"], names.into_iter().map(|name| vec![text(name)]))]
+    vec![Series::table(
+        "databases",
+        &["name"],
+        names.into_iter().map(|name| vec![text(name)]),
+    )]
 }
 
 /// SHOW RETENTION POLICIES.
@@ -57,12 +69,19 @@ pub fn retention_policies(ctx: &Context<'_>, database: Option<&str>) -> Answer {
 }
 
 /// The measurements that FROM names, or all of the database, sorted by name.
-fn sources(ctx: &Context<'_>, database: Option<&str>, sources: &[Source]) -> Result<Vec<Arc<Measurement>>, QueryError> {
+fn sources(
+    ctx: &Context<'_>,
+    database: Option<&str>,
+    sources: &[Source],
+) -> Result<Vec<Arc<Measurement>>, QueryError> {
     let found = ctx.database(database)?;
     if sources.is_empty() {
         return Ok(all_measurements(ctx, &found));
     }
-    let inner = Context { database: Some(&found.name), ..*ctx };
+    let inner = Context {
+        database: Some(&found.name),
+        ..*ctx
+    };
     let mut out: Vec<Arc<Measurement>> = Vec::new();
     for source in sources {
         let Source::Measurement(named) = source else {
@@ -77,14 +96,21 @@ fn sources(ctx: &Context<'_>, database: Option<&str>, sources: &[Source]) -> Res
 
 /// Measurements of all policies of a database, by name.
 fn all_measurements(ctx: &Context<'_>, database: &crate::catalog::Database) -> Vec<Arc<Measurement>> {
-    let mut all: Vec<Arc<Measurement>> =
-        database.policies.iter().flat_map(|policy| ctx.catalog.measurements(policy.id)).collect();
+    let mut all: Vec<Arc<Measurement>> = database
+        .policies
+        .iter()
+        .flat_map(|policy| ctx.catalog.measurements(policy.id))
+        .collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
 }
 
 /// What WHERE asks of tags. Fields have no say in SHOW statements.
-fn predicate(ctx: &Context<'_>, measurement: &Measurement, condition: Option<&Expr>) -> Result<TagPredicate, QueryError> {
+fn predicate(
+    ctx: &Context<'_>,
+    measurement: &Measurement,
+    condition: Option<&Expr>,
+) -> Result<TagPredicate, QueryError> {
     let (_, condition) = split_time(condition, ctx.now, &TimeZone::UTC)?;
     let fields = measurement.fields();
     let is_tag = |var: &VarRef| match var.kind {
@@ -107,7 +133,9 @@ fn matching(
 /// SHOW MEASUREMENTS.
 pub fn measurements(ctx: &Context<'_>, show: &ShowMeasurements) -> Answer {
     let names = measurement_names(ctx, show)?;
-    let rows = page(names.into_iter().collect(), show.limit, show.offset).into_iter().map(|name: String| vec![text(name)]);
+    let rows = page(names.into_iter().collect(), show.limit, show.offset)
+        .into_iter()
+        .map(|name: String| vec![text(name)]);
     Ok(some(Series::table("measurements", &["name"], rows)))
 }
 
@@ -115,7 +143,11 @@ fn measurement_names(ctx: &Context<'_>, show: &ShowMeasurements) -> Result<BTree
     let database = match &show.database {
         OnName::Current => ctx.database(None)?,
         OnName::Name(name) => ctx.database(Some(name))?,
-        OnName::All => return Err(QueryError::statement("SHOW MEASUREMENTS ON * is not supported yet")),
+        OnName::All => {
+            return Err(QueryError::statement(
+                "SHOW MEASUREMENTS ON * is not supported yet",
+            ));
+        }
     };
     let list = match &show.retention_policy {
         OnName::Name(policy) => ctx.catalog.measurements(ctx.policy(&database, Some(policy))?.id),
@@ -125,7 +157,9 @@ fn measurement_names(ctx: &Context<'_>, show: &ShowMeasurements) -> Result<BTree
         None => Box::new(|_| true),
         Some(MeasurementName::Name(name)) => Box::new(move |other| other == name),
         Some(MeasurementName::Regex(pattern)) => {
-            let regex = pattern.compile().map_err(|e| QueryError::statement(e.to_string()))?;
+            let regex = pattern
+                .compile()
+                .map_err(|e| QueryError::statement(e.to_string()))?;
             Box::new(move |other| regex.is_match(other))
         }
     };
@@ -148,7 +182,9 @@ pub fn series(ctx: &Context<'_>, show: &ShowSeries) -> Answer {
         ctx.check()?;
     }
     keys.sort_unstable();
-    let rows = page(keys, show.limit, show.offset).into_iter().map(|key| vec![text(key)]);
+    let rows = page(keys, show.limit, show.offset)
+        .into_iter()
+        .map(|key| vec![text(key)]);
     Ok(some(Series::table("", &["key"], rows)))
 }
 
@@ -162,7 +198,9 @@ enum KeyTest {
 impl KeyTest {
     fn of(filter: Option<&TagKeyFilter>) -> Result<Self, QueryError> {
         let compile = |pattern: &crate::lang::RegexLiteral| {
-            pattern.compile().map_err(|e| QueryError::statement(e.to_string()))
+            pattern
+                .compile()
+                .map_err(|e| QueryError::statement(e.to_string()))
         };
         Ok(match filter {
             None => Self::All,
@@ -194,9 +232,17 @@ fn tag_keys_of(
     let wanted = matching(ctx, measurement, condition)?;
     Ok(measurement.with_index(|index| {
         let used = |key: &&str| {
-            test.wants(key) && index.tag_column(key).is_some_and(|column| wanted.iter().any(|id| column.code(id) != 0))
+            test.wants(key)
+                && index
+                    .tag_column(key)
+                    .is_some_and(|column| wanted.iter().any(|id| column.code(id) != 0))
         };
-        index.tag_keys().into_iter().filter(used).map(str::to_string).collect()
+        index
+            .tag_keys()
+            .into_iter()
+            .filter(used)
+            .map(str::to_string)
+            .collect()
     }))
 }
 
@@ -206,7 +252,9 @@ pub fn tag_keys(ctx: &Context<'_>, show: &ShowTagKeys) -> Answer {
     let mut out = Vec::new();
     for measurement in sources(ctx, show.database.as_deref(), &show.sources)? {
         let keys = tag_keys_of(ctx, &measurement, show.condition.as_ref(), &test)?;
-        let rows = page(keys, show.limit, show.offset).into_iter().map(|key| vec![text(key)]);
+        let rows = page(keys, show.limit, show.offset)
+            .into_iter()
+            .map(|key| vec![text(key)]);
         out.extend(some(Series::table(&measurement.name, &["tagKey"], rows)));
     }
     Ok(page(out, show.slimit, show.soffset))
@@ -247,7 +295,9 @@ pub fn tag_values(ctx: &Context<'_>, show: &ShowTagValues) -> Answer {
     for measurement in sources(ctx, show.database.as_deref(), &show.sources)? {
         ctx.check()?;
         let values = tag_values_of(ctx, &measurement, show.condition.as_ref(), &test)?;
-        let rows = page(values, show.limit, show.offset).into_iter().map(|(k, v)| vec![text(k), text(v)]);
+        let rows = page(values, show.limit, show.offset)
+            .into_iter()
+            .map(|(k, v)| vec![text(k), text(v)]);
         out.extend(some(Series::table(&measurement.name, &["key", "value"], rows)));
     }
     Ok(out)
@@ -258,11 +308,19 @@ pub fn field_keys(ctx: &Context<'_>, show: &ShowFieldKeys) -> Answer {
     let mut out = Vec::new();
     for measurement in sources(ctx, show.database.as_deref(), &show.sources)? {
         let fields = measurement.fields();
-        let mut keys: Vec<(String, &'static str)> =
-            fields.iter().map(|(_, f)| (f.name.clone(), f.field_type.name())).collect();
+        let mut keys: Vec<(String, &'static str)> = fields
+            .iter()
+            .map(|(_, f)| (f.name.clone(), f.field_type.name()))
+            .collect();
         keys.sort();
-        let rows = page(keys, show.limit, show.offset).into_iter().map(|(name, t)| vec![text(name), text(t)]);
-        out.extend(some(Series::table(&measurement.name, &["fieldKey", "fieldType"], rows)));
+        let rows = page(keys, show.limit, show.offset)
+            .into_iter()
+            .map(|(name, t)| vec![text(name), text(t)]);
+        out.extend(some(Series::table(
+            &measurement.name,
+            &["fieldKey", "fieldType"],
+            rows,
+        )));
     }
     Ok(out)
 }
@@ -281,7 +339,10 @@ pub fn cardinality(ctx: &Context<'_>, show: &ShowCardinality) -> Answer {
                 counts.push((m.name.clone(), matching(ctx, m, condition)?.len()));
             }
             if !by_measurement {
-                return Ok(whole(&["cardinality estimation"], counts.iter().map(|(_, n)| n).sum()));
+                return Ok(whole(
+                    &["cardinality estimation"],
+                    counts.iter().map(|(_, n)| n).sum(),
+                ));
             }
         }
         CardinalityOf::Measurement => {
@@ -291,25 +352,40 @@ pub fn cardinality(ctx: &Context<'_>, show: &ShowCardinality) -> Answer {
                     names.insert(m.name.clone());
                 }
             }
-            let column = if show.exact { "count" } else { "cardinality estimation" };
+            let column = if show.exact {
+                "count"
+            } else {
+                "cardinality estimation"
+            };
             return Ok(whole(&[column], names.len() as u64));
         }
         CardinalityOf::TagKey => {
             for m in &list {
-                counts.push((m.name.clone(), tag_keys_of(ctx, m, condition, &KeyTest::All)?.len() as u64));
+                counts.push((
+                    m.name.clone(),
+                    tag_keys_of(ctx, m, condition, &KeyTest::All)?.len() as u64,
+                ));
             }
         }
         CardinalityOf::TagValues(keys) => {
             let test = KeyTest::of(Some(keys))?;
             for m in &list {
-                counts.push((m.name.clone(), tag_values_of(ctx, m, condition, &test)?.len() as u64));
+                counts.push((
+                    m.name.clone(),
+                    tag_values_of(ctx, m, condition, &test)?.len() as u64,
+                ));
             }
         }
         CardinalityOf::FieldKey => {
-            counts.extend(list.iter().map(|m| (m.name.clone(), m.fields().iter().count() as u64)));
+            counts.extend(
+                list.iter()
+                    .map(|m| (m.name.clone(), m.fields().iter().count() as u64)),
+            );
         }
     }
     let tables = counts.into_iter().filter(|(_, n)| *n > 0);
-    let tables = tables.map(|(name, n)| Series::table(&name, &["count"], [vec![count(n)]])).collect();
+    let tables = tables
+        .map(|(name, n)| Series::table(&name, &["count"], [vec![count(n)]]))
+        .collect();
     Ok(page(tables, show.limit, show.offset))
 }

@@ -27,7 +27,11 @@ impl Snapshot {
 
 impl From<StoreError> for ScanError {
     fn from(error: StoreError) -> Self {
-        if error.is_damage() { Self::Damaged(error.to_string()) } else { Self::Store(error.to_string()) }
+        if error.is_damage() {
+            Self::Damaged(error.to_string())
+        } else {
+            Self::Store(error.to_string())
+        }
     }
 }
 

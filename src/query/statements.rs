@@ -13,8 +13,8 @@ use crate::catalog::state::PolicySettings;
 use crate::catalog::{Catalog, Measurement, Policy};
 use crate::ingest::{Ingestor, Limits};
 use crate::lang::{
-    AlterRetentionPolicy, CreateDatabase, CreateRetentionPolicy, DataType, Delete, Expr, Params, ParseError, Query,
-    SelectStatement, Source, Statement, VarRef, parse,
+    AlterRetentionPolicy, CreateDatabase, CreateRetentionPolicy, DataType, Delete, Expr, Params, ParseError,
+    Query, SelectStatement, Source, Statement, VarRef, parse,
 };
 use crate::model::TimeRange;
 use jiff::tz::TimeZone;
@@ -172,11 +172,17 @@ fn execute(
         Statement::ShowFieldKeys(s) => show::field_keys(&ctx, s),
         Statement::ShowCardinality(s) => show::cardinality(&ctx, s),
         Statement::ShowRetentionPolicies(database) => show::retention_policies(&ctx, database.as_deref()),
-        Statement::ShowStats(module) | Statement::ShowDiagnostics(module) => Ok(figures(target, module.as_deref())),
+        Statement::ShowStats(module) | Statement::ShowDiagnostics(module) => {
+            Ok(figures(target, module.as_deref()))
+        }
         Statement::ShowContinuousQueries => Ok(continuous_queries(&ctx)),
         Statement::ShowUsers => Ok(vec![Series::table("", &["user", "admin"], [])]),
         Statement::ShowSubscriptions | Statement::ShowShards | Statement::ShowShardGroups => Ok(Vec::new()),
-        Statement::ShowQueries => Ok(vec![Series::table("", &["qid", "query", "database", "duration", "status"], [])]),
+        Statement::ShowQueries => Ok(vec![Series::table(
+            "",
+            &["qid", "query", "database", "duration", "status"],
+            [],
+        )]),
         Statement::CreateDatabase(create) => create_database(create, target).map(none),
         Statement::DropDatabase(name) => match ctx.catalog.database(name) {
             Some(database) => commands(target, vec![Command::DropDatabase(database.id)]).map(none),
@@ -193,12 +199,18 @@ fn execute(
         }
         Statement::DropMeasurement(name) => {
             let database = ctx.database(None)?;
-            let found = database.policies.iter().filter_map(|p| ctx.catalog.measurement(p.id, name));
+            let found = database
+                .policies
+                .iter()
+                .filter_map(|p| ctx.catalog.measurement(p.id, name));
             commands(target, found.map(|m| Command::DropMeasurement(m.id)).collect()).map(none)
         }
         Statement::Delete(delete) => delete_points(&ctx, delete, target).map(none),
         Statement::DropSeries(drop) => drop_series(&ctx, drop, target).map(none),
-        other => Err(QueryError::statement(format!("{} is not supported yet", name_of(other)))),
+        other => Err(QueryError::statement(format!(
+            "{} is not supported yet",
+            name_of(other)
+        ))),
     }
 }
 
@@ -233,14 +245,28 @@ fn commands(target: &dyn Target, commands: Vec<Command>) -> Result<(), QueryErro
     if commands.is_empty() {
         return Ok(());
     }
-    commit(target, Batch { shards: target.shards(), commands, ..Batch::default() })
+    commit(
+        target,
+        Batch {
+            shards: target.shards(),
+            commands,
+            ..Batch::default()
+        },
+    )
 }
 
 fn definitions(target: &dyn Target, definitions: Definitions) -> Result<(), QueryError> {
     if definitions.is_empty() {
         return Ok(());
     }
-    commit(target, Batch { shards: target.shards(), definitions, ..Batch::default() })
+    commit(
+        target,
+        Batch {
+            shards: target.shards(),
+            definitions,
+            ..Batch::default()
+        },
+    )
 }
 
 fn create_database(create: &CreateDatabase, target: &dyn Target) -> Result<(), QueryError> {
@@ -259,10 +285,14 @@ fn create_database(create: &CreateDatabase, target: &dyn Target) -> Result<(), Q
 fn create_policy(create: &CreateRetentionPolicy, target: &dyn Target) -> Result<(), QueryError> {
     const HOUR: i64 = 3_600_000_000_000;
     if create.duration != 0 && create.duration < HOUR {
-        return Err(QueryError::statement("retention policy duration must be at least 1h0m0s"));
+        return Err(QueryError::statement(
+            "retention policy duration must be at least 1h0m0s",
+        ));
     }
     if create.duration != 0 && create.duration < create.shard_duration {
-        return Err(QueryError::statement("retention policy duration must be greater than the shard duration"));
+        return Err(QueryError::statement(
+            "retention policy duration must be greater than the shard duration",
+        ));
     }
     let settings = PolicySettings {
         name: create.name.clone(),
@@ -275,13 +305,19 @@ fn create_policy(create: &CreateRetentionPolicy, target: &dyn Target) -> Result<
     definitions(target, made.map_err(|e| QueryError::statement(e.to_string()))?)
 }
 
-fn alter_policy(ctx: &Context<'_>, alter: &AlterRetentionPolicy, target: &dyn Target) -> Result<(), QueryError> {
+fn alter_policy(
+    ctx: &Context<'_>,
+    alter: &AlterRetentionPolicy,
+    target: &dyn Target,
+) -> Result<(), QueryError> {
     const HOUR: i64 = 3_600_000_000_000;
     let database = ctx.database(Some(&alter.database))?;
     let policy = ctx.policy(&database, Some(&alter.name))?;
     let duration = alter.duration.unwrap_or(policy.duration);
     if duration != 0 && duration < HOUR {
-        return Err(QueryError::statement("retention policy duration must be at least 1h0m0s"));
+        return Err(QueryError::statement(
+            "retention policy duration must be at least 1h0m0s",
+        ));
     }
     let shard_duration = match alter.shard_duration {
         Some(given) => crate::catalog::state::shard_duration(given, duration),
@@ -305,7 +341,12 @@ fn chosen(
     let database = ctx.database(None)?;
     let mut list = Vec::new();
     if delete.sources.is_empty() {
-        list.extend(database.policies.iter().flat_map(|p| ctx.catalog.measurements(p.id)));
+        list.extend(
+            database
+                .policies
+                .iter()
+                .flat_map(|p| ctx.catalog.measurements(p.id)),
+        );
     }
     for source in &delete.sources {
         let Source::Measurement(named) = source else {
@@ -316,7 +357,10 @@ fn chosen(
             // Without a policy all of them are meant.
             None => {
                 for policy in &database.policies {
-                    let named = crate::lang::Measurement { retention_policy: Some(policy.name.clone()), ..named.clone() };
+                    let named = crate::lang::Measurement {
+                        retention_policy: Some(policy.name.clone()),
+                        ..named.clone()
+                    };
                     list.extend(measurements(ctx, &named)?);
                 }
             }
@@ -333,11 +377,18 @@ fn chosen(
         };
         let (predicate, rest): (_, Option<Expr>) = split_tags(condition.as_ref(), &is_tag)?;
         if rest.is_some() {
-            return Err(QueryError::statement("fields not supported in WHERE clause during deletion"));
+            return Err(QueryError::statement(
+                "fields not supported in WHERE clause during deletion",
+            ));
         }
         let series = match condition {
             None => None,
-            Some(_) => Some(measurement.with_index(|index| index.matching(&predicate)).iter().collect::<Vec<u32>>()),
+            Some(_) => Some(
+                measurement
+                    .with_index(|index| index.matching(&predicate))
+                    .iter()
+                    .collect::<Vec<u32>>(),
+            ),
         };
         if series.as_ref().is_none_or(|s| !s.is_empty()) {
             out.push((measurement, series, time));
@@ -348,12 +399,21 @@ fn chosen(
 
 fn delete_points(ctx: &Context<'_>, delete: &Delete, target: &dyn Target) -> Result<(), QueryError> {
     let list = chosen(ctx, delete)?;
-    let all = list.into_iter().map(|(measurement, series, time)| match (series, time) {
-        // Without a time whole series go, and are no longer shown.
-        (None, TimeRange::ALL) => Command::DropMeasurement(measurement.id),
-        (Some(series), TimeRange::ALL) => Command::DropSeries { measurement: measurement.id, series },
-        (series, time) => Command::Delete { measurement: measurement.id, series, time },
-    });
+    let all = list
+        .into_iter()
+        .map(|(measurement, series, time)| match (series, time) {
+            // Without a time whole series go, and are no longer shown.
+            (None, TimeRange::ALL) => Command::DropMeasurement(measurement.id),
+            (Some(series), TimeRange::ALL) => Command::DropSeries {
+                measurement: measurement.id,
+                series,
+            },
+            (series, time) => Command::Delete {
+                measurement: measurement.id,
+                series,
+                time,
+            },
+        });
     commands(target, all.collect())
 }
 
@@ -361,25 +421,47 @@ fn drop_series(ctx: &Context<'_>, drop: &Delete, target: &dyn Target) -> Result<
     let mut out = Vec::new();
     for (measurement, series, time) in chosen(ctx, drop)? {
         if time != TimeRange::ALL {
-            return Err(QueryError::statement("DROP SERIES doesn't support time in WHERE clause"));
+            return Err(QueryError::statement(
+                "DROP SERIES doesn't support time in WHERE clause",
+            ));
         }
         let all = || measurement.with_index(|index| index.live().iter().collect());
-        out.push(Command::DropSeries { measurement: measurement.id, series: series.unwrap_or_else(all) });
+        out.push(Command::DropSeries {
+            measurement: measurement.id,
+            series: series.unwrap_or_else(all),
+        });
     }
     commands(target, out)
 }
 
-fn select_into(ctx: &Context<'_>, statement: &SelectStatement, target: &dyn Target) -> Result<Vec<Series>, QueryError> {
-    let Some(into) = &statement.target else { return Ok(Vec::new()) };
+fn select_into(
+    ctx: &Context<'_>,
+    statement: &SelectStatement,
+    target: &dyn Target,
+) -> Result<Vec<Series>, QueryError> {
+    let Some(into) = &statement.target else {
+        return Ok(Vec::new());
+    };
     let database = ctx.database(into.database.as_deref())?;
     let policy = ctx.policy(&database, into.retention_policy.as_deref())?;
     let found = select(ctx, statement)?;
-    let mut ingestor = Ingestor::new(ctx.catalog, target.limits(), policy.id, "into", ctx.now, target.shards());
+    let mut ingestor = Ingestor::new(
+        ctx.catalog,
+        target.limits(),
+        policy.id,
+        "into",
+        ctx.now,
+        target.shards(),
+    );
     let mut spelling = Vec::new();
     let mut written = 0;
     for series in &found {
         let name = into.name.as_deref().unwrap_or(&series.name);
-        let tags: Vec<(&str, &str)> = series.tags.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let tags: Vec<(&str, &str)> = series
+            .tags
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
         SeriesParts::spell(name, &tags, &mut spelling);
         let names = &series.columns[1..];
         for row in 0..series.rows() {
@@ -389,10 +471,16 @@ fn select_into(ctx: &Context<'_>, statement: &SelectStatement, target: &dyn Targ
                 continue;
             }
             ingestor.row(&Row {
-                series: SeriesRef { spelling: &spelling, reader: &PlainSpelling },
+                series: SeriesRef {
+                    spelling: &spelling,
+                    reader: &PlainSpelling,
+                },
                 time: Some(series.times[row]),
                 fields: &fields,
-                origin: Origin { line: row as u64 + 1, text: name.as_bytes() },
+                origin: Origin {
+                    line: row as u64 + 1,
+                    text: name.as_bytes(),
+                },
             });
             written += 1;
         }
@@ -403,8 +491,14 @@ fn select_into(ctx: &Context<'_>, statement: &SelectStatement, target: &dyn Targ
         return Err(QueryError::Write(error));
     }
     if let Some(mut batch) = outcome.batch {
-        batch.definitions.databases.extend(ctx.catalog.define_database(&database.name).databases);
-        batch.definitions.policies.extend(ctx.catalog.define_database(&database.name).policies);
+        batch
+            .definitions
+            .databases
+            .extend(ctx.catalog.define_database(&database.name).databases);
+        batch
+            .definitions
+            .policies
+            .extend(ctx.catalog.define_database(&database.name).policies);
         commit(target, batch)?;
     }
     Ok(vec![Series {
@@ -429,7 +523,11 @@ fn field<'a>(key: &'a str, value: &'a Value) -> Option<Field<'a>> {
     Some(Field { key, value })
 }
 
-fn explain_select(ctx: &Context<'_>, statement: &SelectStatement, analyze: bool) -> Result<Vec<Series>, QueryError> {
+fn explain_select(
+    ctx: &Context<'_>,
+    statement: &SelectStatement,
+    analyze: bool,
+) -> Result<Vec<Series>, QueryError> {
     let mut lines = vec!["SELECT".to_string()];
     let (range, zone) = super::select::time_range(statement, ctx.now)?;
     let mut from = String::new();
@@ -438,7 +536,10 @@ fn explain_select(ctx: &Context<'_>, statement: &SelectStatement, analyze: bool)
     time::format_time(range.max, &zone, &mut to);
     lines.push(format!("    time: {from} to {to}"));
     if let Some(windows) = super::select::windows(statement, ctx.now)? {
-        lines.push(format!("    windows: {}", crate::lang::format_duration(windows.step)));
+        lines.push(format!(
+            "    windows: {}",
+            crate::lang::format_duration(windows.step)
+        ));
     }
     let mut sources = Vec::new();
     statement.visit_measurements(&mut |m| sources.push(m));
@@ -452,9 +553,17 @@ fn explain_select(ctx: &Context<'_>, statement: &SelectStatement, analyze: bool)
         let began = Instant::now();
         let found = select(ctx, statement)?;
         let rows: usize = found.iter().map(Series::rows).sum();
-        lines.push(format!("    took {:?}: {} series, {rows} rows", began.elapsed(), found.len()));
+        lines.push(format!(
+            "    took {:?}: {} series, {rows} rows",
+            began.elapsed(),
+            found.len()
+        ));
     }
-    Ok(vec![Series::table("", &["QUERY PLAN"], lines.into_iter().map(|line| vec![Value::String(line.into())]))])
+    Ok(vec![Series::table(
+        "",
+        &["QUERY PLAN"],
+        lines.into_iter().map(|line| vec![Value::String(line.into())]),
+    )])
 }
 
 fn figures(target: &dyn Target, module: Option<&str>) -> Vec<Series> {
@@ -468,7 +577,12 @@ fn figures(target: &dyn Target, module: Option<&str>) -> Vec<Series> {
                 series.columns.push(name);
                 series.values.push(value);
             }
-            _ => out.push(Series { name: of, columns: vec![name], values: vec![value], ..Series::default() }),
+            _ => out.push(Series {
+                name: of,
+                columns: vec![name],
+                values: vec![value],
+                ..Series::default()
+            }),
         }
     }
     out
@@ -477,5 +591,8 @@ fn figures(target: &dyn Target, module: Option<&str>) -> Vec<Series> {
 fn continuous_queries(ctx: &Context<'_>) -> Vec<Series> {
     let mut names: Vec<String> = ctx.catalog.databases().iter().map(|d| d.name.clone()).collect();
     names.sort();
-    names.iter().map(|name| Series::table(name, &["name", "query"], [])).collect()
+    names
+        .iter()
+        .map(|name| Series::table(name, &["name", "query"], []))
+        .collect()
 }

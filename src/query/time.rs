@@ -24,8 +24,9 @@ pub fn parse_time(text: &str, zone: &TimeZone) -> Option<i64> {
 pub fn zone(name: Option<&str>) -> Result<TimeZone, QueryError> {
     match name {
         None => Ok(TimeZone::UTC),
-        Some(name) => TimeZone::get(name)
-            .map_err(|_| QueryError::statement(format!("unable to find time zone {name}"))),
+        Some(name) => {
+            TimeZone::get(name).map_err(|_| QueryError::statement(format!("unable to find time zone {name}")))
+        }
     }
 }
 
@@ -39,8 +40,11 @@ pub fn constant(expr: &Expr, now: i64, zone: &TimeZone) -> Result<i64, QueryErro
         Expr::Number(v) => *v as i64,
         Expr::Unsigned(_) => TIME_MAX,
         Expr::Call(call) if call.name == "now" && call.args.is_empty() => now,
-        Expr::String(text) => parse_time(text, zone)
-            .ok_or_else(|| QueryError::statement(format!("invalid time literal: '{text}' (write '2006-01-02T15:04:05Z')")))?,
+        Expr::String(text) => parse_time(text, zone).ok_or_else(|| {
+            QueryError::statement(format!(
+                "invalid time literal: '{text}' (write '2006-01-02T15:04:05Z')"
+            ))
+        })?,
         Expr::Binary(binary) => {
             let lhs = constant(&binary.lhs, now, zone)?;
             let rhs = constant(&binary.rhs, now, zone)?;
@@ -72,9 +76,14 @@ impl Windows {
     /// First nanosecond of the window that a time is in.
     #[inline]
     pub fn start(&self, time: i64) -> i64 {
-        let local = if self.zone == TimeZone::UTC { 0 } else { self.zone_offset(time) };
+        let local = if self.zone == TimeZone::UTC {
+            0
+        } else {
+            self.zone_offset(time)
+        };
         let shifted = i128::from(time) - i128::from(self.offset) + i128::from(local);
-        let start = shifted - shifted.rem_euclid(i128::from(self.step)) + i128::from(self.offset) - i128::from(local);
+        let start =
+            shifted - shifted.rem_euclid(i128::from(self.step)) + i128::from(self.offset) - i128::from(local);
         if local != 0 || self.zone != TimeZone::UTC {
             // Across a change of the clocks the border moves with the local time.
             let at_start = self.zone_offset(start.clamp(i128::from(TIME_MIN), i128::from(TIME_MAX)) as i64);
@@ -91,7 +100,11 @@ impl Windows {
             return next;
         }
         let shift = self.zone_offset(start) - self.zone_offset(next);
-        if shift % self.step == 0 { next } else { next.saturating_add(shift) }
+        if shift % self.step == 0 {
+            next
+        } else {
+            next.saturating_add(shift)
+        }
     }
 
     fn zone_offset(&self, time: i64) -> i64 {
@@ -121,7 +134,12 @@ pub fn format_time(time: i64, zone: &TimeZone, out: &mut String) {
             out.push('Z');
         } else {
             let sign = if seconds < 0 { '-' } else { '+' };
-            let _ = write!(out, "{sign}{:02}:{:02}", seconds.abs() / 3600, seconds.abs() / 60 % 60);
+            let _ = write!(
+                out,
+                "{sign}{:02}:{:02}",
+                seconds.abs() / 3600,
+                seconds.abs() / 60 % 60
+            );
         }
     }
 }
@@ -147,13 +165,21 @@ mod tests {
 
     #[test]
     fn windows_begin_at_multiples_and_local_midnights() {
-        let utc = Windows { step: 10, offset: 3, zone: TimeZone::UTC };
+        let utc = Windows {
+            step: 10,
+            offset: 3,
+            zone: TimeZone::UTC,
+        };
         for (time, want) in [(0, -7), (2, -7), (3, 3), (12, 3), (13, 13), (-8, -17)] {
             assert_eq!(utc.start(time), want, "{time}");
         }
         let hour = 3_600_000_000_000;
         let zone = TimeZone::get("Europe/Berlin").expect("a known zone");
-        let day = Windows { step: 24 * hour, offset: 0, zone };
+        let day = Windows {
+            step: 24 * hour,
+            offset: 0,
+            zone,
+        };
         // 2020-03-29, the clocks go from UTC+1 to UTC+2 at 01:00 UTC.
         let noon = 1_585_476_000_000_000_000;
         assert_eq!(day.start(noon), 1_585_436_400_000_000_000);

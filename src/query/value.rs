@@ -53,7 +53,11 @@ impl Value {
 
     /// Row `row` of a column.
     pub fn of_column(column: &Column, row: usize) -> Self {
-        if column.has(row) { Self::of_values(&column.values, row) } else { Self::Null }
+        if column.has(row) {
+            Self::of_values(&column.values, row)
+        } else {
+            Self::Null
+        }
     }
 
     /// Row `row`, which has a value.
@@ -70,7 +74,9 @@ impl Value {
     /// What a cast `::type` gives.
     pub fn cast(self, to: FieldType) -> Self {
         match (to, &self) {
-            (FieldType::Float, Self::Integer(_) | Self::Unsigned(_)) => Self::Float(self.as_f64().unwrap_or(0.0)),
+            (FieldType::Float, Self::Integer(_) | Self::Unsigned(_)) => {
+                Self::Float(self.as_f64().unwrap_or(0.0))
+            }
             (FieldType::Integer, Self::Float(v)) => Self::Integer(*v as i64),
             (FieldType::Integer, Self::Unsigned(v)) => Self::Integer(*v as i64),
             (FieldType::Unsigned, Self::Float(v)) => Self::Unsigned(*v as u64),
@@ -237,8 +243,18 @@ mod tests {
             (BinaryOp::Add, Value::String("a".into()), Integer(1), Null),
             (BinaryOp::Lt, Integer(-1), Unsigned(u64::MAX), Boolean(true)),
             (BinaryOp::Neq, Null, Integer(1), Boolean(false)),
-            (BinaryOp::Eq, Value::String("a".into()), Value::String("a".into()), Boolean(true)),
-            (BinaryOp::Gt, Value::String("a".into()), Integer(1), Boolean(false)),
+            (
+                BinaryOp::Eq,
+                Value::String("a".into()),
+                Value::String("a".into()),
+                Boolean(true),
+            ),
+            (
+                BinaryOp::Gt,
+                Value::String("a".into()),
+                Integer(1),
+                Boolean(false),
+            ),
         ];
         for (op, lhs, rhs, want) in cases {
             assert_eq!(binary(op, &lhs, &rhs), want, "{lhs:?} {} {rhs:?}", op.as_str());

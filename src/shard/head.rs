@@ -123,23 +123,38 @@ pub(super) struct RowDelete {
 impl RowDelete {
     fn of_commands(commands: Vec<Command>) -> impl Iterator<Item = Self> {
         commands.into_iter().filter_map(|command| match command {
-            Command::Delete { measurement, series, time } => {
+            Command::Delete {
+                measurement,
+                series,
+                time,
+            } => {
                 let series = series.map(|mut ids| {
                     ids.sort_unstable();
                     ids
                 });
-                Some(Self { measurement, series, time })
+                Some(Self {
+                    measurement,
+                    series,
+                    time,
+                })
             }
             _ => None,
         })
     }
 
     pub fn of_group(group: &Group) -> impl Iterator<Item = Self> + '_ {
-        group.batches.iter().flat_map(|batch| Self::of_commands(batch.commands()))
+        group
+            .batches
+            .iter()
+            .flat_map(|batch| Self::of_commands(batch.commands()))
     }
 
     fn hits(&self, series: SeriesId, time: i64) -> bool {
-        self.time.contains(time) && self.series.as_ref().is_none_or(|ids| ids.binary_search(&series).is_ok())
+        self.time.contains(time)
+            && self
+                .series
+                .as_ref()
+                .is_none_or(|ids| ids.binary_search(&series).is_ok())
     }
 
     /// The parts without the deleted rows; untouched parts stay the same ones.

@@ -88,12 +88,7 @@ impl<R> HeadSnapshot<R> {
 
 impl<R> Head<R> {
     /// An empty head over `runs`, which hold everything up to `sequence`.
-    pub fn new(
-        shards: u16,
-        sequence: u64,
-        runs: Arc<R>,
-        observer: impl Observer<R> + 'static,
-    ) -> Self {
+    pub fn new(shards: u16, sequence: u64, runs: Arc<R>, observer: impl Observer<R> + 'static) -> Self {
         let active = (0..shards).map(|_| Arc::default()).collect();
         Self {
             state: RwLock::new(State {

@@ -58,7 +58,18 @@ impl Cache {
     /// An empty cache for so many bytes.
     pub fn new(budget: usize) -> Self {
         let (slots, free, at) = (Vec::new(), Vec::new(), HashMap::new());
-        Self { inner: Mutex::new(Inner { budget, bytes: 0, slots, free, at, hand: 0, hits: 0, misses: 0 }) }
+        Self {
+            inner: Mutex::new(Inner {
+                budget,
+                bytes: 0,
+                slots,
+                free,
+                at,
+                hand: 0,
+                hits: 0,
+                misses: 0,
+            }),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -69,10 +80,15 @@ impl Cache {
     /// The value, if it is there.
     pub fn get(&self, key: &CacheKey) -> Option<Cached> {
         let mut inner = self.lock();
-        let found = inner.at.get(key).copied().and_then(|at| inner.slots[at].as_mut()).map(|slot| {
-            slot.used = true;
-            slot.value.clone()
-        });
+        let found = inner
+            .at
+            .get(key)
+            .copied()
+            .and_then(|at| inner.slots[at].as_mut())
+            .map(|slot| {
+                slot.used = true;
+                slot.value.clone()
+            });
         match found {
             Some(_) => inner.hits += 1,
             None => inner.misses += 1,
@@ -89,7 +105,12 @@ impl Cache {
         }
         inner.bytes += bytes;
         inner.shrink();
-        let slot = Some(Slot { key, value, bytes, used: false });
+        let slot = Some(Slot {
+            key,
+            value,
+            bytes,
+            used: false,
+        });
         let at = match inner.free.pop() {
             Some(at) => {
                 inner.slots[at] = slot;
@@ -133,7 +154,11 @@ impl Cache {
 impl Inner {
     fn shrink(&mut self) {
         while self.bytes > self.budget && !self.at.is_empty() {
-            self.hand = if self.hand + 1 < self.slots.len() { self.hand + 1 } else { 0 };
+            self.hand = if self.hand + 1 < self.slots.len() {
+                self.hand + 1
+            } else {
+                0
+            };
             let hand = self.hand;
             match &mut self.slots[hand] {
                 Some(slot) if slot.used => slot.used = false,
@@ -170,7 +195,10 @@ mod tests {
         put(&cache, key(1, 0), 1000);
         for stripe in 1..500 {
             put(&cache, key(1, stripe), 1000);
-            assert!(cache.get(&key(1, 0)).is_some(), "used between any two inserts, lost at {stripe}");
+            assert!(
+                cache.get(&key(1, 0)).is_some(),
+                "used between any two inserts, lost at {stripe}"
+            );
             assert!(cache.figures().0 <= 100_000);
         }
         assert!(cache.get(&key(1, 1)).is_none());

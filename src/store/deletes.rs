@@ -42,12 +42,29 @@ pub struct RowFilter {
 
 impl Deletes {
     /// Adds a delete, unless it is there already.
-    pub fn add(&mut self, sequence: u64, measurement: MeasurementId, series: Option<&[SeriesId]>, time: TimeRange) {
+    pub fn add(
+        &mut self,
+        sequence: u64,
+        measurement: MeasurementId,
+        series: Option<&[SeriesId]>,
+        time: TimeRange,
+    ) {
         let series: Option<RoaringBitmap> = series.map(|ids| ids.iter().copied().collect());
         let same = |d: &&Arc<Delete>| d.sequence == sequence;
         let number = self.list.iter().filter(same).count() as u32;
-        let delete = Delete { sequence, number, measurement, series, time };
-        let equal = |d: &Arc<Delete>| **d == Delete { number: d.number, ..delete.clone() };
+        let delete = Delete {
+            sequence,
+            number,
+            measurement,
+            series,
+            time,
+        };
+        let equal = |d: &Arc<Delete>| {
+            **d == Delete {
+                number: d.number,
+                ..delete.clone()
+            }
+        };
         if !self.list.iter().any(equal) {
             self.list.push(Arc::new(delete));
             self.list.sort_by_key(|d| (d.sequence, d.number));
@@ -66,7 +83,11 @@ impl Deletes {
         };
         RowFilter {
             deletes: self.list.iter().filter(touches).cloned().collect(),
-            dead: self.dead.get(&measurement).filter(|dead| !dead.is_empty()).cloned(),
+            dead: self
+                .dead
+                .get(&measurement)
+                .filter(|dead| !dead.is_empty())
+                .cloned(),
         }
     }
 }

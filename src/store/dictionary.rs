@@ -43,7 +43,9 @@ pub fn encode(out: &mut Vec<u8>, series: &[(SeriesId, String)]) {
     let gaps = series.windows(2).any(|w| w[1].0 - w[0].0 != 1);
     raw.push(u8::from(gaps));
     if gaps {
-        series.windows(2).for_each(|w| put(&mut raw, u64::from(w[1].0 - w[0].0)));
+        series
+            .windows(2)
+            .for_each(|w| put(&mut raw, u64::from(w[1].0 - w[0].0)));
     }
     // A shape is the head (the measurement) and the tag keys; most measurements have one.
     let mut shapes: Vec<(&str, Vec<&str>)> = Vec::new();
@@ -53,7 +55,8 @@ pub fn encode(out: &mut Vec<u8>, series: &[(SeriesId, String)]) {
     let mut tags = Vec::new();
     for (_, key) in series {
         let head = split(key, &mut tags);
-        let same = |shape: &(&str, Vec<&str>)| shape.0 == head && shape.1.iter().eq(tags.iter().map(|(k, _)| k));
+        let same =
+            |shape: &(&str, Vec<&str>)| shape.0 == head && shape.1.iter().eq(tags.iter().map(|(k, _)| k));
         let last = shape_of.last().copied().filter(|&at: &usize| same(&shapes[at]));
         let shape = last.or_else(|| shapes.iter().position(same)).unwrap_or_else(|| {
             shapes.push((head, tags.iter().map(|(k, _)| *k).collect()));
@@ -69,7 +72,9 @@ pub fn encode(out: &mut Vec<u8>, series: &[(SeriesId, String)]) {
         }
     }
     put(&mut raw, columns.len() as u64);
-    columns.iter().for_each(|(tag, _)| put_bytes(&mut raw, tag.as_bytes()));
+    columns
+        .iter()
+        .for_each(|(tag, _)| put_bytes(&mut raw, tag.as_bytes()));
     put(&mut raw, shapes.len() as u64);
     for (head, tags) in &shapes {
         put_bytes(&mut raw, head.as_bytes());
@@ -79,9 +84,12 @@ pub fn encode(out: &mut Vec<u8>, series: &[(SeriesId, String)]) {
     if shapes.len() > 1 {
         shape_of.iter().for_each(|&shape| put(&mut raw, shape as u64));
     }
-    columns.iter().for_each(|(_, values)| encode_column(&mut raw, values));
+    columns
+        .iter()
+        .for_each(|(_, values)| encode_column(&mut raw, values));
     put(out, raw.len() as u64);
-    let compressed = zstd::bulk::compress(&raw, ZSTD_LEVEL).expect("compressing memory into memory cannot fail");
+    let compressed =
+        zstd::bulk::compress(&raw, ZSTD_LEVEL).expect("compressing memory into memory cannot fail");
     out.extend_from_slice(&compressed);
 }
 
@@ -125,7 +133,10 @@ pub fn decode(bytes: &[u8], first: SeriesId) -> Option<Piece> {
         return None;
     }
     let mut counts = vec![0usize; tags.len()];
-    shape_of.iter().flat_map(|&shape| &shapes[shape].1).for_each(|&column| counts[column] += 1);
+    shape_of
+        .iter()
+        .flat_map(|&shape| &shapes[shape].1)
+        .for_each(|&column| counts[column] += 1);
     let mut columns = Vec::with_capacity(tags.len());
     for count in counts {
         columns.push((decode_column(&mut input, count)?, 0usize));
@@ -200,7 +211,9 @@ fn encode_column(out: &mut Vec<u8>, values: &[&str]) {
     let longest = distinct.iter().map(|value| value.len()).max().unwrap_or(0);
     put(out, longest as u64);
     // Lengths as what is missing to the longest: mostly zero.
-    distinct.iter().for_each(|value| put(out, (longest - value.len()) as u64));
+    distinct
+        .iter()
+        .for_each(|value| put(out, (longest - value.len()) as u64));
     for from_end in 1..=longest {
         let plane = distinct.iter().filter(|value| value.len() >= from_end);
         out.extend(plane.map(|value| value.as_bytes()[value.len() - from_end]));
@@ -263,11 +276,18 @@ fn decode_column(input: &mut Input<'_>, count: usize) -> Option<ColumnValues> {
         vec![0; count]
     } else {
         let low = input.take(count)?;
-        let high = if distinct > 256 { input.take(count)? } else { &[][..] };
+        let high = if distinct > 256 {
+            input.take(count)?
+        } else {
+            &[][..]
+        };
         let code = |i: usize| u16::from(low[i]) | u16::from(high.get(i).copied().unwrap_or(0)) << 8;
         (0..count).map(code).collect()
     };
-    codes.iter().all(|&code| usize::from(code) < distinct).then_some(ColumnValues { text, ends, codes })
+    codes
+        .iter()
+        .all(|&code| usize::from(code) < distinct)
+        .then_some(ColumnValues { text, ends, codes })
 }
 
 #[cfg(test)]
@@ -288,13 +308,35 @@ mod tests {
             &[],
             &[(7, "cpu")],
             &[(0, "cpu,host=a"), (1, "cpu,host=b"), (2, "cpu,host=a,region=x")],
-            &[(0, r"a\,b\ c,k\ \==v\,w\ x\=y"), (4, r"a\,b\ c,k\ \==v"), (u32::MAX, "m,é=ß,ü=日本")],
+            &[
+                (0, r"a\,b\ c,k\ \==v\,w\ x\=y"),
+                (4, r"a\,b\ c,k\ \==v"),
+                (u32::MAX, "m,é=ß,ü=日本"),
+            ],
             &[(3, "not,canonical"), (9, ""), (10, "m,a=b=c,d=")],
         ];
         for case in cases {
-            check(&case.iter().map(|(id, key)| (*id, key.to_string())).collect::<Vec<_>>());
+            check(
+                &case
+                    .iter()
+                    .map(|(id, key)| (*id, key.to_string()))
+                    .collect::<Vec<_>>(),
+            );
         }
-        check(&(0..2048u32).map(|i| (i * 2, format!("m,host=h_{},container={:08x}{i:05x}", i / 7, i.wrapping_mul(2654435761)))).collect::<Vec<_>>());
+        check(
+            &(0..2048u32)
+                .map(|i| {
+                    (
+                        i * 2,
+                        format!(
+                            "m,host=h_{},container={:08x}{i:05x}",
+                            i / 7,
+                            i.wrapping_mul(2654435761)
+                        ),
+                    )
+                })
+                .collect::<Vec<_>>(),
+        );
     }
 
     proptest! {

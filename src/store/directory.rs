@@ -3,11 +3,11 @@
 //!
 //! Everything is laid out column by column, so that zstd shortens it: a directory entry costs a few bytes a chunk.
 
-use crate::block::bytes::{Input, put, put_signed};
 use super::error::StoreError;
 use super::frame;
 use super::keys;
 use crate::block::ChunkStats;
+use crate::block::bytes::{Input, put, put_signed};
 use crate::model::{FieldId, FieldType, SeriesId, TimeRange};
 
 const VERSION: u8 = 1;
@@ -75,7 +75,10 @@ pub struct FieldChunk {
 impl Directory {
     /// The chunks of a field, if it has any.
     pub fn field(&self, field: FieldId) -> Option<&FieldChunks> {
-        self.fields.binary_search_by_key(&field, |f| f.field).ok().map(|at| &self.fields[at])
+        self.fields
+            .binary_search_by_key(&field, |f| f.field)
+            .ok()
+            .map(|at| &self.fields[at])
     }
 
     /// Which stripe a block is in.
@@ -101,25 +104,34 @@ impl Directory {
             put(&mut raw, u64::from(b.first_series.wrapping_sub(last)));
             last = b.last_series;
         }
-        self.blocks.iter().for_each(|b| put(&mut raw, u64::from(b.last_series - b.first_series)));
+        self.blocks
+            .iter()
+            .for_each(|b| put(&mut raw, u64::from(b.last_series - b.first_series)));
         let mut last = 0i64;
         for b in &self.blocks {
             put_signed(&mut raw, b.time.min.wrapping_sub(last));
             last = b.time.min;
         }
-        self.blocks.iter().for_each(|b| put(&mut raw, b.time.max.wrapping_sub(b.time.min) as u64));
-        self.blocks.iter().for_each(|b| put(&mut raw, u64::from(b.place.len)));
+        self.blocks
+            .iter()
+            .for_each(|b| put(&mut raw, b.time.max.wrapping_sub(b.time.min) as u64));
+        self.blocks
+            .iter()
+            .for_each(|b| put(&mut raw, u64::from(b.place.len)));
         put(&mut raw, self.fields.len() as u64);
         for f in &self.fields {
             put(&mut raw, u64::from(f.field));
             raw.push(f.field_type as u8);
             // Lengths plus one; zero where there is no chunk.
-            f.chunks.iter().for_each(|c| put(&mut raw, c.as_ref().map_or(0, |c| u64::from(c.place.len) + 1)));
+            f.chunks
+                .iter()
+                .for_each(|c| put(&mut raw, c.as_ref().map_or(0, |c| u64::from(c.place.len) + 1)));
         }
         for f in &self.fields {
             f.chunks.iter().flatten().for_each(|c| c.stats.put(&mut raw));
         }
-        let compressed = zstd::bulk::compress(&raw, ZSTD_LEVEL).expect("compressing memory into memory cannot fail");
+        let compressed =
+            zstd::bulk::compress(&raw, ZSTD_LEVEL).expect("compressing memory into memory cannot fail");
         let mut value = frame::begin(VERSION);
         value.push(u8::from(self.inline.is_some()));
         put(&mut value, raw.len() as u64);
@@ -188,7 +200,11 @@ impl Directory {
             for _ in 0..blocks.len() {
                 lengths.push(input.get_u32()?);
             }
-            fields.push(FieldChunks { field, field_type, chunks: Vec::with_capacity(blocks.len()) });
+            fields.push(FieldChunks {
+                field,
+                field_type,
+                chunks: Vec::with_capacity(blocks.len()),
+            });
         }
         for (i, f) in fields.iter_mut().enumerate() {
             for &len in &lengths[i * blocks.len()..][..blocks.len()] {
@@ -196,20 +212,32 @@ impl Directory {
                     None => None,
                     Some(len) => {
                         let place = Place { offset: 0, len };
-                        Some(FieldChunk { place, stats: ChunkStats::get(&mut input, f.field_type)? })
+                        Some(FieldChunk {
+                            place,
+                            stats: ChunkStats::get(&mut input, f.field_type)?,
+                        })
                     }
                 });
             }
         }
         let ascending = fields.windows(2).all(|w| w[0].field < w[1].field);
-        let mut directory = Self { stripe_blocks, blocks, fields, inline };
+        let mut directory = Self {
+            stripe_blocks,
+            blocks,
+            fields,
+            inline,
+        };
         (input.is_empty() && ascending && directory.place_chunks().is_some()).then_some(directory)
     }
 
     /// Sets the offsets from the lengths: the chunks of one column follow each other in a stripe; in a directory with
     /// inline chunks the columns follow each other, too. `None`: too long to be true.
     pub fn place_chunks(&mut self) -> Option<()> {
-        let per_stripe = if self.inline.is_some() { usize::MAX } else { self.stripe_blocks };
+        let per_stripe = if self.inline.is_some() {
+            usize::MAX
+        } else {
+            self.stripe_blocks
+        };
         let mut at = 0u32;
         for (i, b) in self.blocks.iter_mut().enumerate() {
             if i % per_stripe == 0 {

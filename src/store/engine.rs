@@ -62,13 +62,24 @@ impl Engine {
             .max_cached_files(Some(OPEN_FILES_MAX))
             .open()
             .map_err(|error| match error {
-                fjall::Error::InvalidVersion(found) => StoreError::Format(format!("fjall format {found:?}, this program reads 3")),
+                fjall::Error::InvalidVersion(found) => {
+                    StoreError::Format(format!("fjall format {found:?}, this program reads 3"))
+                }
                 fjall::Error::Locked => StoreError::Engine("another process has the store open".into()),
                 error => StoreError::from_fjall(place, error),
             })?;
-        let index = database.keyspace(keys::INDEX, index_options).map_err(|e| StoreError::from_fjall(place, e))?;
-        let blocks = database.keyspace(keys::BLOCKS, block_options).map_err(|e| StoreError::from_fjall(place, e))?;
-        let engine = Self { blocks, index, database, written: AtomicU64::new(0) };
+        let index = database
+            .keyspace(keys::INDEX, index_options)
+            .map_err(|e| StoreError::from_fjall(place, e))?;
+        let blocks = database
+            .keyspace(keys::BLOCKS, block_options)
+            .map_err(|e| StoreError::from_fjall(place, e))?;
+        let engine = Self {
+            blocks,
+            index,
+            database,
+            written: AtomicU64::new(0),
+        };
         engine.check_format()?;
         Ok(engine)
     }
@@ -80,13 +91,17 @@ impl Engine {
             if !fresh {
                 return Err(StoreError::Format("it has data but no format entry".into()));
             }
-            let value = super::frame::finish(key, [super::frame::begin(FORMAT_VERSION), FORMAT.into()].concat());
+            let value =
+                super::frame::finish(key, [super::frame::begin(FORMAT_VERSION), FORMAT.into()].concat());
             return self.index_write(&BTreeMap::from([(key.to_vec(), Some(value))]));
         };
-        let found = super::frame::open(key, &value, FORMAT_VERSION).map_err(|e| StoreError::Format(e.to_string()))?;
+        let found =
+            super::frame::open(key, &value, FORMAT_VERSION).map_err(|e| StoreError::Format(e.to_string()))?;
         if found != FORMAT.as_bytes() || !self.blocks.is_kv_separated() {
             let found = String::from_utf8_lossy(found);
-            return Err(StoreError::Format(format!("it was made as {found:?}, this program needs {FORMAT:?}")));
+            return Err(StoreError::Format(format!(
+                "it was made as {found:?}, this program needs {FORMAT:?}"
+            )));
         }
         Ok(())
     }
@@ -97,11 +112,18 @@ impl Engine {
     ///
     /// # Errors
     /// Whatever `fill` gives; input/output. When the commit itself fails, whether the pack is there is known only after the next open.
-    pub fn ingest<T>(&self, fill: impl FnOnce(&mut PackSink<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub fn ingest<T>(
+        &self,
+        fill: impl FnOnce(&mut PackSink<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let fail = |e| StoreError::from_fjall("writing a pack", e);
         let mut ingestion = self.blocks.start_ingestion().map_err(fail)?;
         let mut write = |key: &[u8], value: Vec<u8>| ingestion.write(key, value);
-        let mut sink = PackSink { write: &mut write, last_key: Vec::new(), bytes: 0 };
+        let mut sink = PackSink {
+            write: &mut write,
+            last_key: Vec::new(),
+            bytes: 0,
+        };
         let filled = fill(&mut sink)?;
         let bytes = sink.bytes;
         ingestion.finish().map_err(fail)?;
@@ -115,7 +137,9 @@ impl Engine {
     /// # Errors
     /// Damage in fjall's own structures; input/output.
     pub fn block_get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
-        self.blocks.get(key).map_err(|e| StoreError::from_fjall(&keys::describe(key), e))
+        self.blocks
+            .get(key)
+            .map_err(|e| StoreError::from_fjall(&keys::describe(key), e))
     }
 
     /// The last pack header before `pack`, or the very last: its key and value.
@@ -128,7 +152,9 @@ impl Engine {
             None => self.blocks.range::<[u8; 8], _>(..).next_back(),
         };
         let Some(guard) = last else { return Ok(None) };
-        let (key, value) = guard.into_inner().map_err(|e| StoreError::from_fjall("the list of packs", e))?;
+        let (key, value) = guard
+            .into_inner()
+            .map_err(|e| StoreError::from_fjall("the list of packs", e))?;
         Ok(Some((key.to_vec(), value)))
     }
 
@@ -138,14 +164,20 @@ impl Engine {
     /// Input/output; the pack may then be there after the next open, which drops it again.
     pub fn drop_pack(&self, pack: u64) -> Result<(), StoreError> {
         let fail = |e: fjall::LsmError| StoreError::from_fjall(&format!("dropping pack {pack}"), e.into());
-        self.blocks.tree.drop_range(keys::pack_start(pack)..keys::pack_end(pack)).map_err(fail)?;
+        self.blocks
+            .tree
+            .drop_range(keys::pack_start(pack)..keys::pack_end(pack))
+            .map_err(fail)?;
         self.trim(&self.blocks).map_err(fail)
     }
 
     /// Forgets all but the newest version of a tree, so that files no version needs are deleted. fjall does so only
     /// when memtables rotate, and ours never do.
     fn trim(&self, keyspace: &Keyspace) -> Result<(), fjall::LsmError> {
-        keyspace.tree.get_version_history_lock().maintenance(keyspace.path(), fjall::SeqNo::MAX)
+        keyspace
+            .tree
+            .get_version_history_lock()
+            .maintenance(keyspace.path(), fjall::SeqNo::MAX)
     }
 
     /// A value of `index`, its frame unchecked.
@@ -153,11 +185,15 @@ impl Engine {
     /// # Errors
     /// As [`block_get`](Self::block_get).
     pub fn index_get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
-        self.index.get(key).map_err(|e| StoreError::from_fjall(&keys::describe(key), e))
+        self.index
+            .get(key)
+            .map_err(|e| StoreError::from_fjall(&keys::describe(key), e))
     }
 
     fn index_is_empty(&self) -> Result<bool, StoreError> {
-        self.index.is_empty().map_err(|e| StoreError::from_fjall("the index", e))
+        self.index
+            .is_empty()
+            .map_err(|e| StoreError::from_fjall("the index", e))
     }
 
     /// Visits the entries of `index` under a prefix, ascending, frames unchecked.
@@ -183,7 +219,9 @@ impl Engine {
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         for guard in self.index.range(from..) {
-            let (key, value) = guard.into_inner().map_err(|e| StoreError::from_fjall("the index", e))?;
+            let (key, value) = guard
+                .into_inner()
+                .map_err(|e| StoreError::from_fjall("the index", e))?;
             if !key.starts_with(prefix) {
                 break;
             }
@@ -256,7 +294,11 @@ impl PackSink<'_> {
     /// [`StoreError::Order`] when the key does not ascend (fjall would panic); input/output.
     pub fn write(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), StoreError> {
         if key <= &self.last_key[..] {
-            return Err(StoreError::Order(format!("{} after {}", keys::describe(key), keys::describe(&self.last_key))));
+            return Err(StoreError::Order(format!(
+                "{} after {}",
+                keys::describe(key),
+                keys::describe(&self.last_key)
+            )));
         }
         self.last_key.clear();
         self.last_key.extend_from_slice(key);

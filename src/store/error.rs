@@ -30,7 +30,10 @@ pub enum StoreError {
 impl StoreError {
     /// Damage at a place, with the reason.
     pub(super) fn damaged(place: impl Into<String>, reason: impl ToString) -> Self {
-        Self::Damaged { place: place.into(), reason: reason.to_string() }
+        Self::Damaged {
+            place: place.into(),
+            reason: reason.to_string(),
+        }
     }
 
     /// Is it damage (as opposed to a machine that fails)?

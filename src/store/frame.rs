@@ -56,7 +56,10 @@ mod tests {
             assert!(open(b"key", &bad, 3).is_err_and(|e| e.is_damage()), "bit {bit}");
         }
         for len in 0..value.len() {
-            assert!(open(b"key", &value[..len], 3).is_err_and(|e| e.is_damage()), "length {len}");
+            assert!(
+                open(b"key", &value[..len], 3).is_err_and(|e| e.is_damage()),
+                "length {len}"
+            );
         }
     }
 }

@@ -79,7 +79,10 @@ fn measurement_key(id: RunId, measurement: MeasurementId, stripe: u32) -> Vec<u8
 
 /// Says in words which value a key is for, for errors.
 pub fn describe(key: &[u8]) -> String {
-    let number = |at: usize| key.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
+    let number = |at: usize| {
+        key.get(at..at + 4)
+            .map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+    };
     let (Some(pack), Some(run)) = (pack_of(key), number(8)) else {
         return format!("index key {}", key.escape_ascii());
     };
@@ -149,14 +152,18 @@ pub mod index {
     /// A field; without a field, the prefix of all fields of the measurement.
     pub fn field(measurement: MeasurementId, field: Option<FieldId>) -> Vec<u8> {
         let mut key = with_id(FIELD, measurement);
-        field.into_iter().for_each(|field| key.extend_from_slice(&field.to_be_bytes()));
+        field
+            .into_iter()
+            .for_each(|field| key.extend_from_slice(&field.to_be_bytes()));
         key
     }
 
     /// A piece of the series dictionary, by its first id; without an id, the prefix of all pieces of the measurement.
     pub fn series(measurement: MeasurementId, first: Option<SeriesId>) -> Vec<u8> {
         let mut key = with_id(SERIES, measurement);
-        first.into_iter().for_each(|first| key.extend_from_slice(&first.to_be_bytes()));
+        first
+            .into_iter()
+            .for_each(|first| key.extend_from_slice(&first.to_be_bytes()));
         key
     }
 
@@ -184,7 +191,8 @@ pub mod index {
 
     /// The four bytes after the letter.
     pub fn id_of(key: &[u8]) -> Option<u32> {
-        key.get(1..5).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+        key.get(1..5)
+            .map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
     }
 
     /// The bytes after the letter and the id.
@@ -215,7 +223,11 @@ mod tests {
             pack_end(7).to_vec(),
         ];
         assert!(written.windows(2).all(|w| w[0] < w[1]));
-        assert!(written.iter().all(|key| pack_of(key) == Some(if key[7] == 8 { 8 } else { 7 })));
+        assert!(
+            written
+                .iter()
+                .all(|key| pack_of(key) == Some(if key[7] == 8 { 8 } else { 7 }))
+        );
     }
 
     #[test]
@@ -224,8 +236,14 @@ mod tests {
         let cases = [
             (header(7), "header of pack 7"),
             (directory(id, 3), "directory of measurement 3 in run 7.2"),
-            (stripe(id, 3, 1, Part::Rows), "rows of stripe 1 of measurement 3 in run 7.2"),
-            (stripe(id, 3, 1, Part::Field(9)), "field 9 of stripe 1 of measurement 3 in run 7.2"),
+            (
+                stripe(id, 3, 1, Part::Rows),
+                "rows of stripe 1 of measurement 3 in run 7.2",
+            ),
+            (
+                stripe(id, 3, 1, Part::Field(9)),
+                "field 9 of stripe 1 of measurement 3 in run 7.2",
+            ),
             (b"F".to_vec(), "index key F"),
         ];
         for (key, expected) in cases {

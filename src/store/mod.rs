@@ -121,11 +121,15 @@ impl Store {
         let mut headers: Vec<(u64, PackHeader)> = Vec::new();
         let mut before = None;
         while let Some((key, value)) = engine.header_before(before)? {
-            let pack = keys::pack_of(&key).ok_or_else(|| StoreError::damaged(keys::describe(&key), "a key too short"))?;
+            let pack = keys::pack_of(&key)
+                .ok_or_else(|| StoreError::damaged(keys::describe(&key), "a key too short"))?;
             headers.push((pack, PackHeader::decode(pack, &value)?));
             before = Some(pack);
         }
-        let newest = headers.iter().map(|(_, header)| header).max_by_key(|header| header.commit);
+        let newest = headers
+            .iter()
+            .map(|(_, header)| header)
+            .max_by_key(|header| header.commit);
         let (commit, watermark, next_pack, replaced) = newest
             .map(|h| (h.commit, h.watermark, h.next_pack, h.replaces.clone()))
             .unwrap_or_default();
@@ -137,8 +141,10 @@ impl Store {
         let mut empty_packs = Vec::new();
         for (pack, header) in headers {
             let ids = (0..).map(|run| RunId { pack, run });
-            let live: Vec<(RunId, RunEntry)> =
-                ids.zip(header.runs).filter(|(id, _)| !replaced.contains(id)).collect();
+            let live: Vec<(RunId, RunEntry)> = ids
+                .zip(header.runs)
+                .filter(|(id, _)| !replaced.contains(id))
+                .collect();
             if live.is_empty() {
                 empty_packs.push(pack);
             }
@@ -198,7 +204,9 @@ impl Store {
             )));
         }
         let engine = &self.core.engine;
-        let mut write = state.names.prepare(engine, input.definitions, input.commands.iter())?;
+        let mut write = state
+            .names
+            .prepare(engine, input.definitions, input.commands.iter())?;
         write.put_next_ids(input.next_ids);
         let stored = input.watermark;
         for delete in state.deletes.list.iter() {
@@ -220,13 +228,21 @@ impl Store {
             replaces: state.replaced.clone(),
             runs: Vec::new(),
         };
-        let dead = |measurement| state.deletes.dead.get(&measurement).map_or(0, |dead| dead.len() as u32);
+        let dead = |measurement| {
+            state
+                .deletes
+                .dead
+                .get(&measurement)
+                .map_or(0, |dead| dead.len() as u32)
+        };
         let header = engine.ingest(|sink| write_pack(sink, pack, header, tables, dead))?;
 
         state.commit = header.commit;
         let empty = header.runs.is_empty();
         let ids = (0..).map(|run| RunId { pack, run });
-        let new = ids.zip(header.runs).map(|(id, entry)| Arc::new(Run { id, entry }));
+        let new = ids
+            .zip(header.runs)
+            .map(|(id, entry)| Arc::new(Run { id, entry }));
         state.runs.extend(new);
         for old in std::mem::take(&mut state.empty_packs) {
             // Only room is lost when this fails; the next open tries again.
@@ -245,8 +261,14 @@ impl Store {
     pub fn apply_command(&self, sequence: u64, command: &Command) -> Arc<RunSet> {
         let mut state = self.lock();
         match command {
-            Command::Delete { measurement, series, time } => {
-                state.deletes.add(sequence, *measurement, series.as_deref(), *time);
+            Command::Delete {
+                measurement,
+                series,
+                time,
+            } => {
+                state
+                    .deletes
+                    .add(sequence, *measurement, series.as_deref(), *time);
             }
             Command::DropSeries { measurement, series } => {
                 state.deletes.add_dead(*measurement, series.iter().copied());
@@ -257,7 +279,12 @@ impl Store {
     }
 
     fn publish(&self, state: &State, watermark: u64) -> Arc<RunSet> {
-        let set = Arc::new(RunSet::new(self.core.clone(), watermark, &state.runs, &state.deletes));
+        let set = Arc::new(RunSet::new(
+            self.core.clone(),
+            watermark,
+            &state.runs,
+            &state.deletes,
+        ));
         self.runs.store(set.clone());
         set
     }
@@ -334,7 +361,13 @@ mod tests {
             measurement,
             series: points.iter().map(|p| p.0).collect(),
             times: points.iter().map(|p| p.1).collect(),
-            columns: vec![(0, Column { values, present: None })],
+            columns: vec![(
+                0,
+                Column {
+                    values,
+                    present: None,
+                },
+            )],
         }
     }
 
@@ -347,13 +380,25 @@ mod tests {
 
     fn seal(store: &Store, watermark: u64, tables: Vec<(i64, SortedRows)>) {
         let definitions = Definitions {
-            databases: vec![DatabaseDefinition { id: 0, name: "d".into() }],
+            databases: vec![DatabaseDefinition {
+                id: 0,
+                name: "d".into(),
+            }],
             series: (0..3)
-                .map(|id| SeriesDefinition { measurement: 5, id, key: format!("m,host={id}") })
+                .map(|id| SeriesDefinition {
+                    measurement: 5,
+                    id,
+                    key: format!("m,host={id}"),
+                })
                 .collect(),
             ..Definitions::default()
         };
-        let input = SealInput { watermark, definitions: &definitions, commands: &[], next_ids: [1, 1, 6] };
+        let input = SealInput {
+            watermark,
+            definitions: &definitions,
+            commands: &[],
+            next_ids: [1, 1, 6],
+        };
         store.seal(&input, tables.into_iter()).expect("an ordinary seal");
     }
 
@@ -367,7 +412,9 @@ mod tests {
                 let values = block.columns[0].as_ref().expect("every row has it");
                 for (id, rows) in &block.series {
                     for row in rows.clone() {
-                        let Some(FieldValue::Integer(v)) = values.get(row) else { panic!("an integer") };
+                        let Some(FieldValue::Integer(v)) = values.get(row) else {
+                            panic!("an integer")
+                        };
                         out.push((*id, block.times[row], v));
                     }
                 }
@@ -379,11 +426,17 @@ mod tests {
     #[test]
     fn sealed_rows_names_and_the_watermark_are_there_after_reopening() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let many: Vec<_> = (0..20_000).map(|i| (i / 10_000, i64::from(i), i64::from(i) * 3)).collect();
+        let many: Vec<_> = (0..20_000)
+            .map(|i| (i / 10_000, i64::from(i), i64::from(i) * 3))
+            .collect();
         {
             let (store, loaded) = open(dir.path());
             assert!(loaded.is_empty());
-            seal(&store, 7, vec![(0, rows(5, &many)), (1, rows(5, &[(2, DAY + 1, 9)]))]);
+            seal(
+                &store,
+                7,
+                vec![(0, rows(5, &many)), (1, rows(5, &[(2, DAY + 1, 9)]))],
+            );
             seal(&store, 9, vec![]);
             seal(&store, 11, vec![(0, rows(5, &[(0, 3, 1)]))]);
         }
@@ -392,14 +445,26 @@ mod tests {
         assert!(loaded.contains(&Loaded::NextIds([1, 1, 6])));
         let series: usize = loaded
             .iter()
-            .map(|l| if let Loaded::Definitions(d) = l { d.series.len() } else { 0 })
+            .map(|l| {
+                if let Loaded::Definitions(d) = l {
+                    d.series.len()
+                } else {
+                    0
+                }
+            })
             .sum();
         assert_eq!(series, 3);
         let mut all = many.clone();
         all.extend([(2, DAY + 1, 9), (0, 3, 1)]);
         assert_eq!(read(&store, SeriesFilter::All, TimeRange::ALL), all);
-        let day_two = TimeRange { min: DAY, max: 2 * DAY };
-        assert_eq!(read(&store, SeriesFilter::Range(&(2..3)), day_two), [(2, DAY + 1, 9)]);
+        let day_two = TimeRange {
+            min: DAY,
+            max: 2 * DAY,
+        };
+        assert_eq!(
+            read(&store, SeriesFilter::Range(&(2..3)), day_two),
+            [(2, DAY + 1, 9)]
+        );
         assert_eq!(read(&store, SeriesFilter::Range(&(3..9)), TimeRange::ALL), []);
     }
 
@@ -412,20 +477,40 @@ mod tests {
             let (store, _) = open(dir.path());
             seal(&store, 5, vec![(0, rows(5, &points))]);
             let time = TimeRange { min: 0, max: 1 };
-            store.apply_command(6, &Command::Delete { measurement: 5, series: Some(vec![0]), time });
-            let commands = [Command::DropSeries { measurement: 5, series: vec![2] }];
+            store.apply_command(
+                6,
+                &Command::Delete {
+                    measurement: 5,
+                    series: Some(vec![0]),
+                    time,
+                },
+            );
+            let commands = [Command::DropSeries {
+                measurement: 5,
+                series: vec![2],
+            }];
             store.apply_command(6, &commands[0]);
             assert_eq!(read(&store, SeriesFilter::All, TimeRange::ALL), left);
             let definitions = Definitions::default();
-            let input =
-                SealInput { watermark: 6, definitions: &definitions, commands: &commands, next_ids: [1, 1, 6] };
+            let input = SealInput {
+                watermark: 6,
+                definitions: &definitions,
+                commands: &commands,
+                next_ids: [1, 1, 6],
+            };
             store.seal(&input, std::iter::empty()).expect("an ordinary seal");
             // Written after the delete: it stays.
             seal(&store, 8, vec![(0, rows(5, &[(0, 1, 50)]))]);
         }
         let (store, loaded) = open(dir.path());
-        assert!(loaded.contains(&Loaded::Command(Command::DropSeries { measurement: 5, series: vec![2] })));
-        assert_eq!(read(&store, SeriesFilter::All, TimeRange::ALL), [left[0], left[1], (0, 1, 50)]);
+        assert!(loaded.contains(&Loaded::Command(Command::DropSeries {
+            measurement: 5,
+            series: vec![2]
+        })));
+        assert_eq!(
+            read(&store, SeriesFilter::All, TimeRange::ALL),
+            [left[0], left[1], (0, 1, 50)]
+        );
     }
 
     #[test]
@@ -433,10 +518,21 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let (store, _) = open(dir.path());
         let definitions = Definitions::default();
-        let input = SealInput { watermark: 3, definitions: &definitions, commands: &[], next_ids: [0; 3] };
+        let input = SealInput {
+            watermark: 3,
+            definitions: &definitions,
+            commands: &[],
+            next_ids: [0; 3],
+        };
         let tables = vec![(1, rows(5, &[(0, DAY, 1)])), (0, rows(5, &[(0, 1, 1)]))];
-        assert!(matches!(store.seal(&input, tables.into_iter()), Err(StoreError::Order(_))));
-        assert_eq!((store.watermark(), read(&store, SeriesFilter::All, TimeRange::ALL)), (0, vec![]));
+        assert!(matches!(
+            store.seal(&input, tables.into_iter()),
+            Err(StoreError::Order(_))
+        ));
+        assert_eq!(
+            (store.watermark(), read(&store, SeriesFilter::All, TimeRange::ALL)),
+            (0, vec![])
+        );
         seal(&store, 3, vec![(0, rows(5, &[(0, 1, 1)]))]);
         assert_eq!(read(&store, SeriesFilter::All, TimeRange::ALL), [(0, 1, 1)]);
     }

@@ -3,7 +3,6 @@
 //! Written at each seal (only what is new), read whole at open, in bounded pieces. Values are drawn in
 //! docs/formats/keys.md. Comes from the catalog by way of the seal, goes back to it by way of [`load`].
 
-use crate::block::bytes::{Input, put, put_bytes, put_signed};
 use super::deletes::{Delete, Deletes};
 use super::dictionary;
 use super::engine::{Engine, IndexChanges};
@@ -11,8 +10,10 @@ use super::error::StoreError;
 use super::frame;
 use super::keys::{self, index};
 use crate::batch::{
-    Command, DatabaseDefinition, Definitions, FieldDefinition, MeasurementDefinition, PolicyDefinition, SeriesDefinition,
+    Command, DatabaseDefinition, Definitions, FieldDefinition, MeasurementDefinition, PolicyDefinition,
+    SeriesDefinition,
 };
+use crate::block::bytes::{Input, put, put_bytes, put_signed};
 use crate::model::{FieldType, MeasurementId, PolicyId, SeriesId, TimeRange};
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
@@ -97,19 +98,29 @@ pub fn load(engine: &Engine, take: &mut dyn FnMut(Loaded)) -> Result<(Names, Del
     engine.index_scan(&[index::SERIES], |key, value| {
         let (measurement, piece) = decoded(key, value, series)?;
         if let (Some((first, _)), Some((last, _))) = (piece.first(), piece.last()) {
-            let tail = Tail { first: *first, last: *last, count: piece.len() };
+            let tail = Tail {
+                first: *first,
+                last: *last,
+                count: piece.len(),
+            };
             let newest = names.tails.entry(measurement).or_insert(tail);
             if tail.last >= newest.last {
                 *newest = tail;
             }
         }
-        batch.series = piece.into_iter().map(|(id, key)| SeriesDefinition { measurement, id, key }).collect();
+        batch.series = piece
+            .into_iter()
+            .map(|(id, key)| SeriesDefinition { measurement, id, key })
+            .collect();
         pass(&mut batch);
         Ok(())
     })?;
     engine.index_scan(&[index::DEAD], |key, value| {
         let (measurement, dead) = decoded(key, value, dead_series)?;
-        take(Loaded::Command(Command::DropSeries { measurement, series: dead.iter().collect() }));
+        take(Loaded::Command(Command::DropSeries {
+            measurement,
+            series: dead.iter().collect(),
+        }));
         deletes.dead.insert(measurement, Arc::new(dead));
         Ok(())
     })?;
@@ -138,7 +149,11 @@ impl Names {
         definitions: &Definitions,
         commands: impl Iterator<Item = &'a Command>,
     ) -> Result<IndexWrite, StoreError> {
-        let mut write = IndexWrite { changes: IndexChanges::new(), tails: HashMap::new(), dropped: Vec::new() };
+        let mut write = IndexWrite {
+            changes: IndexChanges::new(),
+            tails: HashMap::new(),
+            dropped: Vec::new(),
+        };
         for d in &definitions.databases {
             write.put(index::database(d.id), |out| put_bytes(out, d.name.as_bytes()));
         }
@@ -164,7 +179,9 @@ impl Names {
                 Command::DropPolicy(id) => write.drop_policy(engine, *id)?,
                 Command::AlterPolicy(definition) => write.put_policy(engine, definition)?,
                 Command::DropMeasurement(id) => write.drop_measurement(engine, *id)?,
-                Command::DropSeries { measurement, series } => write.put_dead(engine, *measurement, series)?,
+                Command::DropSeries { measurement, series } => {
+                    write.put_dead(engine, *measurement, series)?
+                }
                 Command::PutRecord { kind, name, value } => {
                     write.put(index::record(kind, name), |out| {
                         put_bytes(out, kind.as_bytes());
@@ -181,7 +198,12 @@ impl Names {
 
     /// The write is durable.
     pub fn committed(&mut self, write: &IndexWrite) {
-        self.tails.extend(write.tails.iter().map(|(measurement, tail)| (*measurement, *tail)));
+        self.tails.extend(
+            write
+                .tails
+                .iter()
+                .map(|(measurement, tail)| (*measurement, *tail)),
+        );
         for measurement in &write.dropped {
             self.tails.remove(measurement);
         }
@@ -189,10 +211,18 @@ impl Names {
 
     /// Adds pieces for new series. The last piece is filled up first, so that a few new series a seal do not leave a
     /// piece each.
-    fn put_series(&self, engine: &Engine, definitions: &Definitions, write: &mut IndexWrite) -> Result<(), StoreError> {
+    fn put_series(
+        &self,
+        engine: &Engine,
+        definitions: &Definitions,
+        write: &mut IndexWrite,
+    ) -> Result<(), StoreError> {
         let mut by_measurement: HashMap<MeasurementId, dictionary::Piece> = HashMap::new();
         for d in &definitions.series {
-            by_measurement.entry(d.measurement).or_default().push((d.id, d.key.clone()));
+            by_measurement
+                .entry(d.measurement)
+                .or_default()
+                .push((d.id, d.key.clone()));
         }
         for (measurement, mut list) in by_measurement {
             list.sort_unstable_by_key(|(id, _)| *id);
@@ -219,9 +249,18 @@ impl Names {
             for range in dictionary::cut(&list) {
                 let piece = &list[range];
                 let (first, last) = (piece[0].0, piece[piece.len() - 1].0);
-                write.put(index::series(measurement, Some(first)), |out| dictionary::encode(out, piece));
+                write.put(index::series(measurement, Some(first)), |out| {
+                    dictionary::encode(out, piece)
+                });
                 if tail.is_none_or(|tail| last >= tail.last) {
-                    write.tails.insert(measurement, Tail { first, last, count: piece.len() });
+                    write.tails.insert(
+                        measurement,
+                        Tail {
+                            first,
+                            last,
+                            count: piece.len(),
+                        },
+                    );
                 }
             }
         }
@@ -230,7 +269,11 @@ impl Names {
 }
 
 /// The ids in the pieces that may hold ids from `first` on.
-fn stored_series(engine: &Engine, measurement: MeasurementId, first: SeriesId) -> Result<RoaringBitmap, StoreError> {
+fn stored_series(
+    engine: &Engine,
+    measurement: MeasurementId,
+    first: SeriesId,
+) -> Result<RoaringBitmap, StoreError> {
     let prefix = index::series(measurement, None);
     let from = engine.index_floor(&prefix, &index::series(measurement, Some(first)))?;
     let mut stored = RoaringBitmap::new();
@@ -257,7 +300,9 @@ impl IndexWrite {
 
     /// Stores the next free ids.
     pub fn put_next_ids(&mut self, ids: [u32; 3]) {
-        self.put(index::NEXT_IDS.to_vec(), |out| ids.iter().for_each(|id| put(out, u64::from(*id))));
+        self.put(index::NEXT_IDS.to_vec(), |out| {
+            ids.iter().for_each(|id| put(out, u64::from(*id)))
+        });
     }
 
     /// Stores a delete.
@@ -284,19 +329,30 @@ impl IndexWrite {
             found.insert(key.to_vec(), Some(value.to_vec()));
             Ok(())
         })?;
-        let changed = self.changes.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        let changed = self
+            .changes
+            .range(prefix.to_vec()..)
+            .take_while(|(key, _)| key.starts_with(prefix));
         found.extend(changed.map(|(key, value)| (key.clone(), value.clone())));
-        Ok(found.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
+        Ok(found
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect())
     }
 
     /// A policy that becomes the default takes that from the others of its database.
     fn put_policy(&mut self, engine: &Engine, definition: &PolicyDefinition) -> Result<(), StoreError> {
-        self.put(index::policy(definition.id), |out| put_policy_fields(out, definition));
+        self.put(index::policy(definition.id), |out| {
+            put_policy_fields(out, definition)
+        });
         if definition.default {
             for (key, value) in self.entries(engine, &[index::POLICY])? {
                 let other = decoded(&key, &value, policy)?;
                 if other.database == definition.database && other.id != definition.id && other.default {
-                    let other = PolicyDefinition { default: false, ..other };
+                    let other = PolicyDefinition {
+                        default: false,
+                        ..other
+                    };
                     self.put(index::policy(other.id), |out| put_policy_fields(out, &other));
                 }
             }
@@ -338,7 +394,12 @@ impl IndexWrite {
         Ok(())
     }
 
-    fn put_dead(&mut self, engine: &Engine, id: MeasurementId, series: &[SeriesId]) -> Result<(), StoreError> {
+    fn put_dead(
+        &mut self,
+        engine: &Engine,
+        id: MeasurementId,
+        series: &[SeriesId],
+    ) -> Result<(), StoreError> {
         let key = index::dead_series(id);
         let mut dead: RoaringBitmap = series.iter().copied().collect();
         for (key, value) in self.entries(engine, &key)? {
@@ -380,7 +441,10 @@ fn next_ids(_: &[u8], input: &mut Input<'_>) -> Option<[u32; 3]> {
 }
 
 fn database(key: &[u8], input: &mut Input<'_>) -> Option<DatabaseDefinition> {
-    Some(DatabaseDefinition { id: index::id_of(key)?, name: input.get_text()? })
+    Some(DatabaseDefinition {
+        id: index::id_of(key)?,
+        name: input.get_text()?,
+    })
 }
 
 fn policy(key: &[u8], input: &mut Input<'_>) -> Option<PolicyDefinition> {
@@ -396,13 +460,22 @@ fn policy(key: &[u8], input: &mut Input<'_>) -> Option<PolicyDefinition> {
 }
 
 fn measurement(key: &[u8], input: &mut Input<'_>) -> Option<MeasurementDefinition> {
-    Some(MeasurementDefinition { id: index::id_of(key)?, policy: input.get_u32()?, name: input.get_text()? })
+    Some(MeasurementDefinition {
+        id: index::id_of(key)?,
+        policy: input.get_u32()?,
+        name: input.get_text()?,
+    })
 }
 
 fn field(key: &[u8], input: &mut Input<'_>) -> Option<FieldDefinition> {
     let id = u16::from_be_bytes(index::rest_of(key).try_into().ok()?);
     let field_type = FieldType::from_code(input.byte()?)?;
-    Some(FieldDefinition { measurement: index::id_of(key)?, id, field_type, name: input.get_text()? })
+    Some(FieldDefinition {
+        measurement: index::id_of(key)?,
+        id,
+        field_type,
+        name: input.get_text()?,
+    })
 }
 
 fn series(key: &[u8], input: &mut Input<'_>) -> Option<(MeasurementId, dictionary::Piece)> {
@@ -425,11 +498,18 @@ fn delete(key: &[u8], input: &mut Input<'_>) -> Option<Delete> {
         sequence: u64::from_be_bytes(*sequence),
         number: u32::from_be_bytes(number.try_into().ok()?),
         measurement: input.get_u32()?,
-        time: TimeRange { min: input.get_signed()?, max: input.get_signed()? },
+        time: TimeRange {
+            min: input.get_signed()?,
+            max: input.get_signed()?,
+        },
         series: if input.is_empty() { None } else { Some(set(input)?) },
     })
 }
 
 fn record(_: &[u8], input: &mut Input<'_>) -> Option<Command> {
-    Some(Command::PutRecord { kind: input.get_text()?, name: input.get_text()?, value: input.get_text()? })
+    Some(Command::PutRecord {
+        kind: input.get_text()?,
+        name: input.get_text()?,
+        value: input.get_text()?,
+    })
 }

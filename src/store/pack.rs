@@ -3,11 +3,11 @@
 //! A pack exists when its header exists, since an ingestion is atomic. The header committed last (highest `commit`)
 //! knows the store's watermark, the next free pack number, and every run that is replaced but may still be on disk.
 
-use crate::block::bytes::{Input, put, put_signed};
 use super::error::StoreError;
 use super::frame;
 use super::keys::{self, RunId};
 use crate::block::Level;
+use crate::block::bytes::{Input, put, put_signed};
 use crate::model::{MeasurementId, SeriesId, TimeRange};
 
 const VERSION: u8 = 1;
@@ -68,7 +68,9 @@ impl PackHeader {
     /// The framed value for pack `pack`.
     pub fn encode(&self, pack: u64) -> Vec<u8> {
         let mut raw = Vec::new();
-        [self.commit, self.watermark, self.next_pack].into_iter().for_each(|n| put(&mut raw, n));
+        [self.commit, self.watermark, self.next_pack]
+            .into_iter()
+            .for_each(|n| put(&mut raw, n));
         put(&mut raw, self.replaces.len() as u64);
         for id in &self.replaces {
             put(&mut raw, id.pack);
@@ -99,7 +101,9 @@ impl PackHeader {
         }
         let mut value = frame::begin(VERSION);
         put(&mut value, raw.len() as u64);
-        value.extend(zstd::bulk::compress(&raw, ZSTD_LEVEL).expect("compressing memory into memory cannot fail"));
+        value.extend(
+            zstd::bulk::compress(&raw, ZSTD_LEVEL).expect("compressing memory into memory cannot fail"),
+        );
         frame::finish(&keys::header(pack), value)
     }
 
@@ -110,7 +114,8 @@ impl PackHeader {
     pub fn decode(pack: u64, value: &[u8]) -> Result<Self, StoreError> {
         let key = keys::header(pack);
         let payload = frame::open(&key, value, VERSION)?;
-        Self::decode_payload(payload).ok_or_else(|| StoreError::damaged(keys::describe(&key), "a header of another shape"))
+        Self::decode_payload(payload)
+            .ok_or_else(|| StoreError::damaged(keys::describe(&key), "a header of another shape"))
     }
 
     fn decode_payload(payload: &[u8]) -> Option<Self> {
@@ -125,7 +130,10 @@ impl PackHeader {
             ..Self::default()
         };
         for _ in 0..input.get_count(raw.len())? {
-            header.replaces.push(RunId { pack: input.get()?, run: input.get_u32()? });
+            header.replaces.push(RunId {
+                pack: input.get()?,
+                run: input.get_u32()?,
+            });
         }
         for _ in 0..input.get_count(raw.len())? {
             let mut run = RunEntry {
@@ -137,7 +145,10 @@ impl PackHeader {
                     1 => Level::Small,
                     _ => return None,
                 },
-                time: TimeRange { min: input.get_signed()?, max: input.get_signed()? },
+                time: TimeRange {
+                    min: input.get_signed()?,
+                    max: input.get_signed()?,
+                },
                 rows: input.get()?,
                 bytes: input.get()?,
                 measurements: Vec::new(),
@@ -161,7 +172,10 @@ impl PackHeader {
 impl RunEntry {
     /// The entry of a measurement, if the run has it.
     pub fn measurement(&self, id: MeasurementId) -> Option<&MeasurementEntry> {
-        self.measurements.binary_search_by_key(&id, |m| m.id).ok().map(|at| &self.measurements[at])
+        self.measurements
+            .binary_search_by_key(&id, |m| m.id)
+            .ok()
+            .map(|at| &self.measurements[at])
     }
 }
 
@@ -176,11 +190,19 @@ mod tests {
             sequence: 9,
             deletes_applied: 3,
             level,
-            time: TimeRange { min: i64::MIN + 2, max: 5 },
+            time: TimeRange {
+                min: i64::MIN + 2,
+                max: 5,
+            },
             rows: 1 << 40,
             bytes: 77,
             measurements: [0, 5, u32::MAX]
-                .map(|id| MeasurementEntry { id, last_series: id, dead_series: 4, rows: 8 })
+                .map(|id| MeasurementEntry {
+                    id,
+                    last_series: id,
+                    dead_series: 4,
+                    rows: 8,
+                })
                 .to_vec(),
         };
         let header = PackHeader {

@@ -209,8 +209,14 @@ impl RunBlocks {
             columns,
             bytes,
         };
-        let filter = self.filter.narrow(entry.first_series, entry.last_series, entry.time);
-        Ok(if filter.is_empty() { rows } else { rows.without(&filter) })
+        let filter = self
+            .filter
+            .narrow(entry.first_series, entry.last_series, entry.time);
+        Ok(if filter.is_empty() {
+            rows
+        } else {
+            rows.without(&filter)
+        })
     }
 
     fn chunk<T>(
@@ -227,11 +233,17 @@ impl RunBlocks {
         };
         let (offset, len) = (place.offset as usize, place.len as usize);
         if let Some(inline) = &self.directory.inline {
-            return inline.get(offset..offset + len).and_then(decode).ok_or_else(damaged);
+            return inline
+                .get(offset..offset + len)
+                .and_then(decode)
+                .ok_or_else(damaged);
         }
         let value = self.core.stripe(self.run.id, self.measurement, stripe, part)?;
         // The frame's version stands before the chunks; its checksum was checked when the value was read.
-        value.get(1 + offset..1 + offset + len).and_then(decode).ok_or_else(damaged)
+        value
+            .get(1 + offset..1 + offset + len)
+            .and_then(decode)
+            .ok_or_else(damaged)
     }
 }
 
@@ -241,7 +253,10 @@ impl BlockRows {
         let mut series = Vec::with_capacity(self.series.len());
         for (id, rows) in self.series {
             let first = keep.len();
-            keep.extend(rows.filter(|&row| !filter.hides(id, self.times[row])).map(|row| row as u32));
+            keep.extend(
+                rows.filter(|&row| !filter.hides(id, self.times[row]))
+                    .map(|row| row as u32),
+            );
             if keep.len() > first {
                 series.push((id, first..keep.len()));
             }
@@ -249,7 +264,11 @@ impl BlockRows {
         Self {
             series,
             times: keep.iter().map(|&row| self.times[row as usize]).collect(),
-            columns: self.columns.into_iter().map(|c| c.map(|c| c.gather(&keep))).collect(),
+            columns: self
+                .columns
+                .into_iter()
+                .map(|c| c.map(|c| c.gather(&keep)))
+                .collect(),
             bytes: self.bytes,
         }
     }
@@ -266,11 +285,18 @@ impl Core {
         let value = value.ok_or_else(|| StoreError::damaged(keys::describe(&key), "it is missing"))?;
         let directory = Arc::new(Directory::decode(&key, &value)?);
         let bytes = directory.memory_bytes();
-        self.cache.insert(cache_key, Cached::Directory(directory.clone()), bytes);
+        self.cache
+            .insert(cache_key, Cached::Directory(directory.clone()), bytes);
         Ok(directory)
     }
 
-    fn stripe(&self, run: RunId, measurement: MeasurementId, stripe: u32, part: Part) -> Result<Bytes, StoreError> {
+    fn stripe(
+        &self,
+        run: RunId,
+        measurement: MeasurementId,
+        stripe: u32,
+        part: Part,
+    ) -> Result<Bytes, StoreError> {
         let cache_key = CacheKey::Stripe(run, measurement, stripe, part);
         if let Some(Cached::Stripe(value)) = self.cache.get(&cache_key) {
             return Ok(value);

@@ -70,16 +70,38 @@ impl<'s, 'w> RunWriter<'s, 'w> {
         deletes_applied: u64,
         options: WriteOptions,
     ) -> Self {
-        let time = TimeRange { min: i64::MAX, max: i64::MIN };
+        let time = TimeRange {
+            min: i64::MAX,
+            max: i64::MIN,
+        };
         let measurements = Vec::new();
         let level = options.level;
-        let entry = RunEntry { partition, sequence, deletes_applied, level, time, rows: 0, bytes: 0, measurements };
+        let entry = RunEntry {
+            partition,
+            sequence,
+            deletes_applied,
+            level,
+            time,
+            rows: 0,
+            bytes: 0,
+            measurements,
+        };
         let bytes_before = sink.bytes();
-        Self { sink, id, options, entry, bytes_before }
+        Self {
+            sink,
+            id,
+            options,
+            entry,
+            bytes_before,
+        }
     }
 
     /// Begins the next measurement; they ascend. `dead_series` is for [`MeasurementEntry::dead_series`].
-    pub fn measurement(&mut self, measurement: MeasurementId, dead_series: u32) -> MeasurementWriter<'_, 's, 'w> {
+    pub fn measurement(
+        &mut self,
+        measurement: MeasurementId,
+        dead_series: u32,
+    ) -> MeasurementWriter<'_, 's, 'w> {
         MeasurementWriter {
             run: self,
             measurement,
@@ -122,9 +144,15 @@ impl MeasurementWriter<'_, '_, '_> {
         let (Some(&first_series), Some(&last_series)) = (series.first(), series.last()) else {
             return Ok(());
         };
-        let ascending = self.blocks.last().is_none_or(|last| last.last_series <= first_series);
+        let ascending = self
+            .blocks
+            .last()
+            .is_none_or(|last| last.last_series <= first_series);
         if !ascending || first_series > last_series {
-            return Err(StoreError::Order(format!("series {first_series} of measurement {}", self.measurement)));
+            return Err(StoreError::Order(format!(
+                "series {first_series} of measurement {}",
+                self.measurement
+            )));
         }
         if self.blocks.len() - self.stripes_written as usize * self.run.options.stripe_blocks
             == self.run.options.stripe_blocks
@@ -134,22 +162,42 @@ impl MeasurementWriter<'_, '_, '_> {
         let level = self.run.options.level;
         let min = times.iter().copied().min().unwrap_or(0);
         let max = times.iter().copied().max().unwrap_or(0);
-        let len = appended(&mut self.rows, |out| block::encode_rows(series, times, level, out)).0;
+        let len = appended(&mut self.rows, |out| {
+            block::encode_rows(series, times, level, out)
+        })
+        .0;
         let place = Place { offset: 0, len };
         let time = TimeRange { min, max };
-        self.blocks.push(BlockEntry { rows: series.len() as u32, first_series, last_series, time, place });
+        self.blocks.push(BlockEntry {
+            rows: series.len() as u32,
+            first_series,
+            last_series,
+            time,
+            place,
+        });
         for (field, column) in &from.columns {
             self.push_column(*field, column, range.clone(), level)?;
         }
         let blocks = self.blocks.len();
-        self.fields.values_mut().for_each(|f| f.chunks.resize(blocks, None));
+        self.fields
+            .values_mut()
+            .for_each(|f| f.chunks.resize(blocks, None));
         let entry = &mut self.run.entry;
-        entry.time = TimeRange { min: entry.time.min.min(min), max: entry.time.max.max(max) };
+        entry.time = TimeRange {
+            min: entry.time.min.min(min),
+            max: entry.time.max.max(max),
+        };
         entry.rows += series.len() as u64;
         Ok(())
     }
 
-    fn push_column(&mut self, id: FieldId, column: &Column, range: Range<usize>, level: Level) -> Result<(), StoreError> {
+    fn push_column(
+        &mut self,
+        id: FieldId,
+        column: &Column,
+        range: Range<usize>,
+        level: Level,
+    ) -> Result<(), StoreError> {
         if let Some(present) = &column.present
             && !range.clone().any(|row| present.get(row))
         {
@@ -163,12 +211,19 @@ impl MeasurementWriter<'_, '_, '_> {
         });
         if field.field_type != field_type || field.chunks.len() >= self.blocks.len() {
             let measurement = self.measurement;
-            return Err(StoreError::Order(format!("field {id} of measurement {measurement} twice or of two types")));
+            return Err(StoreError::Order(format!(
+                "field {id} of measurement {measurement} twice or of two types"
+            )));
         }
         field.chunks.resize(self.blocks.len() - 1, None);
-        let (len, stats) = appended(&mut field.bytes, |out| block::encode_column(column, range, level, out));
+        let (len, stats) = appended(&mut field.bytes, |out| {
+            block::encode_column(column, range, level, out)
+        });
         let stats: ChunkStats = stats;
-        field.chunks.push(Some(FieldChunk { place: Place { offset: 0, len }, stats }));
+        field.chunks.push(Some(FieldChunk {
+            place: Place { offset: 0, len },
+            stats,
+        }));
         Ok(())
     }
 
@@ -193,11 +248,15 @@ impl MeasurementWriter<'_, '_, '_> {
     /// # Errors
     /// Input/output.
     pub fn finish(mut self) -> Result<(), StoreError> {
-        let Some(last) = self.blocks.last().copied() else { return Ok(()) };
+        let Some(last) = self.blocks.last().copied() else {
+            return Ok(());
+        };
         let waiting = self.rows.len() + self.fields.values().map(|f| f.bytes.len()).sum::<usize>();
         let inline = (self.stripes_written == 0 && waiting <= INLINE_BYTES).then(|| {
             let mut inline = std::mem::take(&mut self.rows);
-            self.fields.values().for_each(|f| inline.extend_from_slice(&f.bytes));
+            self.fields
+                .values()
+                .for_each(|f| inline.extend_from_slice(&f.bytes));
             inline
         });
         if inline.is_none() {
@@ -208,7 +267,13 @@ impl MeasurementWriter<'_, '_, '_> {
         let directory = Directory {
             stripe_blocks: self.run.options.stripe_blocks,
             blocks: self.blocks,
-            fields: fields.map(|(field, f)| FieldChunks { field, field_type: f.field_type, chunks: f.chunks }).collect(),
+            fields: fields
+                .map(|(field, f)| FieldChunks {
+                    field,
+                    field_type: f.field_type,
+                    chunks: f.chunks,
+                })
+                .collect(),
             inline,
         };
         let key = keys::directory(self.run.id, self.measurement);
@@ -227,7 +292,8 @@ impl MeasurementWriter<'_, '_, '_> {
 fn appended<T>(out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>) -> T) -> (u32, T) {
     let before = out.len();
     let result = encode(out);
-    let len = u32::try_from(out.len() - before).expect("a chunk of 8192 rows is far below 4 GiB: limits bound each value");
+    let len = u32::try_from(out.len() - before)
+        .expect("a chunk of 8192 rows is far below 4 GiB: limits bound each value");
     (len, result)
 }
 

@@ -6,13 +6,26 @@ use std::process::Command;
 
 #[test]
 fn influx_shell_writes_and_reads() {
-    let Some(influx) = program("influx", "the Debian package influxdb-client") else { return };
+    let Some(influx) = program("influx", "the Debian package influxdb-client") else {
+        return;
+    };
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::quiet(folder.path());
     let (host, port) = server.http.split_once(':').expect("host:port");
     let shell = |database: &str, q: &str| {
         let mut command = Command::new(&influx);
-        command.args(["-host", host, "-port", port, "-precision", "ns", "-format", "csv", "-execute", q]);
+        command.args([
+            "-host",
+            host,
+            "-port",
+            port,
+            "-precision",
+            "ns",
+            "-format",
+            "csv",
+            "-execute",
+            q,
+        ]);
         if !database.is_empty() {
             command.args(["-database", database]);
         }
@@ -20,7 +33,10 @@ fn influx_shell_writes_and_reads() {
     };
     shell("", "CREATE DATABASE shell");
     assert!(shell("", "SHOW DATABASES").contains("shell"));
-    shell("shell", "INSERT cpu,host=a\\ b,region=eu usage=12.5,cores=4i,up=true,note=\"hi, there\" 1000000000");
+    shell(
+        "shell",
+        "INSERT cpu,host=a\\ b,region=eu usage=12.5,cores=4i,up=true,note=\"hi, there\" 1000000000",
+    );
     shell("shell", "INSERT cpu,host=c usage=7 2000000000");
     assert_eq!(
         shell("shell", "SELECT * FROM cpu"),
@@ -29,7 +45,10 @@ fn influx_shell_writes_and_reads() {
          cpu,2000000000,,c,,,,7\n"
     );
     assert_eq!(
-        shell("shell", "SELECT mean(usage) FROM cpu WHERE time >= 0s AND time < 4s GROUP BY time(2s) fill(0)"),
+        shell(
+            "shell",
+            "SELECT mean(usage) FROM cpu WHERE time >= 0s AND time < 4s GROUP BY time(2s) fill(0)"
+        ),
         "name,time,mean\ncpu,0,12.5\ncpu,2000000000,7\n"
     );
     assert!(shell("shell", "SHOW TAG VALUES WITH KEY = host").contains("cpu,host,a b"));
@@ -37,7 +56,9 @@ fn influx_shell_writes_and_reads() {
 
 #[test]
 fn python_influxdb_writes_and_reads() {
-    let Some(python) = python(&["influxdb"]) else { return };
+    let Some(python) = python(&["influxdb"]) else {
+        return;
+    };
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::quiet(folder.path());
     let port = server.http.rsplit(':').next().expect("a port");
@@ -53,7 +74,9 @@ fn python_influxdb_writes_and_reads() {
 
 #[test]
 fn statsd_and_datadog_clients_are_aggregated() {
-    let Some(python) = python(&["statsd", "datadog"]) else { return };
+    let Some(python) = python(&["statsd", "datadog"]) else {
+        return;
+    };
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::quiet(folder.path());
     let port = server.statsd.rsplit(':').next().expect("a port");
@@ -68,6 +91,12 @@ fn statsd_and_datadog_clients_are_aggregated() {
     assert_eq!(one("SELECT last(value) FROM py_level"), Some(json!(7)));
     assert_eq!(one("SELECT sum(\"count\") FROM py_time"), Some(json!(2)));
     assert_eq!(one("SELECT max(upper) FROM py_time"), Some(json!(320)));
-    assert_eq!(one("SELECT sum(value) FROM dd_pages WHERE env = 'prod'"), Some(json!(5)));
-    assert_eq!(one("SELECT last(value) FROM dd_users WHERE env = 'prod'"), Some(json!(3)));
+    assert_eq!(
+        one("SELECT sum(value) FROM dd_pages WHERE env = 'prod'"),
+        Some(json!(5))
+    );
+    assert_eq!(
+        one("SELECT last(value) FROM dd_users WHERE env = 'prod'"),
+        Some(json!(3))
+    );
 }

@@ -25,14 +25,24 @@ fn sigkill_loses_nothing_acknowledged_and_shows_no_half_request() {
         let stop = Arc::new(AtomicBool::new(false));
         let writers: Vec<_> = (0..WRITERS)
             .map(|_| {
-                let (url, stop, next, acked) =
-                    (server.url("/write?db=crash"), stop.clone(), next.clone(), acked.clone());
+                let (url, stop, next, acked) = (
+                    server.url("/write?db=crash"),
+                    stop.clone(),
+                    next.clone(),
+                    acked.clone(),
+                );
                 std::thread::spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
                         let request = next.fetch_add(1, Ordering::Relaxed);
                         // Rows of many series and two measurements, so that a request touches every shard.
                         let lines: String = (0..ROWS)
-                            .map(|i| format!("m{},request=r{request},s={i} v={request}i {}\n", i % 2, request * 1000 + i))
+                            .map(|i| {
+                                format!(
+                                    "m{},request=r{request},s={i} v={request}i {}\n",
+                                    i % 2,
+                                    request * 1000 + i
+                                )
+                            })
                             .collect();
                         if post(&url, lines.as_bytes()).is_ok_and(|(status, _)| status == 204) {
                             acked.lock().expect("unpoisoned").insert(request);
@@ -44,11 +54,17 @@ fn sigkill_loses_nothing_acknowledged_and_shows_no_half_request() {
         std::thread::sleep(Duration::from_millis(400 + 150 * round));
         server.kill();
         stop.store(true, Ordering::Relaxed);
-        writers.into_iter().for_each(|writer| writer.join().expect("writers do not panic"));
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().expect("writers do not panic"));
     }
     let server = Server::quiet(folder.path());
     let acked = acked.lock().expect("unpoisoned");
-    assert!(acked.len() > 20, "too few requests were acknowledged to show anything: {}", acked.len());
+    assert!(
+        acked.len() > 20,
+        "too few requests were acknowledged to show anything: {}",
+        acked.len()
+    );
     check(&server, &acked);
     // And once more after a clean stop, which seals: from blocks the same as from the journal.
     assert_eq!(server.terminate(), Some(0));
@@ -59,7 +75,9 @@ fn check(server: &Server, acked: &BTreeSet<u64>) {
     let mut rows_of = std::collections::BTreeMap::<u64, u64>::new();
     for measurement in ["m0", "m1"] {
         let answer = server.query("crash", &format!("SELECT v FROM {measurement}"));
-        let Some(series) = answer["results"][0].get("series") else { continue };
+        let Some(series) = answer["results"][0].get("series") else {
+            continue;
+        };
         for row in series[0]["values"].as_array().expect("rows") {
             *rows_of.entry(row[1].as_u64().expect("an integer")).or_default() += 1;
         }
@@ -67,6 +85,9 @@ fn check(server: &Server, acked: &BTreeSet<u64>) {
     for (request, rows) in &rows_of {
         assert_eq!(*rows, ROWS, "request {request} is there in part");
     }
-    let lost: Vec<&u64> = acked.iter().filter(|request| !rows_of.contains_key(request)).collect();
+    let lost: Vec<&u64> = acked
+        .iter()
+        .filter(|request| !rows_of.contains_key(request))
+        .collect();
     assert!(lost.is_empty(), "acknowledged and gone: {lost:?}");
 }

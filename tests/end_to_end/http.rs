@@ -16,12 +16,32 @@ fn write_answers_with_the_codes_clients_rely_on() {
     let (_folder, server) = server();
     let cases: &[(&str, &str, u16, &str)] = &[
         ("/write?db=d", "m f=1 1", 204, ""),
-        ("/write?db=d&precision=s&consistency=one&rp=autogen", "m f=1 1", 204, ""),
+        (
+            "/write?db=d&precision=s&consistency=one&rp=autogen",
+            "m f=1 1",
+            204,
+            "",
+        ),
         ("/write?db=d&rp=&precision=&consistency=", "m f=1 1", 204, ""),
         ("/write", "m f=1", 400, r#"{"error":"database is required"}"#),
-        ("/write?db=nope", "m f=1", 404, r#"{"error":"database not found: \"nope\""}"#),
-        ("/write?db=d", "m f", 400, r#"{"error":"unable to parse 'm f': invalid field format"}"#),
-        ("/write?db=d", "m", 400, r#"{"error":"unable to parse 'm': missing fields"}"#),
+        (
+            "/write?db=nope",
+            "m f=1",
+            404,
+            r#"{"error":"database not found: \"nope\""}"#,
+        ),
+        (
+            "/write?db=d",
+            "m f",
+            400,
+            r#"{"error":"unable to parse 'm f': invalid field format"}"#,
+        ),
+        (
+            "/write?db=d",
+            "m",
+            400,
+            r#"{"error":"unable to parse 'm': missing fields"}"#,
+        ),
         (
             "/write?db=d",
             "m f=1 2\nbad\nm f=2 3",
@@ -54,30 +74,67 @@ fn gzip_precision_and_v2_writes_are_stored() {
         .send(&body)
         .expect("accepted");
     assert_eq!(response.status(), 204);
-    assert_eq!(post(&server.url("/api/v2/write?bucket=d&org=o&precision=s"), b"m,t=v2 f=2 2").expect("ok").0, 204);
-    assert_eq!(post(&server.url("/api/v2/write?bucket=d/autogen"), b"m,t=v2 f=3 3000000000").expect("ok").0, 204);
+    assert_eq!(
+        post(
+            &server.url("/api/v2/write?bucket=d&org=o&precision=s"),
+            b"m,t=v2 f=2 2"
+        )
+        .expect("ok")
+        .0,
+        204
+    );
+    assert_eq!(
+        post(
+            &server.url("/api/v2/write?bucket=d/autogen"),
+            b"m,t=v2 f=3 3000000000"
+        )
+        .expect("ok")
+        .0,
+        204
+    );
     assert_eq!(
         server.rows("d", "SELECT f, t FROM m"),
-        [json!([1_000_000_000, 1, "gzip"]), json!([2_000_000_000, 2, "v2"]), json!([3_000_000_000i64, 3, "v2"])]
+        [
+            json!([1_000_000_000, 1, "gzip"]),
+            json!([2_000_000_000, 2, "v2"]),
+            json!([3_000_000_000i64, 3, "v2"])
+        ]
     );
 }
 
 #[test]
 fn ping_health_and_metrics() {
     let (_folder, server) = server();
-    let response = ureq::get(&server.url("/ping")).header("X-Request-Id", "abc").call().expect("204");
+    let response = ureq::get(&server.url("/ping"))
+        .header("X-Request-Id", "abc")
+        .call()
+        .expect("204");
     assert_eq!(response.status(), 204);
-    let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_string();
+    let header = |name: &str| {
+        response
+            .headers()
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("")
+            .to_string()
+    };
     assert!(header("X-Influxdb-Version").starts_with("1.8"));
-    assert_eq!((header("X-Request-Id"), header("Request-Id")), ("abc".into(), "abc".into()));
+    assert_eq!(
+        (header("X-Request-Id"), header("Request-Id")),
+        ("abc".into(), "abc".into())
+    );
     let (status, health) = get(&server.url("/health")).expect("an answer");
     let health: Value = serde_json::from_str(&health).expect("JSON");
-    assert_eq!((status, &health["status"], &health["name"]), (200, &json!("pass"), &json!("influxdb")));
+    assert_eq!(
+        (status, &health["status"], &health["name"]),
+        (200, &json!("pass"), &json!("influxdb"))
+    );
     server.write("d", "m f=1");
     let (_, metrics) = get(&server.url("/metrics")).expect("an answer");
     let value = |name: &str| {
         let line = metrics.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_else(|| panic!("{name}: {metrics}"))
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .unwrap_or_else(|| panic!("{name}: {metrics}"))
     };
     assert!(value("kymo_journal_commits_total") >= 1.0);
     assert!(value("kymo_ingest_rows_total") >= 1.0);
@@ -87,7 +144,10 @@ fn ping_health_and_metrics() {
 #[test]
 fn query_formats_and_errors() {
     let (_folder, server) = server();
-    server.write("d", "cpu,host=a v=1.5,n=2i 1000000000\ncpu,host=b v=2.5 61000000000");
+    server.write(
+        "d",
+        "cpu,host=a v=1.5,n=2i 1000000000\ncpu,host=b v=2.5 61000000000",
+    );
     let ask = |parameters: &[(&str, &str)]| server.query_text(parameters);
     let cases: &[(&[(&str, &str)], u16, &str)] = &[
         (
@@ -96,11 +156,19 @@ fn query_formats_and_errors() {
             r#"{"results":[{"statement_id":0,"series":[{"name":"cpu","columns":["time","v"],"values":[["1970-01-01T00:00:01Z",1.5],["1970-01-01T00:01:01Z",2.5]]}]}]}"#,
         ),
         (
-            &[("db", "d"), ("epoch", "s"), ("q", "SELECT n FROM cpu; SELECT sum(v) FROM cpu GROUP BY host")],
+            &[
+                ("db", "d"),
+                ("epoch", "s"),
+                ("q", "SELECT n FROM cpu; SELECT sum(v) FROM cpu GROUP BY host"),
+            ],
             200,
             r#"{"results":[{"statement_id":0,"series":[{"name":"cpu","columns":["time","n"],"values":[[1,2]]}]},{"statement_id":1,"series":[{"name":"cpu","tags":{"host":"a"},"columns":["time","sum"],"values":[[0,1.5]]},{"name":"cpu","tags":{"host":"b"},"columns":["time","sum"],"values":[[0,2.5]]}]}]}"#,
         ),
-        (&[("db", "d")], 400, r#"{"error":"missing required parameter \"q\""}"#),
+        (
+            &[("db", "d")],
+            400,
+            r#"{"error":"missing required parameter \"q\""}"#,
+        ),
         (
             &[("db", "d"), ("q", "SELECT FROM")],
             400,
@@ -111,9 +179,19 @@ fn query_formats_and_errors() {
             200,
             r#"{"results":[{"statement_id":0,"error":"database not found: nope"}]}"#,
         ),
-        (&[("db", "d"), ("q", "SELECT v FROM nothing")], 200, r#"{"results":[{"statement_id":0}]}"#),
         (
-            &[("db", "d"), ("epoch", "ms"), ("chunked", "true"), ("chunk_size", "1"), ("q", "SELECT v FROM cpu")],
+            &[("db", "d"), ("q", "SELECT v FROM nothing")],
+            200,
+            r#"{"results":[{"statement_id":0}]}"#,
+        ),
+        (
+            &[
+                ("db", "d"),
+                ("epoch", "ms"),
+                ("chunked", "true"),
+                ("chunk_size", "1"),
+                ("q", "SELECT v FROM cpu"),
+            ],
             200,
             concat!(
                 r#"{"results":[{"statement_id":0,"series":[{"name":"cpu","columns":["time","v"],"values":[[1000,1.5]],"partial":true}],"partial":true}]}"#,
@@ -141,13 +219,22 @@ fn a_second_server_on_the_same_folder_is_refused() {
     let (folder, server) = server();
     let address = crate::support::free_address();
     let output = std::process::Command::new(crate::support::KYMO)
-        .args(["serve", "--data-dir", &folder.path().to_string_lossy(), "--http", &address])
+        .args([
+            "serve",
+            "--data-dir",
+            &folder.path().to_string_lossy(),
+            "--http",
+            &address,
+        ])
         .args(["--line-tcp", "off", "--line-udp", "off", "--statsd", "off"])
         .output()
         .expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{said}");
-    assert!(said.contains("in use") && said.contains(&server.pid().to_string()), "{said}");
+    assert!(
+        said.contains("in use") && said.contains(&server.pid().to_string()),
+        "{said}"
+    );
 }
 
 #[test]
@@ -155,7 +242,10 @@ fn the_host_database_answers_the_first_query() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(folder.path(), &[]);
     let rows = server.wait_rows("host", "SELECT used, total FROM mem", |rows| !rows.is_empty());
-    let (used, total) = (rows[0][1].as_f64().expect("used"), rows[0][2].as_f64().expect("total"));
+    let (used, total) = (
+        rows[0][1].as_f64().expect("used"),
+        rows[0][2].as_f64().expect("total"),
+    );
     assert!(0.0 < used && used <= total, "{rows:?}");
     for measurement in ["cpu", "system", "mem", "disk", "net", "processes"] {
         let q = format!("SELECT * FROM {measurement} LIMIT 1");

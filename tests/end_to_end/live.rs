@@ -49,17 +49,27 @@ impl Live {
 /// The newest value of a message's row for the window at `time`.
 fn row(message: &Value, time: i64) -> Option<Value> {
     let series = message.get("series")?.as_array()?;
-    let rows = series.iter().flat_map(|s| s["values"].as_array().into_iter().flatten());
-    rows.filter(|row| row[0] == time).last().map(|row| row[1].clone())
+    let rows = series
+        .iter()
+        .flat_map(|s| s["values"].as_array().into_iter().flatten());
+    rows.filter(|row| row[0] == time).next_back().map(|row| row[1].clone())
 }
 
 #[test]
 fn a_window_opens_changes_and_closes() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path(), &["--host-metrics", "off", "--line-udp-database", "live"]);
+    let server = Server::start(
+        folder.path(),
+        &["--host-metrics", "off", "--line-udp-database", "live"],
+    );
     server.create("live");
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as i64;
+    let now = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970")
+            .as_nanos() as i64
+    };
     let window = now() / 2_000_000_000 * 2_000_000_000 + 2_000_000_000;
     while now() < window {
         std::thread::sleep(Duration::from_millis(5));
@@ -67,20 +77,35 @@ fn a_window_opens_changes_and_closes() {
     server.write("live", &format!("m,host=a v=1 {}", window + 1));
 
     let mut live = Live::open(&server);
-    live.send(json!({"type": "subscribe", "id": "1", "db": "live", "q": "SELECT sum(v) FROM m GROUP BY time(2s)"}));
+    live.send(
+        json!({"type": "subscribe", "id": "1", "db": "live", "q": "SELECT sum(v) FROM m GROUP BY time(2s)"}),
+    );
     let snapshot = live.until("snapshot", |m| m["type"] == "snapshot");
     assert_eq!(snapshot["id"], "1");
     assert_eq!(row(&snapshot, window), Some(json!(1)), "{snapshot}");
     let first = snapshot["sequence"].as_u64().expect("a sequence");
 
-    udp.send_to(format!("m,host=b v=10 {}", window + 2).as_bytes(), &server.line_udp).expect("sent");
-    let update = live.until("update", |m| m["type"] == "update" && row(m, window) == Some(json!(11)));
-    assert!(update["sequence"].as_u64().expect("a sequence") > first, "{update}");
+    udp.send_to(
+        format!("m,host=b v=10 {}", window + 2).as_bytes(),
+        &server.line_udp,
+    )
+    .expect("sent");
+    let update = live.until("update", |m| {
+        m["type"] == "update" && row(m, window) == Some(json!(11))
+    });
+    assert!(
+        update["sequence"].as_u64().expect("a sequence") > first,
+        "{update}"
+    );
 
     let closed = live.until("final", |m| m["type"] == "final" && row(m, window).is_some());
     assert_eq!(row(&closed, window), Some(json!(11)), "{closed}");
 
-    udp.send_to(format!("m,host=c v=100 {}", window + 3).as_bytes(), &server.line_udp).expect("sent");
+    udp.send_to(
+        format!("m,host=c v=100 {}", window + 3).as_bytes(),
+        &server.line_udp,
+    )
+    .expect("sent");
     let correction = live.until("correction", |m| m["type"] == "correction");
     assert_eq!(row(&correction, window), Some(json!(111)), "{correction}");
 

@@ -47,7 +47,14 @@ impl Server {
         let [http, line_tcp, line_udp, statsd] = std::array::from_fn(|_| free_address());
         let mut child = Command::new(KYMO)
             .arg("serve")
-            .args(["--data-dir", &data.to_string_lossy(), "--http", &http, "--line-tcp", &line_tcp])
+            .args([
+                "--data-dir",
+                &data.to_string_lossy(),
+                "--http",
+                &http,
+                "--line-tcp",
+                &line_tcp,
+            ])
             .args(["--line-udp", &line_udp, "--statsd", &statsd])
             .args(extra)
             .stdout(Stdio::piped())
@@ -57,7 +64,15 @@ impl Server {
         let output = Arc::new(Mutex::new(String::new()));
         keep_output(child.stdout.take().expect("piped"), &output);
         keep_output(child.stderr.take().expect("piped"), &output);
-        let mut server = Self { child, data: data.to_path_buf(), http, line_tcp, line_udp, statsd, output };
+        let mut server = Self {
+            child,
+            data: data.to_path_buf(),
+            http,
+            line_tcp,
+            line_udp,
+            statsd,
+            output,
+        };
         server.wait_until_ready();
         server
     }
@@ -76,7 +91,11 @@ impl Server {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 panic!("the server ended at start with {status}:\n{}", self.output());
             }
-            assert!(Instant::now() < deadline, "the server does not answer:\n{}", self.output());
+            assert!(
+                Instant::now() < deadline,
+                "the server does not answer:\n{}",
+                self.output()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -111,7 +130,11 @@ impl Server {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 return status.code();
             }
-            assert!(Instant::now() < deadline, "the server does not stop:\n{}", self.output());
+            assert!(
+                Instant::now() < deadline,
+                "the server does not stop:\n{}",
+                self.output()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -141,7 +164,8 @@ impl Server {
 
     /// Writes lines and insists on 204.
     pub fn write(&self, database: &str, lines: &str) {
-        let (status, body) = post(&self.url(&format!("/write?db={database}")), lines.as_bytes()).expect("an answer");
+        let (status, body) =
+            post(&self.url(&format!("/write?db={database}")), lines.as_bytes()).expect("an answer");
         assert_eq!(status, 204, "{body}");
     }
 
@@ -155,7 +179,10 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let answer = self.query(database, q);
-            let rows = answer["results"][0]["series"][0]["values"].as_array().cloned().unwrap_or_default();
+            let rows = answer["results"][0]["series"][0]["values"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
             if done(&rows) {
                 return rows;
             }
@@ -185,7 +212,9 @@ fn keep_output(from: impl Read + Send + 'static, to: &Arc<Mutex<String>>) {
 }
 
 fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE));
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(PATIENCE));
     config.build().into()
 }
 
@@ -211,7 +240,11 @@ pub fn form(parameters: &[(&str, &str)]) -> String {
             })
             .collect()
     };
-    parameters.iter().map(|(k, v)| format!("{k}={}", encode(v))).collect::<Vec<_>>().join("&")
+    parameters
+        .iter()
+        .map(|(k, v)| format!("{k}={}", encode(v)))
+        .collect::<Vec<_>>()
+        .join("&")
 }
 
 /// The path of a program. Without it: under CI a failure, elsewhere a loud notice and `None`, and the test is left out.
@@ -228,10 +261,21 @@ pub fn program(name: &str, package: &str) -> Option<PathBuf> {
 /// A Python that has these modules, as installed by `.ci/run` (or on the machine): from `KYMO_TEST_PYTHON`, else python3.
 pub fn python(modules: &[&str]) -> Option<PathBuf> {
     let named = std::env::var_os("KYMO_TEST_PYTHON").map(PathBuf::from);
-    let candidates = [named, Some(PathBuf::from("/usr/bin/python3")), Some(PathBuf::from("python3"))];
-    let imports = modules.iter().map(|m| format!("import {m}")).collect::<Vec<_>>().join("; ");
+    let candidates = [
+        named,
+        Some(PathBuf::from("/usr/bin/python3")),
+        Some(PathBuf::from("python3")),
+    ];
+    let imports = modules
+        .iter()
+        .map(|m| format!("import {m}"))
+        .collect::<Vec<_>>()
+        .join("; ");
     let works = |python: &PathBuf| {
-        let run = Command::new(python).args(["-c", &imports]).stderr(Stdio::null()).status();
+        let run = Command::new(python)
+            .args(["-c", &imports])
+            .stderr(Stdio::null())
+            .status();
         run.is_ok_and(|status| status.success())
     };
     let found = candidates.into_iter().flatten().find(works);
@@ -242,14 +286,24 @@ pub fn python(modules: &[&str]) -> Option<PathBuf> {
 }
 
 fn missing(what: &str) {
-    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI=true, and there is no {what}");
+    assert!(
+        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+        "CI=true, and there is no {what}"
+    );
     eprintln!("LEFT OUT: this test needs {what}");
 }
 
 /// Runs a command to its end: standard output. Panics with everything it said when it fails.
 pub fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().expect("the command starts");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?} failed with {}:\n{out}\n{err}", output.status);
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success(),
+        "{command:?} failed with {}:\n{out}\n{err}",
+        output.status
+    );
     out.into_owned()
 }

@@ -20,7 +20,9 @@ impl Parser<'_> {
     fn operators(&mut self, least: u8) -> Result<Expr> {
         let mut lhs = self.operand()?;
         loop {
-            let TokenKind::Operator(op) = self.peek()?.kind else { return Ok(lhs) };
+            let TokenKind::Operator(op) = self.peek()?.kind else {
+                return Ok(lhs);
+            };
             if op.precedence() < least {
                 return Ok(lhs);
             }
@@ -46,7 +48,9 @@ impl Parser<'_> {
 
     pub(super) fn regex_literal(&self, token: &Token) -> Result<RegexLiteral> {
         compile_regex(&token.text).map_err(|e| self.error_at(token.at, regex_error(&e)))?;
-        Ok(RegexLiteral { pattern: token.text.clone() })
+        Ok(RegexLiteral {
+            pattern: token.text.clone(),
+        })
     }
 
     fn operand(&mut self) -> Result<Expr> {
@@ -62,7 +66,9 @@ impl Parser<'_> {
             }
             TokenKind::Ident if token.is_word("case") && self.at_when()? => self.case(),
             TokenKind::Ident => {
-                if self.peek()?.kind == TokenKind::LeftParen && !(token.quoted && self.text[token.end..].starts_with(char::is_whitespace)) {
+                if self.peek()?.kind == TokenKind::LeftParen
+                    && !(token.quoted && self.text[token.end..].starts_with(char::is_whitespace))
+                {
                     self.next()?;
                     return self.call(token);
                 }
@@ -71,7 +77,10 @@ impl Parser<'_> {
             TokenKind::Keyword(Keyword::Distinct) => match self.peek()?.kind {
                 TokenKind::LeftParen => {
                     self.next()?;
-                    self.call(Token { text: "distinct".into(), ..token })
+                    self.call(Token {
+                        text: "distinct".into(),
+                        ..token
+                    })
                 }
                 TokenKind::Ident => {
                     let name = self.next()?;
@@ -120,7 +129,10 @@ impl Parser<'_> {
 
     /// `CASE WHEN condition THEN value .. [ELSE value] END`, behind `CASE`.
     fn case(&mut self) -> Result<Expr> {
-        let mut case = CaseExpr { branches: Vec::new(), otherwise: None };
+        let mut case = CaseExpr {
+            branches: Vec::new(),
+            otherwise: None,
+        };
         loop {
             let token = self.next()?;
             if token.is_word("when") {
@@ -129,7 +141,10 @@ impl Parser<'_> {
                 if !then.is_word("then") {
                     return Err(self.unexpected(&then, &["THEN"]));
                 }
-                case.branches.push(CaseBranch { condition, value: self.expr()? });
+                case.branches.push(CaseBranch {
+                    condition,
+                    value: self.expr()?,
+                });
             } else if token.is_word("else") && case.otherwise.is_none() {
                 case.otherwise = Some(self.expr()?);
             } else if token.kind == TokenKind::Keyword(Keyword::End) {
@@ -155,7 +170,11 @@ impl Parser<'_> {
     /// A call, behind its `(`.
     fn call(&mut self, name: Token) -> Result<Expr> {
         let at = self.position(name.start);
-        let mut call = Call { name: name.text.to_lowercase(), args: Vec::new(), at };
+        let mut call = Call {
+            name: name.text.to_lowercase(),
+            args: Vec::new(),
+            at,
+        };
         if self.take(TokenKind::RightParen)? {
             return Ok(Expr::Call(call));
         }
@@ -195,24 +214,38 @@ impl Parser<'_> {
                 (TokenKind::Keyword(Keyword::Tag), _) => DataType::Tag,
                 (TokenKind::Keyword(Keyword::Field), _) => DataType::AnyField,
                 _ => {
-                    let expected = ["float", "integer", "unsigned", "string", "boolean", "field", "tag"];
+                    let expected = [
+                        "float", "integer", "unsigned", "string", "boolean", "field", "tag",
+                    ];
                     return Err(self.unexpected(&token, &expected));
                 }
             });
         }
         let name = segments.join(".");
         let segments = if segments.len() > 1 { segments } else { Vec::new() };
-        Ok(VarRef { name, kind, segments, at })
+        Ok(VarRef {
+            name,
+            kind,
+            segments,
+            at,
+        })
     }
 
     fn number(&self, token: &Token, negative: bool) -> Result<Expr> {
         match token.kind {
             TokenKind::Number => {
-                let number: f64 = token.text.parse().map_err(|_| self.error_at(token.at, "unable to parse number"))?;
+                let number: f64 = token
+                    .text
+                    .parse()
+                    .map_err(|_| self.error_at(token.at, "unable to parse number"))?;
                 Ok(Expr::Number(if negative { -number } else { number }))
             }
             TokenKind::Integer => {
-                let digits = if negative { format!("-{}", token.text) } else { token.text.clone() };
+                let digits = if negative {
+                    format!("-{}", token.text)
+                } else {
+                    token.text.clone()
+                };
                 if let Ok(integer) = digits.parse::<i64>() {
                     return Ok(Expr::Integer(integer));
                 }
@@ -235,7 +268,10 @@ impl Parser<'_> {
         parse_duration(&token.text).map_err(|error| match error {
             DurationError::Overflow(_) => self.error_at(
                 token.at,
-                format!("overflowed duration {}: choose a smaller duration or INF", token.text),
+                format!(
+                    "overflowed duration {}: choose a smaller duration or INF",
+                    token.text
+                ),
             ),
             DurationError::Invalid => ParseError::plain("invalid duration"),
         })

@@ -163,7 +163,8 @@ impl<'a> Parser<'a> {
 
     /// The next token must be one of these words.
     fn keyword(&mut self, keyword: Keyword) -> Result<()> {
-        self.expect(TokenKind::Keyword(keyword), &[keyword.as_str()]).map(drop)
+        self.expect(TokenKind::Keyword(keyword), &[keyword.as_str()])
+            .map(drop)
     }
 
     fn keywords(&mut self, keywords: &[Keyword]) -> Result<()> {
@@ -172,7 +173,11 @@ impl<'a> Parser<'a> {
 
     fn expect(&mut self, kind: TokenKind, expected: &[&str]) -> Result<Token> {
         let token = self.next()?;
-        if token.kind == kind { Ok(token) } else { Err(self.unexpected(&token, expected)) }
+        if token.kind == kind {
+            Ok(token)
+        } else {
+            Err(self.unexpected(&token, expected))
+        }
     }
 
     fn ident(&mut self) -> Result<String> {
@@ -223,14 +228,20 @@ impl<'a> Parser<'a> {
         if bytes.last().is_some_and(u8::is_ascii_whitespace) {
             return true;
         }
-        let word = bytes.iter().rev().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+        let word = bytes
+            .iter()
+            .rev()
+            .take_while(|b| b.is_ascii_alphanumeric() || **b == b'_')
+            .count();
         let first = bytes.get(bytes.len() - word);
         word > 0 && first.is_some_and(|b| !b.is_ascii_digit())
     }
 
     fn deeper<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.depth >= DEPTH_MAX {
-            return Err(ParseError::plain(format!("query is nested too deeply (query_depth_max {DEPTH_MAX})")));
+            return Err(ParseError::plain(format!(
+                "query is nested too deeply (query_depth_max {DEPTH_MAX})"
+            )));
         }
         self.depth += 1;
         let result = run(self);

@@ -2,7 +2,8 @@
 
 use super::{Parser, Result};
 use crate::lang::ast::{
-    Dimension, Explain, Field, Fill, Measurement, MeasurementName, SelectStatement, SortField, Source, Subquery, Target,
+    Dimension, Explain, Field, Fill, Measurement, MeasurementName, SelectStatement, SortField, Source,
+    Subquery, Target,
 };
 use crate::lang::error::ParseError;
 use crate::lang::expr::{BinaryOp, Expr};
@@ -23,7 +24,10 @@ impl Parser<'_> {
     }
 
     fn select_clauses(&mut self, into: Into) -> Result<SelectStatement> {
-        let mut statement = SelectStatement { fields: self.fields()?, ..SelectStatement::default() };
+        let mut statement = SelectStatement {
+            fields: self.fields()?,
+            ..SelectStatement::default()
+        };
         if into != Into::Forbidden {
             if self.take_keyword(Keyword::Into)? {
                 statement.target = Some(self.target()?);
@@ -74,7 +78,11 @@ impl Parser<'_> {
                     at.char
                 )));
             }
-            let alias = if self.take_keyword(Keyword::As)? { Some(self.ident()?) } else { None };
+            let alias = if self.take_keyword(Keyword::As)? {
+                Some(self.ident()?)
+            } else {
+                None
+            };
             fields.push(Field { expr, alias });
             if !self.take(TokenKind::Comma)? {
                 return Ok(fields);
@@ -98,7 +106,11 @@ impl Parser<'_> {
                         return Err(self.unexpected(&token, &["MEASUREMENT"]));
                     }
                     let [database, policy] = last_two(&segments);
-                    return Ok(Target { database, retention_policy: policy, name: None });
+                    return Ok(Target {
+                        database,
+                        retention_policy: policy,
+                        name: None,
+                    });
                 }
                 _ => segments.push(self.ident()?),
             }
@@ -108,7 +120,11 @@ impl Parser<'_> {
         }
         let name = segments.pop();
         let [database, retention_policy] = last_two(&segments);
-        Ok(Target { database, retention_policy, name })
+        Ok(Target {
+            database,
+            retention_policy,
+            name,
+        })
     }
 
     /// FROM's list.
@@ -127,7 +143,10 @@ impl Parser<'_> {
             self.keyword(Keyword::Select)?;
             let statement = self.select(Into::Forbidden)?;
             self.expect(TokenKind::RightParen, &[")"])?;
-            return Ok(Source::Subquery(Box::new(Subquery { statement, alias: None })));
+            return Ok(Source::Subquery(Box::new(Subquery {
+                statement,
+                alias: None,
+            })));
         }
         self.measurement().map(Source::Measurement)
     }
@@ -147,7 +166,11 @@ impl Parser<'_> {
             if let Some(token) = self.regex()? {
                 let literal = self.regex_literal(&token)?;
                 let [database, retention_policy] = last_two(&segments);
-                return Ok(Measurement { database, retention_policy, ..regex(literal) });
+                return Ok(Measurement {
+                    database,
+                    retention_policy,
+                    ..regex(literal)
+                });
             }
             match self.peek()?.kind {
                 TokenKind::Dot => segments.push(String::new()),
@@ -159,11 +182,20 @@ impl Parser<'_> {
         }
         let name = segments.pop().unwrap_or_default();
         let [database, retention_policy] = last_two(&segments);
-        Ok(Measurement { database, retention_policy, name: MeasurementName::Name(name), alias: None })
+        Ok(Measurement {
+            database,
+            retention_policy,
+            name: MeasurementName::Name(name),
+            alias: None,
+        })
     }
 
     pub(super) fn condition(&mut self) -> Result<Option<Expr>> {
-        if self.take_keyword(Keyword::Where)? { self.expr().map(Some) } else { Ok(None) }
+        if self.take_keyword(Keyword::Where)? {
+            self.expr().map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     pub(super) fn dimensions(&mut self) -> Result<Vec<Dimension>> {
@@ -184,9 +216,13 @@ impl Parser<'_> {
         if !self.peek()?.is_word("fill") {
             return Ok(Fill::Null);
         }
-        let Expr::Call(call) = self.expr()? else { return Err(ParseError::plain("fill must be a function call")) };
+        let Expr::Call(call) = self.expr()? else {
+            return Err(ParseError::plain("fill must be a function call"));
+        };
         let [argument] = call.args.as_slice() else {
-            return Err(ParseError::plain("fill requires an argument, e.g.: 0, null, none, previous, linear"));
+            return Err(ParseError::plain(
+                "fill requires an argument, e.g.: 0, null, none, previous, linear",
+            ));
         };
         Ok(match argument.unparen() {
             Expr::Integer(v) => Fill::Integer(*v),
@@ -213,7 +249,10 @@ impl Parser<'_> {
             let name = match token.kind {
                 TokenKind::Ident => Some(token.text),
                 TokenKind::Keyword(direction @ (Keyword::Asc | Keyword::Desc)) if fields.is_empty() => {
-                    fields.push(SortField { name: None, ascending: direction == Keyword::Asc });
+                    fields.push(SortField {
+                        name: None,
+                        ascending: direction == Keyword::Asc,
+                    });
                     break;
                 }
                 _ if fields.is_empty() => return Err(self.unexpected(&token, &["identifier", "ASC", "DESC"])),
@@ -223,7 +262,10 @@ impl Parser<'_> {
             if !descending {
                 self.take_keyword(Keyword::Asc)?;
             }
-            fields.push(SortField { name, ascending: !descending });
+            fields.push(SortField {
+                name,
+                ascending: !descending,
+            });
             if !self.take(TokenKind::Comma)? {
                 break;
             }
@@ -240,12 +282,17 @@ impl Parser<'_> {
             return Ok(0);
         }
         let token = self.expect(TokenKind::Integer, &["integer"])?;
-        let count: i64 = token.text.parse().map_err(|_| self.error_at(token.at, "unable to parse integer"))?;
+        let count: i64 = token
+            .text
+            .parse()
+            .map_err(|_| self.error_at(token.at, "unable to parse integer"))?;
         Ok(count as u64)
     }
 
     fn zone(&mut self) -> Result<String> {
-        let Expr::Call(call) = self.expr()? else { return Err(ParseError::plain("tz must be a function call")) };
+        let Expr::Call(call) = self.expr()? else {
+            return Err(ParseError::plain("tz must be a function call"));
+        };
         match call.args.as_slice() {
             [Expr::String(name)] => Ok(name.clone()),
             [_] => Err(ParseError::plain("expected string argument in tz()")),
@@ -258,7 +305,11 @@ impl Parser<'_> {
         let analyze = self.take_keyword(Keyword::Analyze)?;
         let verbose = self.take_keyword(Keyword::Verbose)?;
         self.keyword(Keyword::Select)?;
-        Ok(Explain { analyze, verbose, statement: self.select(Into::Allowed)? })
+        Ok(Explain {
+            analyze,
+            verbose,
+            statement: self.select(Into::Allowed)?,
+        })
     }
 }
 

@@ -8,14 +8,37 @@ use crate::lang::error::ParseError;
 use crate::lang::expr::BinaryOp;
 use crate::lang::tokens::{Keyword as K, Token, TokenKind};
 
-const STATEMENTS: &[&str] =
-    &["SELECT", "DELETE", "SHOW", "CREATE", "DROP", "EXPLAIN", "GRANT", "REVOKE", "ALTER", "SET", "KILL"];
-const SHOWS: &[&str] = &[
-    "CONTINUOUS", "DATABASES", "DIAGNOSTICS", "FIELD", "GRANTS", "MEASUREMENT", "MEASUREMENTS", "QUERIES", "RETENTION",
-    "SERIES", "SHARD", "SHARDS", "STATS", "SUBSCRIPTIONS", "TAG", "USERS",
+const STATEMENTS: &[&str] = &[
+    "SELECT", "DELETE", "SHOW", "CREATE", "DROP", "EXPLAIN", "GRANT", "REVOKE", "ALTER", "SET", "KILL",
 ];
-const DROPS: &[&str] =
-    &["CONTINUOUS", "DATABASE", "MEASUREMENT", "RETENTION", "SERIES", "SHARD", "SUBSCRIPTION", "USER"];
+const SHOWS: &[&str] = &[
+    "CONTINUOUS",
+    "DATABASES",
+    "DIAGNOSTICS",
+    "FIELD",
+    "GRANTS",
+    "MEASUREMENT",
+    "MEASUREMENTS",
+    "QUERIES",
+    "RETENTION",
+    "SERIES",
+    "SHARD",
+    "SHARDS",
+    "STATS",
+    "SUBSCRIPTIONS",
+    "TAG",
+    "USERS",
+];
+const DROPS: &[&str] = &[
+    "CONTINUOUS",
+    "DATABASE",
+    "MEASUREMENT",
+    "RETENTION",
+    "SERIES",
+    "SHARD",
+    "SUBSCRIPTION",
+    "USER",
+];
 
 /// The largest number of replicas InfluxDB takes.
 const REPLICATION_MAX: u32 = 2_147_483_647;
@@ -23,7 +46,9 @@ const REPLICATION_MAX: u32 = 2_147_483_647;
 impl Parser<'_> {
     pub(super) fn statement(&mut self) -> Result<Statement> {
         let token = self.next()?;
-        let TokenKind::Keyword(keyword) = token.kind else { return Err(self.unexpected(&token, STATEMENTS)) };
+        let TokenKind::Keyword(keyword) = token.kind else {
+            return Err(self.unexpected(&token, STATEMENTS));
+        };
         Ok(match keyword {
             K::Select => Statement::Select(Box::new(self.select(Into::Allowed)?)),
             K::Delete => Statement::Delete(self.delete(true)?),
@@ -41,12 +66,19 @@ impl Parser<'_> {
                 self.keywords(&[K::Password, K::For])?;
                 let name = self.ident()?;
                 self.expect(TokenKind::Operator(BinaryOp::Eq), &["="])?;
-                Statement::SetPassword(SetPassword { name, password: self.string()? })
+                Statement::SetPassword(SetPassword {
+                    name,
+                    password: self.string()?,
+                })
             }
             K::Kill => {
                 self.keyword(K::Query)?;
                 let id = self.unsigned()?;
-                let host = if self.take_keyword(K::On)? { Some(self.ident()?) } else { None };
+                let host = if self.take_keyword(K::On)? {
+                    Some(self.ident()?)
+                } else {
+                    None
+                };
                 Statement::KillQuery(KillQuery { id, host })
             }
             _ => return Err(self.unexpected(&token, STATEMENTS)),
@@ -55,7 +87,10 @@ impl Parser<'_> {
 
     fn unsigned(&mut self) -> Result<u64> {
         let token = self.expect(TokenKind::Integer, &["integer"])?;
-        token.text.parse().map_err(|_| self.error_at(token.at, "unable to parse integer"))
+        token
+            .text
+            .parse()
+            .map_err(|_| self.error_at(token.at, "unable to parse integer"))
     }
 
     /// DELETE and DROP SERIES, behind their keywords.
@@ -104,7 +139,11 @@ impl Parser<'_> {
             K::Shard => Statement::DropShard(self.unsigned()?),
             K::Subscription => {
                 let (name, database, retention_policy) = self.subscription_name()?;
-                Statement::DropSubscription(DropSubscription { name, database, retention_policy })
+                Statement::DropSubscription(DropSubscription {
+                    name,
+                    database,
+                    retention_policy,
+                })
             }
             K::User => Statement::DropUser(self.ident()?),
             _ => return Err(self.unexpected(&token, DROPS)),
@@ -114,7 +153,10 @@ impl Parser<'_> {
     fn on_database(&mut self) -> Result<OnDatabase> {
         let name = self.ident()?;
         self.keyword(K::On)?;
-        Ok(OnDatabase { name, database: self.ident()? })
+        Ok(OnDatabase {
+            name,
+            database: self.ident()?,
+        })
     }
 
     fn subscription_name(&mut self) -> Result<(String, String, String)> {
@@ -155,7 +197,11 @@ impl Parser<'_> {
         self.keywords(&[K::Begin, K::Select])?;
         let source = self.select(Into::Forbidden)?;
         self.keyword(K::End)?;
-        Ok(Statement::CreateRollup(Box::new(CreateRollup { name, database, source })))
+        Ok(Statement::CreateRollup(Box::new(CreateRollup {
+            name,
+            database,
+            source,
+        })))
     }
 
     fn create_database(&mut self) -> Result<CreateDatabase> {
@@ -198,7 +244,12 @@ impl Parser<'_> {
                     let expected = ["DURATION", "NAME", "REPLICATION", "SHARD", "FUTURE", "PAST"];
                     return Err(self.unexpected(&token, &expected));
                 }
-                _ => return Ok(CreateDatabase { name, policy: Some(policy) }),
+                _ => {
+                    return Ok(CreateDatabase {
+                        name,
+                        policy: Some(policy),
+                    });
+                }
             }
             options += 1;
         }
@@ -228,7 +279,10 @@ impl Parser<'_> {
         match token.text.parse::<u32>() {
             Ok(n) if (1..=REPLICATION_MAX).contains(&n) => Ok(n),
             _ => {
-                let text = format!("invalid value {}: must be 1 <= n <= {REPLICATION_MAX}", token.text);
+                let text = format!(
+                    "invalid value {}: must be 1 <= n <= {REPLICATION_MAX}",
+                    token.text
+                );
                 Err(self.error_at(token.at, text))
             }
         }
@@ -271,11 +325,18 @@ impl Parser<'_> {
         // InfluxDB's early versions called their policy `default`.
         let OnDatabase { name, database } = if self.take_keyword(K::Default)? {
             self.keyword(K::On)?;
-            OnDatabase { name: "default".into(), database: self.ident()? }
+            OnDatabase {
+                name: "default".into(),
+                database: self.ident()?,
+            }
         } else {
             self.on_database()?
         };
-        let mut policy = AlterRetentionPolicy { name, database, ..AlterRetentionPolicy::default() };
+        let mut policy = AlterRetentionPolicy {
+            name,
+            database,
+            ..AlterRetentionPolicy::default()
+        };
         let mut seen: Vec<K> = Vec::new();
         loop {
             let token = self.peek()?.clone();
@@ -334,7 +395,9 @@ impl Parser<'_> {
         self.keyword(K::End)?;
         let interval = source.group_by_interval();
         if !source.is_raw() && interval == 0 {
-            return Err(ParseError::plain("GROUP BY requires at least one aggregate function"));
+            return Err(ParseError::plain(
+                "GROUP BY requires at least one aggregate function",
+            ));
         }
         let least = interval.max(resample_every);
         if resample_for != 0 && resample_for < least {
@@ -344,7 +407,13 @@ impl Parser<'_> {
                 format_duration(resample_for)
             )));
         }
-        Ok(CreateContinuousQuery { name, database, resample_every, resample_for, source })
+        Ok(CreateContinuousQuery {
+            name,
+            database,
+            resample_every,
+            resample_for,
+            source,
+        })
     }
 
     fn create_user(&mut self) -> Result<CreateUser> {
@@ -355,7 +424,11 @@ impl Parser<'_> {
         if admin {
             self.keywords(&[K::All, K::Privileges])?;
         }
-        Ok(CreateUser { name, password, admin })
+        Ok(CreateUser {
+            name,
+            password,
+            admin,
+        })
     }
 
     fn create_subscription(&mut self) -> Result<CreateSubscription> {
@@ -371,7 +444,13 @@ impl Parser<'_> {
         while self.take(TokenKind::Comma)? {
             destinations.push(self.string()?);
         }
-        Ok(CreateSubscription { name, database, retention_policy, mode, destinations })
+        Ok(CreateSubscription {
+            name,
+            database,
+            retention_policy,
+            mode,
+            destinations,
+        })
     }
 
     /// GRANT and REVOKE, behind their keywords; `before_user` is TO or FROM.
@@ -394,15 +473,23 @@ impl Parser<'_> {
                 Some(database)
             }
             TokenKind::Keyword(word) if word == before_user && privilege == Privilege::All => None,
-            _ if privilege == Privilege::All => return Err(self.unexpected(&token, &["ON", before_user.as_str()])),
+            _ if privilege == Privilege::All => {
+                return Err(self.unexpected(&token, &["ON", before_user.as_str()]));
+            }
             _ => return Err(self.unexpected(&token, &["ON"])),
         };
-        Ok(Grant { privilege, database, user: self.ident()? })
+        Ok(Grant {
+            privilege,
+            database,
+            user: self.ident()?,
+        })
     }
 
     fn show(&mut self) -> Result<Statement> {
         let token = self.next()?;
-        let TokenKind::Keyword(keyword) = token.kind else { return self.show_extension(&token) };
+        let TokenKind::Keyword(keyword) = token.kind else {
+            return self.show_extension(&token);
+        };
         Ok(match keyword {
             K::Continuous => {
                 self.keyword(K::Queries)?;
@@ -414,7 +501,9 @@ impl Parser<'_> {
             K::Field => {
                 let token = self.next()?;
                 match token.kind {
-                    TokenKind::Keyword(K::Keys) => Statement::ShowFieldKeys(Box::new(self.show_field_keys()?)),
+                    TokenKind::Keyword(K::Keys) => {
+                        Statement::ShowFieldKeys(Box::new(self.show_field_keys()?))
+                    }
                     TokenKind::Keyword(K::Key) => self.cardinality(CardinalityOf::FieldKey)?,
                     _ => return Err(self.unexpected(&token, &["KEY", "KEYS"])),
                 }
@@ -462,21 +551,37 @@ impl Parser<'_> {
             let database = self.on()?;
             let limit = self.count_after(K::Limit)?;
             let offset = self.count_after(K::Offset)?;
-            return Ok(Statement::ShowRejected(ShowRejected { database, limit, offset }));
+            return Ok(Statement::ShowRejected(ShowRejected {
+                database,
+                limit,
+                offset,
+            }));
         }
         Err(self.unexpected(token, SHOWS))
     }
 
     fn for_module(&mut self) -> Result<Option<String>> {
-        if self.take_keyword(K::For)? { self.string().map(Some) } else { Ok(None) }
+        if self.take_keyword(K::For)? {
+            self.string().map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     fn on(&mut self) -> Result<Option<String>> {
-        if self.take_keyword(K::On)? { self.ident().map(Some) } else { Ok(None) }
+        if self.take_keyword(K::On)? {
+            self.ident().map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     fn from(&mut self) -> Result<Vec<Source>> {
-        if self.take_keyword(K::From)? { self.sources(false) } else { Ok(Vec::new()) }
+        if self.take_keyword(K::From)? {
+            self.sources(false)
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     fn show_measurements(&mut self) -> Result<ShowMeasurements> {
@@ -545,7 +650,11 @@ impl Parser<'_> {
     fn show_tag_keys(&mut self) -> Result<ShowTagKeys> {
         let database = self.on()?;
         let sources = self.from()?;
-        let keys = if self.peek()?.kind == TokenKind::Keyword(K::With) { Some(self.with_key()?) } else { None };
+        let keys = if self.peek()?.kind == TokenKind::Keyword(K::With) {
+            Some(self.with_key()?)
+        } else {
+            None
+        };
         Ok(ShowTagKeys {
             database,
             sources,

@@ -119,8 +119,14 @@ impl Aggregate {
     pub fn is_selector(&self) -> bool {
         matches!(
             self,
-            Self::Min | Self::Max | Self::First | Self::Last | Self::Percentile(_) | Self::Top { .. }
-                | Self::Bottom { .. } | Self::Sample(_)
+            Self::Min
+                | Self::Max
+                | Self::First
+                | Self::Last
+                | Self::Percentile(_)
+                | Self::Top { .. }
+                | Self::Bottom { .. }
+                | Self::Sample(_)
         )
     }
 
@@ -136,7 +142,14 @@ impl Aggregate {
     pub fn takes(&self, field_type: crate::model::FieldType) -> bool {
         use crate::model::FieldType::{Boolean, String};
         match self {
-            Self::Count | Self::CountDistinct | Self::First | Self::Last | Self::Mode | Self::Distinct | Self::Sample(_) | Self::Sequence => true,
+            Self::Count
+            | Self::CountDistinct
+            | Self::First
+            | Self::Last
+            | Self::Mode
+            | Self::Distinct
+            | Self::Sample(_)
+            | Self::Sequence => true,
             Self::Min | Self::Max => field_type != String,
             _ => !matches!(field_type, String | Boolean),
         }
@@ -186,10 +199,15 @@ fn count(run: &Run<'_>) -> usize {
 
 /// The present row whose value comes before all others by `before`; the first of equals.
 fn best<T: Copy>(run: &Run<'_>, values: &[T], before: impl Fn(T, T) -> bool) -> Option<usize> {
-    fold(run, values, None, |best: Option<(usize, T)>, row, value| match best {
-        Some((_, so_far)) if !before(value, so_far) => best,
-        _ => Some((row, value)),
-    })
+    fold(
+        run,
+        values,
+        None,
+        |best: Option<(usize, T)>, row, value| match best {
+            Some((_, so_far)) if !before(value, so_far) => best,
+            _ => Some((row, value)),
+        },
+    )
     .map(|(row, _)| row)
 }
 
@@ -240,7 +258,11 @@ impl State {
             Aggregate::First | Aggregate::Last => {
                 let last = *function == Aggregate::Last;
                 let mut rows = run.rows();
-                let row = if last { rows.rfind(|&r| run.column.has(r)) } else { rows.find(|&r| run.column.has(r)) };
+                let row = if last {
+                    rows.rfind(|&r| run.column.has(r))
+                } else {
+                    rows.find(|&r| run.column.has(r))
+                };
                 self.offer(run, row, |new, old| match new.time.cmp(&old.time) {
                     Ordering::Equal => new.value.total_order(&old.value) == Ordering::Greater,
                     Ordering::Less => !last,
@@ -249,7 +271,10 @@ impl State {
             }
             Aggregate::Spread => {
                 let ends = |min: Option<usize>, max: Option<usize>| {
-                    Some((Value::of_values(&run.column.values, min?), Value::of_values(&run.column.values, max?)))
+                    Some((
+                        Value::of_values(&run.column.values, min?),
+                        Value::of_values(&run.column.values, max?),
+                    ))
                 };
                 let found = match &run.column.values {
                     Values::Float(v) => ends(best(run, v, |a, b| a < b), best(run, v, |a, b| a > b)),
@@ -274,7 +299,10 @@ impl State {
             Aggregate::Stddev | Aggregate::Median => self.push_numbers(run, true),
             Aggregate::Percentile(_) if run.aux.is_none() => self.push_numbers(run, false),
             _ => {
-                let points = run.rows().filter(|&row| run.column.has(row)).map(|row| run.pick(row));
+                let points = run
+                    .rows()
+                    .filter(|&row| run.column.has(row))
+                    .map(|row| run.pick(row));
                 match self {
                     Self::Points(so_far) => so_far.extend(points),
                     _ => {
@@ -305,7 +333,11 @@ impl State {
             _ => return,
         };
         *self = match std::mem::replace(self, Self::Empty) {
-            Self::Sum(so_far) => Self::Sum(crate::query::value::binary(crate::lang::BinaryOp::Add, &so_far, &sum)),
+            Self::Sum(so_far) => Self::Sum(crate::query::value::binary(
+                crate::lang::BinaryOp::Add,
+                &so_far,
+                &sum,
+            )),
             _ => Self::Sum(sum),
         };
     }
@@ -316,7 +348,11 @@ impl State {
         }
         if matches!(self, Self::Empty) {
             let integers = !as_floats && matches!(run.column.values, Values::Integer(_));
-            *self = if integers { Self::Integers(Vec::new()) } else { Self::Floats(Vec::new()) };
+            *self = if integers {
+                Self::Integers(Vec::new())
+            } else {
+                Self::Floats(Vec::new())
+            };
         }
         match (self, &run.column.values) {
             (Self::Floats(to), Values::Float(v)) => fold(run, v, (), |(), _, x| to.push(x)),
@@ -366,7 +402,11 @@ impl State {
     pub fn finish(self, function: &Aggregate) -> Vec<Picked> {
         let one = |value: Value| match value {
             Value::Null => Vec::new(),
-            value => vec![Picked { time: 0, value, aux: None }],
+            value => vec![Picked {
+                time: 0,
+                value,
+                aux: None,
+            }],
         };
         match (self, function) {
             (Self::Empty, _) => Vec::new(),
@@ -374,7 +414,11 @@ impl State {
             (Self::Sum(sum), _) => one(sum),
             (Self::Mean { sum, count }, _) => one(Value::Float(sum / count as f64)),
             (Self::Pick(picked), _) => vec![picked],
-            (Self::Spread(min, max), _) => one(crate::query::value::binary(crate::lang::BinaryOp::Sub, &max, &min)),
+            (Self::Spread(min, max), _) => one(crate::query::value::binary(
+                crate::lang::BinaryOp::Sub,
+                &max,
+                &min,
+            )),
             (Self::Floats(mut v), Aggregate::Median) => one(Value::Float(median(&mut v))),
             (Self::Floats(v), Aggregate::Stddev) => one(stddev(&v)),
             (Self::Floats(mut v), Aggregate::Percentile(p)) => match nearest_rank(v.len(), *p) {
@@ -390,14 +434,24 @@ impl State {
                 match function {
                     Aggregate::Percentile(p) => {
                         points.sort_by(|a, b| a.value.total_order(&b.value));
-                        nearest_rank(points.len(), *p).map(|at| points.swap_remove(at)).into_iter().collect()
+                        nearest_rank(points.len(), *p)
+                            .map(|at| points.swap_remove(at))
+                            .into_iter()
+                            .collect()
                     }
                     Aggregate::Distinct | Aggregate::CountDistinct => {
                         points.sort_by(|a, b| a.value.total_order(&b.value));
                         points.dedup_by(|a, b| a.value == b.value);
                         match function {
                             Aggregate::CountDistinct => one(Value::Integer(points.len() as i64)),
-                            _ => points.into_iter().map(|p| Picked { time: 0, aux: None, ..p }).collect(),
+                            _ => points
+                                .into_iter()
+                                .map(|p| Picked {
+                                    time: 0,
+                                    aux: None,
+                                    ..p
+                                })
+                                .collect(),
                         }
                     }
                     Aggregate::Mode => mode(points).into_iter().flat_map(one).collect(),
@@ -438,7 +492,11 @@ pub fn plain(picked: Vec<Picked>) -> Vec<Point> {
 fn rank(points: &mut Vec<Picked>, function: Aggregate, n: usize) {
     points.sort_by(|a, b| {
         let order = a.value.total_order(&b.value);
-        let order = if matches!(function, Aggregate::Top { .. }) { order.reverse() } else { order };
+        let order = if matches!(function, Aggregate::Top { .. }) {
+            order.reverse()
+        } else {
+            order
+        };
         order.then(a.time.cmp(&b.time))
     });
     points.truncate(n);
@@ -477,7 +535,9 @@ fn mode(mut points: Vec<Picked>) -> Option<Value> {
     points.sort_by(|a, b| a.value.total_order(&b.value).then(a.time.cmp(&b.time)));
     let groups = points.chunk_by(|a, b| a.value == b.value);
     // Most frequent, then earliest.
-    groups.min_by_key(|g| (std::cmp::Reverse(g.len()), g[0].time)).map(|g| g[0].value.clone())
+    groups
+        .min_by_key(|g| (std::cmp::Reverse(g.len()), g[0].time))
+        .map(|g| g[0].value.clone())
 }
 
 fn integral(points: &[Picked], unit: i64) -> f64 {
@@ -494,12 +554,19 @@ fn sample(points: Vec<Picked>, n: usize) -> Vec<Picked> {
     let mut left = n;
     let total = points.len();
     let keep = |(i, _): &(usize, Picked)| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let chosen = (random >> 33) as usize % (total - i) < left;
         left -= usize::from(chosen);
         chosen
     };
-    points.into_iter().enumerate().filter(keep).map(|(_, p)| p).collect()
+    points
+        .into_iter()
+        .enumerate()
+        .filter(keep)
+        .map(|(_, p)| p)
+        .collect()
 }
 
 #[cfg(test)]
@@ -524,7 +591,15 @@ mod tests {
         let mut state = State::Empty;
         for start in (0..values.len()).step_by(3) {
             let end = values.len().min(start + 3);
-            state.push(&function, &Run { times: &times[start..end], column: &column, start, aux: None });
+            state.push(
+                &function,
+                &Run {
+                    times: &times[start..end],
+                    column: &column,
+                    start,
+                    aux: None,
+                },
+            );
         }
         plain(state.finish(&function))
     }
@@ -535,7 +610,11 @@ mod tests {
         use Value::{Float, Integer};
         let cases = [
             (Aggregate::Count, vec![(0, Integer(5))], vec![(0, Integer(5))]),
-            (Aggregate::CountDistinct, vec![(0, Integer(4))], vec![(0, Integer(4))]),
+            (
+                Aggregate::CountDistinct,
+                vec![(0, Integer(4))],
+                vec![(0, Integer(4))],
+            ),
             (Aggregate::Sum, vec![(0, Integer(20))], vec![(0, Float(20.0))]),
             (Aggregate::Mean, vec![(0, Float(4.0))], vec![(0, Float(4.0))]),
             (Aggregate::Min, vec![(20, Integer(1))], vec![(20, Float(1.0))]),
@@ -545,19 +624,45 @@ mod tests {
             (Aggregate::Spread, vec![(0, Integer(8))], vec![(0, Float(8.0))]),
             (Aggregate::Median, vec![(0, Float(4.0))], vec![(0, Float(4.0))]),
             (Aggregate::Mode, vec![(0, Integer(4))], vec![(0, Float(4.0))]),
-            (Aggregate::Percentile(50.0), vec![(0, Integer(4))], vec![(0, Float(4.0))]),
+            (
+                Aggregate::Percentile(50.0),
+                vec![(0, Integer(4))],
+                vec![(0, Float(4.0))],
+            ),
             (Aggregate::Percentile(1.0), vec![], vec![]),
-            (Aggregate::Percentile(100.0), vec![(0, Integer(9))], vec![(0, Float(9.0))]),
-            (Aggregate::Top { n: 2, apart: 0 }, vec![(0, Integer(4)), (30, Integer(9))], vec![(0, Float(4.0)), (30, Float(9.0))]),
-            (Aggregate::Bottom { n: 1, apart: 0 }, vec![(20, Integer(1))], vec![(20, Float(1.0))]),
-            (Aggregate::Integral(10), vec![(0, Float(23.5))], vec![(0, Float(23.5))]),
+            (
+                Aggregate::Percentile(100.0),
+                vec![(0, Integer(9))],
+                vec![(0, Float(9.0))],
+            ),
+            (
+                Aggregate::Top { n: 2, apart: 0 },
+                vec![(0, Integer(4)), (30, Integer(9))],
+                vec![(0, Float(4.0)), (30, Float(9.0))],
+            ),
+            (
+                Aggregate::Bottom { n: 1, apart: 0 },
+                vec![(20, Integer(1))],
+                vec![(20, Float(1.0))],
+            ),
+            (
+                Aggregate::Integral(10),
+                vec![(0, Float(22.5))],
+                vec![(0, Float(22.5))],
+            ),
         ];
         for (function, integers, floats) in cases {
             assert_eq!(run_all(function, &input, false), integers, "{function:?}");
             assert_eq!(run_all(function, &input, true), floats, "{function:?}");
-            assert_eq!(run_all(function, &[None, None], true), [], "{function:?} of nothing");
+            assert_eq!(
+                run_all(function, &[None, None], true),
+                [],
+                "{function:?} of nothing"
+            );
         }
-        let Some((_, Float(deviation))) = run_all(Aggregate::Stddev, &input, false).pop() else { panic!("a float") };
+        let Some((_, Float(deviation))) = run_all(Aggregate::Stddev, &input, false).pop() else {
+            panic!("a float")
+        };
         assert!((deviation - 3.082_207_001_484_488).abs() < 1e-12);
         assert_eq!(run_all(Aggregate::Stddev, &[Some(1)], false), []);
         assert_eq!(run_all(Aggregate::Sample(3), &input, false).len(), 3);

@@ -5,8 +5,8 @@ use crate::query::value::Value;
 /// How many arguments a function takes; `None` for other names.
 pub fn arity(name: &str) -> Option<usize> {
     Some(match name {
-        "abs" | "acos" | "asin" | "atan" | "ceil" | "cos" | "exp" | "floor" | "ln" | "log10" | "log2" | "round" | "sin"
-        | "sqrt" | "tan" => 1,
+        "abs" | "acos" | "asin" | "atan" | "ceil" | "cos" | "exp" | "floor" | "ln" | "log10" | "log2"
+        | "round" | "sin" | "sqrt" | "tan" => 1,
         "atan2" | "log" | "pow" => 2,
         _ => return None,
     })
@@ -14,7 +14,9 @@ pub fn arity(name: &str) -> Option<usize> {
 
 /// Applies a function of [`arity`].
 pub fn apply(name: &str, args: &[Value]) -> Value {
-    if let ("abs" | "ceil" | "floor" | "round", [whole @ (Value::Integer(_) | Value::Unsigned(_))]) = (name, args) {
+    if let ("abs" | "ceil" | "floor" | "round", [whole @ (Value::Integer(_) | Value::Unsigned(_))]) =
+        (name, args)
+    {
         return match whole {
             Value::Integer(v) if name == "abs" => Value::Integer(v.wrapping_abs()),
             other => other.clone(),
@@ -23,7 +25,9 @@ pub fn apply(name: &str, args: &[Value]) -> Value {
     if let ("pow", [Value::Integer(a), Value::Integer(b)]) = (name, args) {
         return Value::Integer((*a as f64).powf(*b as f64) as i64);
     }
-    let Some(numbers) = args.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>() else { return Value::Null };
+    let Some(numbers) = args.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>() else {
+        return Value::Null;
+    };
     let result = match (name, numbers.as_slice()) {
         ("abs", [x]) => x.abs(),
         ("acos", [x]) => x.acos(),
@@ -45,5 +49,9 @@ pub fn apply(name: &str, args: &[Value]) -> Value {
         ("tan", [x]) => x.tan(),
         _ => return Value::Null,
     };
-    if result.is_finite() { Value::Float(result) } else { Value::Null }
+    if result.is_finite() {
+        Value::Float(result)
+    } else {
+        Value::Null
+    }
 }

@@ -57,20 +57,30 @@ impl Transform {
             }),
             Self::Difference { non_negative } => changes(&points, |(_, a), (_, b)| {
                 let change = match (a, b) {
-                    (Value::Unsigned(a), Value::Unsigned(b)) if b < a => Value::Integer(b.wrapping_sub(*a) as i64),
+                    (Value::Unsigned(a), Value::Unsigned(b)) if b < a => {
+                        Value::Integer(b.wrapping_sub(*a) as i64)
+                    }
                     _ => binary(BinaryOp::Sub, b, a),
                 };
                 let negative = change.as_f64()? < 0.0;
                 (!non_negative || !negative).then_some(change)
             }),
-            Self::Elapsed { unit } => {
-                changes(&points, |(t1, _), (t2, _)| Some(Value::Integer(t2.wrapping_sub(*t1) / unit)))
-            }
+            Self::Elapsed { unit } => changes(&points, |(t1, _), (t2, _)| {
+                Some(Value::Integer(t2.wrapping_sub(*t1) / unit))
+            }),
             Self::MovingAverage { points: count } => {
-                let numbers: Vec<(i64, f64)> = points.iter().filter_map(|(t, v)| Some((*t, v.as_f64()?))).collect();
+                let numbers: Vec<(i64, f64)> = points
+                    .iter()
+                    .filter_map(|(t, v)| Some((*t, v.as_f64()?)))
+                    .collect();
                 numbers
                     .windows(count.max(1))
-                    .map(|w| (w[w.len() - 1].0, Value::Float(w.iter().map(|(_, v)| v).sum::<f64>() / count as f64)))
+                    .map(|w| {
+                        (
+                            w[w.len() - 1].0,
+                            Value::Float(w.iter().map(|(_, v)| v).sum::<f64>() / count as f64),
+                        )
+                    })
                     .collect()
             }
             Self::CumulativeSum => {
@@ -78,7 +88,11 @@ impl Transform {
                 let mut out = Vec::with_capacity(points.len());
                 for (time, value) in points {
                     if value.as_f64().is_some() {
-                        sum = if sum.is_null() { value.clone() } else { binary(BinaryOp::Add, &sum, value) };
+                        sum = if sum.is_null() {
+                            value.clone()
+                        } else {
+                            binary(BinaryOp::Add, &sum, value)
+                        };
                         out.push((*time, sum.clone()));
                     }
                 }
@@ -101,20 +115,53 @@ mod tests {
 
     fn check(transform: Transform, input: &[(i64, i64)], want: &[(i64, f64)]) {
         let points: Vec<Point> = input.iter().map(|(t, v)| (*t, Value::Integer(*v))).collect();
-        let got: Vec<(i64, f64)> =
-            transform.apply(&points).iter().map(|(t, v)| (*t, v.as_f64().expect("a number"))).collect();
+        let got: Vec<(i64, f64)> = transform
+            .apply(&points)
+            .iter()
+            .map(|(t, v)| (*t, v.as_f64().expect("a number")))
+            .collect();
         assert_eq!(got, want, "{transform:?}");
     }
 
     #[test]
     fn sequences() {
         let input = [(0, 10), (10, 30), (20, 20), (40, 60)];
-        check(Transform::Derivative { unit: 10, non_negative: false }, &input, &[(10, 20.0), (20, -10.0), (40, 20.0)]);
-        check(Transform::Derivative { unit: 10, non_negative: true }, &input, &[(10, 20.0), (40, 20.0)]);
-        check(Transform::Difference { non_negative: true }, &input, &[(10, 20.0), (40, 40.0)]);
-        check(Transform::Elapsed { unit: 5 }, &input, &[(10, 2.0), (20, 2.0), (40, 4.0)]);
-        check(Transform::MovingAverage { points: 2 }, &input, &[(10, 20.0), (20, 25.0), (40, 40.0)]);
-        check(Transform::CumulativeSum, &input, &[(0, 10.0), (10, 40.0), (20, 60.0), (40, 120.0)]);
+        check(
+            Transform::Derivative {
+                unit: 10,
+                non_negative: false,
+            },
+            &input,
+            &[(10, 20.0), (20, -10.0), (40, 20.0)],
+        );
+        check(
+            Transform::Derivative {
+                unit: 10,
+                non_negative: true,
+            },
+            &input,
+            &[(10, 20.0), (40, 20.0)],
+        );
+        check(
+            Transform::Difference { non_negative: true },
+            &input,
+            &[(10, 20.0), (40, 40.0)],
+        );
+        check(
+            Transform::Elapsed { unit: 5 },
+            &input,
+            &[(10, 2.0), (20, 2.0), (40, 4.0)],
+        );
+        check(
+            Transform::MovingAverage { points: 2 },
+            &input,
+            &[(10, 20.0), (20, 25.0), (40, 40.0)],
+        );
+        check(
+            Transform::CumulativeSum,
+            &input,
+            &[(0, 10.0), (10, 40.0), (20, 60.0), (40, 120.0)],
+        );
         check(Transform::CumulativeSum, &[], &[]);
     }
 }
