@@ -346,9 +346,7 @@ impl Engine {
             // Replay stays within the memory that running has.
             let (active, frozen) = head.bytes();
             if active + frozen >= options.head_bytes {
-                if let Err(error) = sealer.seal(&|| true) {
-                    return Err(io::Error::other(error.to_string()));
-                }
+                sealer.seal(&|| true).map_err(|error| io::Error::other(error.to_string()))?;
             }
             Ok(())
         })

@@ -175,9 +175,9 @@ pub enum Command {
 #[inline]
 pub fn shard_of(measurement: MeasurementId, series: SeriesId, shards: u16) -> u16 {
     // Fibonacci hashing of both ids; the high bits are well mixed, and scaling them avoids a division.
-    let key = u64::from(measurement) << 32 | u64::from(series);
-    let mixed = (key ^ key >> 29).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    ((mixed >> 32) * u64::from(shards) >> 32) as u16
+    let key = (u64::from(measurement) << 32) | u64::from(series);
+    let mixed = (key ^ (key >> 29)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (((mixed >> 32) * u64::from(shards)) >> 32) as u16
 }
 
 impl Batch {

@@ -90,11 +90,11 @@ pub fn unpack(input: &mut Input<'_>, width: u32, out: &mut [u64]) -> Option<()> 
 
 fn pack_group<const W: usize>(values: &[u64; GROUP], out: &mut Vec<u8>) {
     let mut words = [0u64; W];
-    for i in 0..GROUP {
+    for (i, value) in values.iter().enumerate() {
         let (at, shift) = (i * W / 64, i * W % 64);
-        words[at] |= values[i] << shift;
+        words[at] |= value << shift;
         if shift + W > 64 {
-            words[at + 1] |= values[i] >> (64 - shift);
+            words[at + 1] |= value >> (64 - shift);
         }
     }
     words
@@ -108,13 +108,13 @@ fn unpack_group<const W: usize>(packed: &[u8], values: &mut [u64; GROUP]) {
         *word = u64::from_le_bytes(bytes.try_into().expect("chunks of eight"));
     }
     let mask = u64::MAX >> (64 - W);
-    for i in 0..GROUP {
+    for (i, unpacked) in values.iter_mut().enumerate() {
         let (at, shift) = (i * W / 64, i * W % 64);
         let mut value = words[at] >> shift;
         if shift + W > 64 {
             value |= words[at + 1] << (64 - shift);
         }
-        values[i] = value & mask;
+        *unpacked = value & mask;
     }
 }
 

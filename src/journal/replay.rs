@@ -124,7 +124,7 @@ pub fn replay<D: Disk>(
         out.existing.closed.push_back(Closed {
             number: header.number,
             last: expected - 1,
-            len: file.len()?,
+            len: file.size()?,
         });
     }
     out.damage
@@ -161,7 +161,7 @@ impl<'a, F: DiskFile> Reader<'a, F> {
         Ok(Self {
             file,
             salt,
-            len: file.len()?,
+            len: file.size()?,
             at: HEADER_BYTES,
             payload: Vec::new(),
         })

@@ -155,7 +155,7 @@ impl Disk for SimDisk {
 }
 
 impl DiskFile for SimFile {
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.disk.with(|image| image.files[&self.id].0.len() as u64))
     }
 

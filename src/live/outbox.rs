@@ -106,7 +106,7 @@ impl Outbox {
         self.state().subscriptions.remove(id);
     }
 
-    /// Takes the messages that wait, in order, at most about [`ROWS_PER_MESSAGE_MAX`] rows each.
+    /// Takes the messages that wait, in order, at most about `ROWS_PER_MESSAGE_MAX` rows each.
     pub fn take(&self) -> Vec<String> {
         let mut state = self.state();
         let mut out: Vec<String> = Vec::new();

@@ -16,7 +16,7 @@ impl Bitmap {
     /// `len` rows, all set or all clear.
     pub fn filled(len: usize, value: bool) -> Self {
         let mut words = vec![if value { u64::MAX } else { 0 }; len.div_ceil(64)];
-        if value && len % 64 != 0 {
+        if value && !len.is_multiple_of(64) {
             *words.last_mut().expect("len > 0 here, so there is a word") = (1u64 << (len % 64)) - 1;
         }
         Self { words, len }
@@ -25,7 +25,7 @@ impl Bitmap {
     /// From words, lowest bit first. Bits past `len` are cleared; missing words are zero.
     pub fn from_words(mut words: Vec<u64>, len: usize) -> Self {
         words.resize(len.div_ceil(64), 0);
-        if len % 64 != 0 {
+        if !len.is_multiple_of(64) {
             *words.last_mut().expect("len > 0 here, so there is a word") &= (1u64 << (len % 64)) - 1;
         }
         Self { words, len }
@@ -69,7 +69,7 @@ impl Bitmap {
     /// Adds one row at the end.
     #[inline]
     pub fn push(&mut self, value: bool) {
-        if self.len % 64 == 0 {
+        if self.len.is_multiple_of(64) {
             self.words.push(0);
         }
         if value {

@@ -840,7 +840,7 @@ fn check_mix(prepared: &Prepared) -> Result<(), QueryError> {
             "selector function {name}() cannot be combined with other functions"
         )));
     }
-    if functions.len() > 1 && functions.iter().any(|f| *f == Aggregate::Distinct) {
+    if functions.len() > 1 && functions.contains(&Aggregate::Distinct) {
         return Err(QueryError::statement(
             "aggregate function distinct() cannot be combined with other functions or fields",
         ));

@@ -381,15 +381,10 @@ fn chosen(
                 "fields not supported in WHERE clause during deletion",
             ));
         }
-        let series = match condition {
-            None => None,
-            Some(_) => Some(
-                measurement
-                    .with_index(|index| index.matching(&predicate))
-                    .iter()
-                    .collect::<Vec<u32>>(),
-            ),
-        };
+        let series = condition.as_ref().map(|_| {
+            let found = measurement.with_index(|index| index.matching(&predicate));
+            found.iter().collect::<Vec<u32>>()
+        });
         if series.as_ref().is_none_or(|s| !s.is_empty()) {
             out.push((measurement, series, time));
         }

@@ -139,7 +139,7 @@ pub fn load(engine: &Engine, take: &mut dyn FnMut(Loaded)) -> Result<(Names, Del
 }
 
 impl Names {
-    /// What a seal changes: new definitions first, then commands in order. Deletes are not in here: see [`put_delete`].
+    /// What a seal changes: new definitions first, then commands in order. Deletes are not in here: see the store's `deletes`.
     ///
     /// # Errors
     /// Damage of what must be read to be changed; input/output.

@@ -49,10 +49,10 @@ impl Live {
 /// The newest value of a message's row for the window at `time`.
 fn row(message: &Value, time: i64) -> Option<Value> {
     let series = message.get("series")?.as_array()?;
-    let rows = series
+    let mut rows = series
         .iter()
         .flat_map(|s| s["values"].as_array().into_iter().flatten());
-    rows.filter(|row| row[0] == time).next_back().map(|row| row[1].clone())
+    rows.rfind(|row| row[0] == time).map(|row| row[1].clone())
 }
 
 #[test]

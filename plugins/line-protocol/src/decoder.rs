@@ -55,7 +55,6 @@ impl LineDecoder {
             match bytes[at] {
                 b'\n' => {
                     at += 1;
-                    line += 1;
                     continue;
                 }
                 b' ' | b'\t' | b'\r' => {
@@ -138,8 +137,7 @@ impl Decoder for LineDecoder {
         match std::str::from_utf8(piece) {
             Ok(text) => self.decode_text(text, 1, sink),
             Err(_) => {
-                let mut line = 1;
-                for bytes in piece.split_inclusive(|&b| b == b'\n') {
+                for (line, bytes) in (1..).zip(piece.split_inclusive(|&b| b == b'\n')) {
                     match std::str::from_utf8(bytes) {
                         Ok(text) => self.decode_text(text, line, sink),
                         Err(error) => {
@@ -155,7 +153,6 @@ impl Decoder for LineDecoder {
                             });
                         }
                     }
-                    line += 1;
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! InfluxDB line protocol: `measurement,tag=value field=1.5,other=2i 1700000000000000000`.
 //!
-//! [`decoder`] walks the lines once, [`number`] reads numbers exactly, [`series`] takes a series apart when it is seen for the
+//! `decoder` walks the lines once, `number` reads numbers exactly, `series` takes a series apart when it is seen for the
 //! first time. Nothing allocates on the way of a line, unless it has escapes.
 
 mod decoder;
