@@ -55,6 +55,7 @@ impl LineDecoder {
             match bytes[at] {
                 b'\n' => {
                     at += 1;
+                    line += 1;
                     continue;
                 }
                 b' ' | b'\t' | b'\r' => {
