@@ -3,8 +3,8 @@
 use super::condition::split_tags;
 use super::context::Context;
 use super::error::QueryError;
-use super::functions::Point;
-use super::functions::aggregate::{Aggregate, Picked, Run, State, plain};
+use super::finish::Finisher;
+use super::functions::aggregate::{Aggregate, Picked, Run, State};
 use super::functions::transform::Transform;
 use super::input::{Groups, Input, InputRequest, Resolved, Rows, Wanted};
 use super::node::{Environment, Node, Only, Refs, compile};
@@ -13,7 +13,7 @@ use super::time::Windows;
 use super::value::{self, Value};
 use crate::lang::{BinaryOp, DataType, Expr, Fill, VarRef};
 use crate::model::{Column, FieldType, TimeRange, time::TIME_MIN};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 /// A SELECT ready to run.
@@ -137,9 +137,11 @@ pub fn run(
 
 /// Rows of a group, ascending in time.
 #[derive(Default)]
-struct Found {
-    times: Vec<i64>,
-    values: Vec<Value>,
+pub(super) struct Found {
+    /// One a row.
+    pub times: Vec<i64>,
+    /// Row by row, one for each column.
+    pub values: Vec<Value>,
 }
 
 /// An input with what a statement wants of it.
@@ -567,7 +569,6 @@ fn aggregated(
     let finisher = Finisher {
         ctx,
         prepared,
-        sets: &sets,
         beside: &beside,
         selector,
         first_window,
@@ -575,7 +576,10 @@ fn aggregated(
     let mut left = ctx.limits.buckets_max;
     states
         .into_iter()
-        .map(|group| finisher.finish(group, &mut left))
+        .map(|group| match group.points(ctx, prepared, &sets, selector)? {
+            Some(points) => finisher.finish(points, &mut left),
+            None => Ok(Found::default()),
+        })
         .collect()
 }
 
@@ -618,6 +622,37 @@ fn iterator_name(field_type: FieldType) -> String {
 }
 
 impl Group {
+    /// What each function gives, window by window, with the time it has in the result; `None` when there is nothing.
+    fn points(
+        self,
+        ctx: &Context<'_>,
+        prepared: &Prepared,
+        sets: &[usize],
+        selector: bool,
+    ) -> Result<Option<Vec<Vec<Picked>>>, QueryError> {
+        if self.states.iter().all(State::is_empty) {
+            return Ok(None);
+        }
+        let mut order: Vec<usize> = (0..self.starts.len()).collect();
+        order.sort_unstable_by_key(|&slot| self.starts[slot]);
+        let mut states: Vec<Option<State>> = self.states.into_iter().map(Some).collect();
+        let mut points = Vec::with_capacity(sets.len());
+        for (set, &call) in sets.iter().enumerate() {
+            let mut made = Vec::new();
+            let Some(function) = prepared.calls[call].function() else {
+                continue;
+            };
+            for &slot in &order {
+                ctx.check()?;
+                let state = states[slot * sets.len() + set].take().unwrap_or(State::Empty);
+                let found = state.finish(function);
+                made.extend(stamped(found, function, self.starts[slot], prepared, selector));
+            }
+            points.push(made);
+        }
+        Ok(Some(points))
+    }
+
     fn slot(&mut self, start: i64, next: i64, sets: usize, buckets: &mut usize) -> usize {
         if let Some((known, _, slot)) = self.last
             && known == start
@@ -634,6 +669,29 @@ impl Group {
         self.last = Some((start, next, slot));
         slot
     }
+}
+
+/// Gives points the time they have in the result.
+fn stamped(
+    points: Vec<Picked>,
+    function: &Aggregate,
+    start: i64,
+    prepared: &Prepared,
+    selector: bool,
+) -> impl Iterator<Item = Picked> {
+    let keeps = matches!(
+        function,
+        Aggregate::Top { .. } | Aggregate::Bottom { .. } | Aggregate::Sample(_) | Aggregate::Sequence
+    );
+    let own = keeps || (prepared.windows.is_none() && selector);
+    let time = match (&prepared.windows, prepared.time.min) {
+        (Some(_), _) => start,
+        (None, TIME_MIN) => 0,
+        (None, min) => min,
+    };
+    points
+        .into_iter()
+        .map(move |p| if own { p } else { Picked { time, ..p } })
 }
 
 /// The column that a function reads in some rows.
@@ -696,245 +754,5 @@ impl<'a> Argument<'a> {
 
     fn is_empty(&self) -> bool {
         matches!(self, Self::None)
-    }
-}
-
-/// Turns the states of a group into rows.
-struct Finisher<'a> {
-    ctx: &'a Context<'a>,
-    prepared: &'a Prepared,
-    sets: &'a [usize],
-    beside: &'a [usize],
-    /// The statement is one selector and nothing else.
-    selector: bool,
-    first_window: Option<i64>,
-}
-
-/// A row of the result as the environment of its columns.
-struct ResultRow<'a> {
-    time: i64,
-    calls: &'a [Value],
-    beside: &'a [usize],
-    aux: Option<&'a [Value]>,
-}
-
-impl Environment for ResultRow<'_> {
-    fn time(&self) -> i64 {
-        self.time
-    }
-
-    fn reference(&self, number: usize) -> Value {
-        let at = self.beside.iter().position(|r| *r == number);
-        at.and_then(|at| self.aux?.get(at).cloned()).unwrap_or_default()
-    }
-
-    fn call(&self, number: usize) -> Value {
-        self.calls[number].clone()
-    }
-}
-
-impl Finisher<'_> {
-    fn finish(&self, group: Group, left: &mut usize) -> Result<Found, QueryError> {
-        let mut order: Vec<usize> = (0..group.starts.len()).collect();
-        order.sort_unstable_by_key(|&slot| group.starts[slot]);
-        let mut states: Vec<Option<State>> = group.states.into_iter().map(Some).collect();
-        if states.iter().flatten().all(State::is_empty) {
-            return Ok(Found::default());
-        }
-        let mut points: Vec<Vec<Picked>> = Vec::with_capacity(self.prepared.calls.len());
-        let mut set = 0;
-        for call in &self.prepared.calls {
-            let made = match call {
-                Call::Aggregate { function, .. } | Call::Ranked { function, .. } => {
-                    let mut made = Vec::new();
-                    for &slot in &order {
-                        let state = states[slot * self.sets.len() + set]
-                            .take()
-                            .unwrap_or(State::Empty);
-                        self.ctx.check()?;
-                        made.extend(self.stamped(state.finish(function), function, group.starts[slot]));
-                    }
-                    set += 1;
-                    if let (Some(windows), false) = (&self.prepared.windows, function.gives_many()) {
-                        made = self.filled(made, function, windows, left)?;
-                    }
-                    made
-                }
-                Call::Transform { transform, inner } => {
-                    let input: Vec<Point> = plain(points[*inner].clone());
-                    let made = transform.apply(&input);
-                    made.into_iter()
-                        .map(|(time, value)| Picked {
-                            time,
-                            value,
-                            aux: None,
-                        })
-                        .collect()
-                }
-            };
-            points.push(made);
-        }
-        Ok(self.rows(points))
-    }
-
-    /// Gives points the time they have in the result.
-    fn stamped(&self, points: Vec<Picked>, function: &Aggregate, start: i64) -> Vec<Picked> {
-        let keeps = matches!(
-            function,
-            Aggregate::Top { .. } | Aggregate::Bottom { .. } | Aggregate::Sample(_) | Aggregate::Sequence
-        );
-        let own = keeps || (self.prepared.windows.is_none() && self.selector);
-        let time = match (&self.prepared.windows, self.prepared.time.min) {
-            (Some(_), _) => start,
-            (None, TIME_MIN) => 0,
-            (None, min) => min,
-        };
-        points
-            .into_iter()
-            .map(|p| if own { p } else { Picked { time, ..p } })
-            .collect()
-    }
-
-    /// Puts in what stands in empty windows.
-    fn filled(
-        &self,
-        points: Vec<Picked>,
-        function: &Aggregate,
-        windows: &Windows,
-        left: &mut usize,
-    ) -> Result<Vec<Picked>, QueryError> {
-        let fill = match (self.prepared.fill, function) {
-            (Fill::None, _) => return Ok(points),
-            (Fill::Null, Aggregate::Count | Aggregate::CountDistinct) => Fill::Integer(0),
-            (fill, _) => fill,
-        };
-        let Some(first) = self.first_window.or_else(|| points.first().map(|p| p.time)) else {
-            return Ok(points);
-        };
-        let end = windows.start(self.prepared.time.max);
-        let first = points.first().map_or(first, |p| first.min(p.time));
-        let is_float = points.iter().find_map(|p| p.value.field_type()) == Some(FieldType::Float);
-        let constant = match fill {
-            Fill::Integer(v) if is_float => Value::Float(v as f64),
-            Fill::Integer(v) => Value::Integer(v),
-            Fill::Float(v) if is_float || points.is_empty() => Value::Float(v),
-            Fill::Float(v) => Value::Integer(v as i64),
-            _ => Value::Null,
-        };
-        let mut out: Vec<Picked> = Vec::new();
-        let mut points = points.into_iter().peekable();
-        let mut at = first;
-        let mut previous: Option<(i64, Value)> = None;
-        while at <= end {
-            *left = left.checked_sub(1).ok_or_else(|| {
-                let limit = self.ctx.limits.buckets_max;
-                QueryError::Limit(format!("too many windows (query_buckets_max {limit}); take longer windows, a shorter time, or fill(none)"))
-            })?;
-            match points.next_if(|p| p.time == at) {
-                Some(point) => {
-                    previous = Some((point.time, point.value.clone()));
-                    out.push(point);
-                }
-                None => {
-                    let value = match fill {
-                        Fill::Previous => previous.as_ref().map(|(_, v)| v.clone()).unwrap_or_default(),
-                        Fill::Linear => match (&previous, points.peek()) {
-                            (Some(before), Some(after)) => between(before, (after.time, &after.value), at),
-                            _ => Value::Null,
-                        },
-                        _ => constant.clone(),
-                    };
-                    out.push(Picked {
-                        time: at,
-                        value,
-                        aux: None,
-                    });
-                }
-            }
-            let next = windows.next(at);
-            if next <= at {
-                break;
-            }
-            at = next;
-        }
-        Ok(out)
-    }
-
-    /// Puts the points of all calls side by side.
-    fn rows(&self, points: Vec<Vec<Picked>>) -> Found {
-        let mut found = Found::default();
-        let shown: Vec<usize> = {
-            // Only what columns show makes rows: a call inside another does not.
-            let mut inner = vec![false; points.len()];
-            for call in &self.prepared.calls {
-                if let Call::Transform { inner: number, .. } = call {
-                    inner[*number] = true;
-                }
-            }
-            (0..points.len()).filter(|&c| !inner[c]).collect()
-        };
-        let mut emit = |time: i64, calls: &[Value], aux: Option<&[Value]>| {
-            if self.first_window.is_some_and(|first| time < first) && self.prepared.windows.is_some() {
-                let keeps = self.selector
-                    && matches!(
-                        self.prepared.calls[0].function(),
-                        Some(Aggregate::Top { .. } | Aggregate::Bottom { .. } | Aggregate::Sample(_))
-                    );
-                if !keeps {
-                    return;
-                }
-            }
-            let row = ResultRow {
-                time,
-                calls,
-                beside: self.beside,
-                aux,
-            };
-            found.times.push(time);
-            found
-                .values
-                .extend(self.prepared.columns.iter().map(|(_, node)| node.eval(&row)));
-            if let Some(Call::Ranked { beside, .. }) = self.prepared.calls.first() {
-                found.values.extend(
-                    (0..beside.len()).map(|i| aux.and_then(|a| a.get(i).cloned()).unwrap_or_default()),
-                );
-            }
-        };
-        let mut values = vec![Value::Null; points.len()];
-        if let [only] = shown[..] {
-            for point in &points[only] {
-                values[only] = point.value.clone();
-                emit(point.time, &values, point.aux.as_deref());
-            }
-            return found;
-        }
-        // Rows of equal time keep the order in which a call gave them.
-        let mut by_time: BTreeMap<(i64, usize), Vec<Value>> = BTreeMap::new();
-        for &call in &shown {
-            let (mut last, mut nth) = (None, 0);
-            for point in &points[call] {
-                nth = if last == Some(point.time) { nth + 1 } else { 0 };
-                last = Some(point.time);
-                let row = by_time
-                    .entry((point.time, nth))
-                    .or_insert_with(|| vec![Value::Null; points.len()]);
-                row[call] = point.value.clone();
-            }
-        }
-        for ((time, _), values) in &by_time {
-            emit(*time, values, None);
-        }
-        found
-    }
-}
-
-fn between(before: &(i64, Value), after: (i64, &Value), at: i64) -> Value {
-    let share = (at - before.0) as f64 / (after.0 - before.0) as f64;
-    match (&before.1, after.1) {
-        (Value::Integer(a), Value::Integer(b)) => Value::Integer((*a as f64 + (b - a) as f64 * share) as i64),
-        (a, b) => match (a.as_f64(), b.as_f64()) {
-            (Some(a), Some(b)) => Value::Float(a + (b - a) * share),
-            _ => Value::Null,
-        },
     }
 }

@@ -8,6 +8,7 @@ pub mod context;
 pub mod encode;
 pub mod error;
 pub mod exec;
+mod finish;
 pub mod functions;
 pub mod input;
 pub mod node;
