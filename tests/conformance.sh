@@ -9,6 +9,10 @@ passes_min=$(cat tests/conformance.min)
 
 cargo build --locked --bin kymo
 kymo=${CARGO_TARGET_DIR:-target}/debug/kymo
+
+# Statements: all must parse, or fail with the expected text.
+python3 tests/conformance_statements.py "$kymo" "$folder/influxql_statements.json"
+
 work=$(mktemp -d)
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 "$kymo" serve --data-dir "$work/data" --http "127.0.0.1:$port" --line-tcp off --line-udp off --statsd off \

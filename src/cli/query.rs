@@ -2,7 +2,8 @@
 
 use super::ServerArgs;
 use super::http::{Client, check};
-use anyhow::{Context, bail};
+use crate::lang::{Params, params_from_json, parse};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde_json::Value;
@@ -22,6 +23,12 @@ pub struct QueryArgs {
     /// Times as a number since 1970 instead of text: ns, u, ms, s, m, h (csv: ns by default)
     #[arg(long, value_name = "UNIT")]
     pub epoch: Option<String>,
+    /// Values for $name in the statements, as a JSON object: '{"host": "a"}'
+    #[arg(long, value_name = "JSON")]
+    pub params: Option<String>,
+    /// Only read the statements and print them as Kymo understands them; asks no server
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// How answers are printed.
@@ -40,6 +47,9 @@ pub enum Format {
 /// # Errors
 /// The server cannot be reached, or says that something is wrong.
 pub fn run(args: &QueryArgs) -> anyhow::Result<()> {
+    if args.check {
+        return check_only(args);
+    }
     let client = Client::new(&args.server);
     let mut parameters = vec![("q", args.query.as_str())];
     if !args.server.database.is_empty() {
@@ -47,6 +57,9 @@ pub fn run(args: &QueryArgs) -> anyhow::Result<()> {
     }
     if let Some(epoch) = &args.epoch {
         parameters.push(("epoch", epoch.as_str()));
+    }
+    if let Some(params) = &args.params {
+        parameters.push(("params", params.as_str()));
     }
     let accept = if args.format == Format::Csv {
         "application/csv"
@@ -71,6 +84,27 @@ pub fn run(args: &QueryArgs) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Prints statements one a line, or why the first wrong one is none.
+fn check_only(args: &QueryArgs) -> anyhow::Result<()> {
+    let params = match &args.params {
+        Some(text) => params_from_json(text).map_err(|e| anyhow!("--params: {e}"))?,
+        None => Params::default(),
+    };
+    match parse(&args.query, &params) {
+        Ok(query) => {
+            query
+                .statements
+                .iter()
+                .for_each(|statement| println!("{statement}"));
+            Ok(())
+        }
+        Err(error) => match error.hint {
+            Some(hint) => bail!("{}\nhint: {hint}", error.text),
+            None => bail!("{}", error.text),
+        },
+    }
 }
 
 fn first_error(answer: &Value) -> anyhow::Result<()> {

@@ -8,6 +8,8 @@ pub struct ParseError {
     pub text: String,
     /// Byte offset of the place, if there is one.
     pub offset: Option<usize>,
+    /// What would be right, in Kymo's words.
+    pub hint: Option<String>,
 }
 
 impl ParseError {
@@ -16,6 +18,7 @@ impl ParseError {
         Self {
             text: text.into(),
             offset: None,
+            hint: None,
         }
     }
 }

@@ -285,6 +285,20 @@ impl Expr {
         Expr::Binary(Box::new(BinaryExpr { op, lhs, rhs }))
     }
 
+    /// Operands with the same operator between them, from the left; none for no operands. Long rows of AND and OR, whose
+    /// order does not matter, become a tree that is as flat as it can be.
+    pub fn join(op: BinaryOp, mut operands: Vec<Expr>) -> Option<Expr> {
+        const ROW_MAX: usize = 8;
+        if operands.len() > ROW_MAX && matches!(op, BinaryOp::And | BinaryOp::Or) {
+            let right = operands.split_off(operands.len() / 2);
+            return match (Expr::join(op, operands), Expr::join(op, right)) {
+                (Some(lhs), Some(rhs)) => Some(Expr::binary(op, lhs, rhs)),
+                (one, other) => one.or(other),
+            };
+        }
+        operands.into_iter().reduce(|lhs, rhs| Expr::binary(op, lhs, rhs))
+    }
+
     /// The expression inside any parentheses.
     pub fn unparen(&self) -> &Expr {
         let mut expr = self;

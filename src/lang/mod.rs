@@ -4,9 +4,13 @@
 //! the rest of the crate. Text comes from `net`, trees go to `query` and `live`.
 
 mod ast;
+mod display;
 mod duration;
 mod error;
 mod expr;
+#[cfg(test)]
+pub mod grammar;
+mod hints;
 mod params;
 mod parser;
 mod pattern;
@@ -16,6 +20,7 @@ pub use ast::*;
 pub use duration::{format_duration, format_go_duration, parse_duration};
 pub use error::ParseError;
 pub use expr::*;
-pub use params::{BindValue, Params};
+pub use hints::nearest;
+pub use params::{BindValue, Params, params_from_json};
 pub use parser::{parse, parse_expr, parse_statement};
 pub use pattern::compile_regex;

@@ -11,6 +11,21 @@ use super::tokens::{Token, TokenKind};
 /// The bound values by name, without the `$`.
 pub type Params = HashMap<String, BindValue>;
 
+/// Reads the JSON object that the HTTP parameter `params` carries.
+///
+/// # Errors
+/// It is no JSON, or no object.
+pub fn params_from_json(text: &str) -> Result<Params, String> {
+    match serde_json::from_str(text) {
+        Ok(serde_json::Value::Object(map)) => Ok(map
+            .iter()
+            .map(|(name, value)| (name.clone(), BindValue::from_json(value)))
+            .collect()),
+        Ok(_) => Err("an object is expected".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// One bound value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BindValue {

@@ -252,7 +252,7 @@ pub(super) fn token_at(text: &str, start: usize) -> Token {
         Raw::BadEscape => {
             let escape = slice.rfind('\\').map_or("", |at| &slice[at..]);
             Token {
-                at: end - 1,
+                at: before(text, end),
                 ..token(TokenKind::BadEscape, escape.to_owned())
             }
         }

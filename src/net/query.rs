@@ -6,7 +6,7 @@ use super::counters::add;
 use super::error::HttpError;
 use super::parameters::Parameters;
 use super::write::read_body;
-use crate::lang::{BindValue, Params, parse};
+use crate::lang::{Params, params_from_json, parse};
 use crate::model::Precision;
 use crate::query::encode::{Csv, TimeFormat, indent, json_result};
 use crate::query::statements::{QueryOptions, StatementResult, run};
@@ -217,17 +217,7 @@ fn params(text: Option<&str>) -> Result<Params, HttpError> {
     let Some(text) = text else {
         return Ok(Params::new());
     };
-    let parsed: serde_json::Value = serde_json::from_str(text)
-        .map_err(|e| HttpError::bad_request(format!("error parsing query parameters: {e}")))?;
-    let Some(map) = parsed.as_object() else {
-        return Err(HttpError::bad_request(
-            "error parsing query parameters: an object is expected",
-        ));
-    };
-    Ok(map
-        .iter()
-        .map(|(name, value)| (name.clone(), BindValue::from_json(value)))
-        .collect())
+    params_from_json(text).map_err(|e| HttpError::bad_request(format!("error parsing query parameters: {e}")))
 }
 
 /// The parts of a multipart form: names and texts.

@@ -118,6 +118,10 @@ impl Display for Target {
         qualified(f, self.database.as_ref(), self.retention_policy.as_ref())?;
         match &self.name {
             Some(name) => write!(f, "{}", Name(name)),
+            // A name has to stand before it, if only an empty one.
+            None if self.database.is_none() && self.retention_policy.is_none() => {
+                f.write_str("\"\".:MEASUREMENT")
+            }
             None => f.write_str(":MEASUREMENT"),
         }
     }

@@ -90,7 +90,7 @@ fn new_words_are_names_too() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_printed_reads_back_the_same(bytes in prop::collection::vec(any::<u8>(), 0..120)) {

@@ -1,6 +1,6 @@
 //! Expressions.
 
-use super::{Parser, Result};
+use super::{CHAIN_MAX, Parser, Result};
 use crate::lang::duration::{DurationError, parse_duration, parse_months};
 use crate::lang::error::ParseError;
 use crate::lang::expr::{
@@ -8,6 +8,34 @@ use crate::lang::expr::{
 };
 use crate::lang::pattern::{compile_regex, regex_error};
 use crate::lang::tokens::{Keyword, Token, TokenKind};
+
+/// Operands with the same operator between them.
+struct Row {
+    op: Option<BinaryOp>,
+    operands: Vec<Expr>,
+}
+
+impl Row {
+    fn new(first: Expr) -> Self {
+        Self {
+            op: None,
+            operands: vec![first],
+        }
+    }
+
+    fn push(&mut self, op: BinaryOp, operand: Expr) {
+        if self.op.is_some_and(|known| known != op) {
+            let before = std::mem::replace(self, Self::new(Expr::Integer(0))).finish();
+            *self = Self::new(before);
+        }
+        self.op = Some(op);
+        self.operands.push(operand);
+    }
+
+    fn finish(self) -> Expr {
+        Expr::join(self.op.unwrap_or(BinaryOp::And), self.operands).unwrap_or(Expr::Boolean(true))
+    }
+}
 
 const OPERANDS: &[&str] = &["identifier", "string", "number", "bool"];
 
@@ -18,13 +46,13 @@ impl Parser<'_> {
     }
 
     fn operators(&mut self, least: u8) -> Result<Expr> {
-        let mut lhs = self.operand()?;
+        let mut row = Row::new(self.operand()?);
         loop {
             let TokenKind::Operator(op) = self.peek()?.kind else {
-                return Ok(lhs);
+                return Ok(row.finish());
             };
             if op.precedence() < least {
-                return Ok(lhs);
+                return Ok(row.finish());
             }
             self.next()?;
             let rhs = if matches!(op, BinaryOp::EqRegex | BinaryOp::NeqRegex) {
@@ -36,9 +64,24 @@ impl Parser<'_> {
                     }
                 }
             } else {
-                self.deeper(|parser| parser.operators(op.precedence() + 1))?
+                let rhs = self.deeper(|parser| parser.operators(op.precedence() + 1))?;
+                // `a / -b` reads as `a / (-1 * b)`, and has to be written so.
+                match rhs {
+                    Expr::Binary(b) if b.op.precedence() <= op.precedence() => {
+                        Expr::Paren(Box::new(Expr::Binary(b)))
+                    }
+                    rhs => rhs,
+                }
             };
-            lhs = Expr::binary(op, lhs, rhs);
+            if row.op.is_some() && !matches!(op, BinaryOp::And | BinaryOp::Or) {
+                self.chained += 1;
+                if self.chained > CHAIN_MAX {
+                    return Err(ParseError::plain(format!(
+                        "too many operators in a row (query_chain_max {CHAIN_MAX})"
+                    )));
+                }
+            }
+            row.push(op, rhs);
         }
     }
 
@@ -179,7 +222,8 @@ impl Parser<'_> {
             return Ok(Expr::Call(call));
         }
         loop {
-            if self.peek()?.is_word("over") && call.name == "time" && !call.args.is_empty() {
+            let over = call.name == "time" && !call.args.is_empty() && self.peek()?.is_word("over");
+            if over && self.peek_second()?.kind == TokenKind::Duration {
                 self.next()?;
                 call.args.push(Expr::Over(Box::new(self.expr()?)));
             } else {
@@ -237,7 +281,9 @@ impl Parser<'_> {
                 let number: f64 = token
                     .text
                     .parse()
-                    .map_err(|_| self.error_at(token.at, "unable to parse number"))?;
+                    .ok()
+                    .filter(|number: &f64| number.is_finite())
+                    .ok_or_else(|| self.error_at(token.at, "unable to parse number"))?;
                 Ok(Expr::Number(if negative { -number } else { number }))
             }
             TokenKind::Integer => {

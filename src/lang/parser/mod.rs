@@ -9,13 +9,18 @@ mod statements;
 use super::ast::{Query, Statement};
 use super::error::ParseError;
 use super::expr::{Expr, Position};
+use super::hints;
 use super::params::{BindValue, Params};
 use super::tokens::{Keyword, Token, TokenKind, regex_at, token_at};
+use std::cell::Cell;
 
 /// Bytes of a query text.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Parentheses, calls and subqueries within each other.
 pub const DEPTH_MAX: usize = 100;
+/// Operators that stand on what another operator of the same row made, as the second `+` in `a + b + c` does; AND and OR
+/// are not counted. Together with [`DEPTH_MAX`] it bounds how deep a tree is, and with it every recursion over one.
+pub const CHAIN_MAX: usize = 1000;
 
 type Result<T> = std::result::Result<T, ParseError>;
 
@@ -36,7 +41,7 @@ pub fn parse(text: &str, params: &Params) -> Result<Query> {
         match next.kind {
             TokenKind::Semicolon => {}
             TokenKind::Eof => return Ok(query),
-            _ => return Err(parser.unexpected(&next, &[";", "EOF"])),
+            _ => return Err(parser.unexpected(&next, &[";"])),
         }
     }
 }
@@ -68,12 +73,22 @@ pub fn parse_expr(text: &str) -> Result<Expr> {
     }
 }
 
+const START: Position = Position {
+    offset: 0,
+    line: 1,
+    char: 1,
+};
+
 struct Parser<'a> {
     text: &'a str,
     params: &'a Params,
     at: usize,
     depth: usize,
+    /// See [`CHAIN_MAX`].
+    chained: usize,
     peeked: Option<Token>,
+    /// The last position that was asked for: the next one is usually a little behind it.
+    known: Cell<Position>,
 }
 
 impl<'a> Parser<'a> {
@@ -89,12 +104,23 @@ impl<'a> Parser<'a> {
             params,
             at: 0,
             depth: 0,
+            chained: 0,
             peeked: None,
+            known: Cell::new(START),
         })
     }
 
     fn read(&self) -> Result<Token> {
-        let mut at = self.at;
+        self.read_at(self.at)
+    }
+
+    /// The token behind the next one.
+    fn peek_second(&mut self) -> Result<Token> {
+        let end = self.peek()?.end;
+        self.read_at(end)
+    }
+
+    fn read_at(&self, mut at: usize) -> Result<Token> {
         loop {
             let token = token_at(self.text, at);
             match token.kind {
@@ -190,13 +216,21 @@ impl<'a> Parser<'a> {
 
     /// Line and character of a byte, as InfluxDB counts.
     fn position(&self, offset: usize) -> Position {
-        let before = &self.text[..offset.min(self.text.len())];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Position {
-            offset,
-            line: before.matches('\n').count() as u32 + 1,
-            char: before[line_start..].chars().count() as u32 + 1,
+        let offset = offset.min(self.text.len());
+        let mut at = self.known.get();
+        if at.offset > offset {
+            at = START;
         }
+        for c in self.text[at.offset..offset].chars() {
+            if c == '\n' {
+                (at.line, at.char) = (at.line + 1, 1);
+            } else {
+                at.char += 1;
+            }
+        }
+        at.offset = offset;
+        self.known.set(at);
+        at
     }
 
     fn error_at(&self, offset: usize, text: impl std::fmt::Display) -> ParseError {
@@ -204,6 +238,7 @@ impl<'a> Parser<'a> {
         ParseError {
             text: format!("{text} at line {}, char {}", at.line, at.char),
             offset: Some(offset),
+            hint: None,
         }
     }
 
@@ -221,6 +256,7 @@ impl<'a> Parser<'a> {
                 at.char + u32::from(after_word)
             ),
             offset: Some(token.at),
+            hint: hints::unexpected(token, expected),
         }
     }
 
@@ -249,3 +285,6 @@ impl<'a> Parser<'a> {
         result
     }
 }
+
+#[cfg(test)]
+mod tests;

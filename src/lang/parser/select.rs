@@ -1,9 +1,9 @@
 //! SELECT, and what FROM may name.
 
-use super::{Parser, Result};
+use super::{CHAIN_MAX, Parser, Result};
 use crate::lang::ast::{
-    Dimension, Explain, Field, Fill, Measurement, MeasurementName, SelectStatement, SortField, Source,
-    Subquery, Target,
+    Dimension, Explain, Field, Fill, Join, JoinKind, Measurement, MeasurementName, SelectStatement,
+    SortField, Source, Subquery, Target,
 };
 use crate::lang::error::ParseError;
 use crate::lang::expr::{BinaryOp, Expr};
@@ -41,7 +41,7 @@ impl Parser<'_> {
         statement.condition = self.condition()?;
         statement.dimensions = self.dimensions()?;
         statement.fill = self.fill()?;
-        statement.sort_fields = self.order_by()?;
+        statement.sort_fields = self.order_by(true)?;
         statement.limit = self.count_after(Keyword::Limit)?;
         statement.offset = self.count_after(Keyword::Offset)?;
         statement.slimit = self.count_after(Keyword::Slimit)?;
@@ -57,19 +57,7 @@ impl Parser<'_> {
         loop {
             let start = self.peek()?.start;
             let expr = self.expr()?;
-            let mut bad: Option<BinaryOp> = None;
-            expr.walk(&mut |part| {
-                if let Expr::Binary(b) = part
-                    && b.op.is_boolean()
-                    && bad.is_none()
-                {
-                    bad = Some(b.op);
-                }
-            });
-            // A CASE has conditions of its own.
-            let mut has_case = false;
-            expr.walk(&mut |part| has_case |= matches!(part, Expr::Case(_)));
-            if let (Some(op), false) = (bad, has_case) {
+            if let Some(op) = misplaced_operator(&expr) {
                 let at = self.position(start);
                 return Err(ParseError::plain(format!(
                     "invalid operator {} in SELECT clause at line {}, char {}; operator is intended for WHERE clause",
@@ -138,17 +126,67 @@ impl Parser<'_> {
         }
     }
 
+    /// One item of FROM's list; with `subqueries` also `(SELECT ..)`, aliases and joins.
     fn source(&mut self, subqueries: bool) -> Result<Source> {
-        if subqueries && self.take(TokenKind::LeftParen)? {
+        if !subqueries {
+            return self.measurement().map(Source::Measurement);
+        }
+        let mut left = self.one_source()?;
+        while let Some(kind) = self.join_kind()? {
+            self.chained += 1;
+            if self.chained > CHAIN_MAX {
+                return Err(ParseError::plain(format!(
+                    "too many joins (query_chain_max {CHAIN_MAX})"
+                )));
+            }
+            let right = self.one_source()?;
+            left = Source::Join(Box::new(Join { kind, left, right }));
+        }
+        Ok(left)
+    }
+
+    fn one_source(&mut self) -> Result<Source> {
+        if self.take(TokenKind::LeftParen)? {
             self.keyword(Keyword::Select)?;
             let statement = self.select(Into::Forbidden)?;
             self.expect(TokenKind::RightParen, &[")"])?;
-            return Ok(Source::Subquery(Box::new(Subquery {
-                statement,
-                alias: None,
-            })));
+            let alias = self.alias()?;
+            return Ok(Source::Subquery(Box::new(Subquery { statement, alias })));
         }
-        self.measurement().map(Source::Measurement)
+        let measurement = self.measurement()?;
+        let alias = self.alias()?;
+        Ok(Source::Measurement(Measurement { alias, ..measurement }))
+    }
+
+    fn alias(&mut self) -> Result<Option<String>> {
+        if self.take_keyword(Keyword::As)? {
+            self.ident().map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// `JOIN`, with the word that says which. None of these words is reserved: behind a source nothing of InfluxQL begins
+    /// with them.
+    fn join_kind(&mut self) -> Result<Option<JoinKind>> {
+        let token = self.peek()?;
+        let kind = match () {
+            () if token.is_word("join") => {
+                self.next()?;
+                return Ok(Some(JoinKind::Inner));
+            }
+            () if token.is_word("inner") => JoinKind::Inner,
+            () if token.is_word("left") => JoinKind::Left,
+            () if token.is_word("full") => JoinKind::Full,
+            () if token.is_word("asof") => JoinKind::Asof,
+            () => return Ok(None),
+        };
+        if !self.peek_second()?.is_word("join") {
+            return Ok(None);
+        }
+        self.next()?;
+        self.next()?;
+        Ok(Some(kind))
     }
 
     pub(super) fn measurement(&mut self) -> Result<Measurement> {
@@ -238,7 +276,7 @@ impl Parser<'_> {
         })
     }
 
-    pub(super) fn order_by(&mut self) -> Result<Vec<SortField>> {
+    pub(super) fn order_by(&mut self, columns: bool) -> Result<Vec<SortField>> {
         let mut fields = Vec::new();
         if !self.take_keyword(Keyword::Order)? {
             return Ok(fields);
@@ -270,7 +308,8 @@ impl Parser<'_> {
                 break;
             }
         }
-        if fields.len() > 1 || !fields[0].is_time() {
+        // Only SELECT sorts by a column.
+        if fields.len() > 1 || (!columns && !fields[0].is_time()) {
             return Err(ParseError::plain("only ORDER BY time supported at this time"));
         }
         Ok(fields)
@@ -310,6 +349,19 @@ impl Parser<'_> {
             verbose,
             statement: self.select(Into::Allowed)?,
         })
+    }
+}
+
+/// A comparison, AND or OR outside of what has conditions: CASE, and the first argument of `if()`.
+fn misplaced_operator(expr: &Expr) -> Option<BinaryOp> {
+    match expr {
+        Expr::Binary(b) if b.op.is_boolean() => Some(b.op),
+        Expr::Case(case) => {
+            let values = case.branches.iter().map(|branch| &branch.value);
+            values.chain(&case.otherwise).find_map(misplaced_operator)
+        }
+        Expr::Call(call) if call.name == "if" => call.args.iter().skip(1).find_map(misplaced_operator),
+        _ => expr.children().into_iter().find_map(misplaced_operator),
     }
 }
 

@@ -547,6 +547,9 @@ impl Parser<'_> {
         if token.is_word("rollups") {
             return Ok(Statement::ShowRollups);
         }
+        if token.is_word("correlated") {
+            return self.show_correlated();
+        }
         if token.is_word("rejected") {
             let database = self.on()?;
             let limit = self.count_after(K::Limit)?;
@@ -558,6 +561,22 @@ impl Parser<'_> {
             }));
         }
         Err(self.unexpected(token, SHOWS))
+    }
+
+    /// `WITH (SELECT ..) [FROM ..] [WHERE ..] [LIMIT n] [OFFSET n]`, behind `SHOW CORRELATED`.
+    fn show_correlated(&mut self) -> Result<Statement> {
+        self.keyword(K::With)?;
+        self.expect(TokenKind::LeftParen, &["("])?;
+        self.keyword(K::Select)?;
+        let with = self.select(Into::Forbidden)?;
+        self.expect(TokenKind::RightParen, &[")"])?;
+        Ok(Statement::ShowCorrelated(Box::new(ShowCorrelated {
+            with,
+            sources: self.from()?,
+            condition: self.condition()?,
+            limit: self.count_after(K::Limit)?,
+            offset: self.count_after(K::Offset)?,
+        })))
     }
 
     fn for_module(&mut self) -> Result<Option<String>> {
@@ -613,7 +632,7 @@ impl Parser<'_> {
             });
         }
         show.condition = self.condition()?;
-        show.sort_fields = self.order_by()?;
+        show.sort_fields = self.order_by(false)?;
         show.limit = self.count_after(K::Limit)?;
         show.offset = self.count_after(K::Offset)?;
         Ok(show)
@@ -631,7 +650,7 @@ impl Parser<'_> {
             database: self.on()?,
             sources: self.from()?,
             condition: self.condition()?,
-            sort_fields: self.order_by()?,
+            sort_fields: self.order_by(false)?,
             limit: self.count_after(K::Limit)?,
             offset: self.count_after(K::Offset)?,
         })
@@ -641,7 +660,7 @@ impl Parser<'_> {
         Ok(ShowFieldKeys {
             database: self.on()?,
             sources: self.from()?,
-            sort_fields: self.order_by()?,
+            sort_fields: self.order_by(false)?,
             limit: self.count_after(K::Limit)?,
             offset: self.count_after(K::Offset)?,
         })
@@ -660,7 +679,7 @@ impl Parser<'_> {
             sources,
             keys,
             condition: self.condition()?,
-            sort_fields: self.order_by()?,
+            sort_fields: self.order_by(false)?,
             limit: self.count_after(K::Limit)?,
             offset: self.count_after(K::Offset)?,
             slimit: self.count_after(K::Slimit)?,
@@ -687,7 +706,7 @@ impl Parser<'_> {
             sources,
             keys,
             condition,
-            sort_fields: self.order_by()?,
+            sort_fields: self.order_by(false)?,
             limit: self.count_after(K::Limit)?,
             offset: self.count_after(K::Offset)?,
         })))
