@@ -205,8 +205,11 @@ impl Subscription {
                 if self.windows.start_of(min) == self.windows.start_of(max) {
                     self.touch(min);
                 } else {
-                    let starts: HashSet<i64> =
-                        table.times().map(|time| self.windows.start_of(time)).collect();
+                    let starts: HashSet<i64> = table
+                        .times()
+                        .into_iter()
+                        .map(|time| self.windows.start_of(time))
+                        .collect();
                     starts.into_iter().for_each(|start| self.touch(start));
                 }
             }

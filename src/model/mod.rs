@@ -13,7 +13,7 @@ pub mod value;
 pub use bitmap::Bitmap;
 pub use column::{Column, StringColumn, Values};
 pub use ids::{DatabaseId, FieldId, MeasurementId, PolicyId, SeriesId};
-pub use rows::{SortedRows, concat_sorted, merge_sorted};
+pub use rows::{SortedRows, concat_ranges, concat_sorted, merge_sorted};
 pub use series_key::SeriesKey;
 pub use time::{Precision, TimeRange};
 pub use value::{FieldType, FieldValue};

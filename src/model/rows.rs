@@ -3,6 +3,7 @@
 
 use super::{Column, FieldId, MeasurementId, SeriesId, TimeRange};
 use std::cmp::Ordering;
+use std::ops::Range;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,7 +113,7 @@ impl SortedRows {
     }
 
     /// The rows of one series: their positions.
-    pub fn rows_of(&self, series: SeriesId) -> std::ops::Range<usize> {
+    pub fn rows_of(&self, series: SeriesId) -> Range<usize> {
         let start = self.series.partition_point(|&s| s < series);
         let len = self.series[start..].partition_point(|&s| s == series);
         start..start + len
@@ -127,7 +128,7 @@ impl SortedRows {
     }
 
     /// Copies rows `range` of `from` to the end. The caller keeps the order.
-    pub fn extend_from(&mut self, from: &SortedRows, range: std::ops::Range<usize>) {
+    pub fn extend_from(&mut self, from: &SortedRows, range: Range<usize>) {
         let before = self.len();
         self.series.extend_from_slice(&from.series[range.clone()]);
         self.times.extend_from_slice(&from.times[range.clone()]);
@@ -167,12 +168,18 @@ impl SortedRows {
 
 /// As [`merge_sorted`], for many inputs that interleave closely: puts them end to end and sorts once.
 pub fn concat_sorted(measurement: MeasurementId, inputs: &[&SortedRows]) -> SortedRows {
+    let whole: Vec<(&SortedRows, Range<usize>)> = inputs.iter().map(|rows| (*rows, 0..rows.len())).collect();
+    concat_ranges(measurement, &whole)
+}
+
+/// As [`concat_sorted`], of some rows of each input.
+pub fn concat_ranges(measurement: MeasurementId, inputs: &[(&SortedRows, Range<usize>)]) -> SortedRows {
     let mut all = SortedRows::empty(measurement);
-    let rows = inputs.iter().map(|rows| rows.len()).sum();
+    let rows = inputs.iter().map(|(_, rows)| rows.len()).sum();
     all.series.reserve(rows);
     all.times.reserve(rows);
-    for input in inputs {
-        all.extend_from(input, 0..input.len());
+    for (input, rows) in inputs {
+        all.extend_from(input, rows.clone());
     }
     SortedRows::from_unsorted(measurement, all.series, all.times, all.columns)
 }
@@ -196,14 +203,15 @@ fn sort_order(series: &[SeriesId], times: &[i64]) -> Vec<u32> {
                 high | offset(i).checked_shl(position_bits).unwrap_or(0) | i as u64
             })
             .collect();
-        keys.sort_unstable();
+        // Stable, for its merging: what comes here is mostly a few sorted stretches end to end.
+        keys.sort();
         let mask = (1u64 << position_bits) - 1;
         keys.into_iter().map(|key| (key & mask) as u32).collect()
     } else {
         let mut keys: Vec<(SeriesId, u64, u32)> = (0..times.len())
             .map(|i| (series[i], offset(i), i as u32))
             .collect();
-        keys.sort_unstable();
+        keys.sort();
         keys.into_iter().map(|(_, _, i)| i).collect()
     }
 }

@@ -6,7 +6,7 @@
 
 use super::Group;
 use crate::batch::Command;
-use crate::model::{Column, FieldId, MeasurementId, SeriesId, SortedRows, TimeRange, concat_sorted};
+use crate::model::{MeasurementId, SeriesId, SortedRows, TimeRange, concat_sorted};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -48,29 +48,25 @@ impl ShardHead {
 
     /// Takes the shard's rows of a group.
     pub fn apply(&mut self, group: &Group) -> Update {
-        let mut gathered: HashMap<MeasurementId, Gathered> = HashMap::new();
+        let mut gathered: HashMap<MeasurementId, Vec<SortedRows>> = HashMap::new();
         let mut lists: HashMap<MeasurementId, Parts> = HashMap::new();
         for batch in &group.batches {
             for delete in RowDelete::of_commands(batch.commands()) {
                 // Rows that came before it in this group are deleted with the others.
-                if let Some(rows) = gathered.remove(&delete.measurement) {
-                    self.push(delete.measurement, rows.into_part(delete.measurement));
+                if let Some(tables) = gathered.remove(&delete.measurement) {
+                    self.push(delete.measurement, one_part(tables));
                 }
                 lists.insert(delete.measurement, self.delete(&delete));
             }
             for table in batch.tables().filter(|table| table.shard() == self.shard) {
-                let rows = gathered.entry(table.measurement()).or_default();
-                let before = rows.times.len();
-                table.append_series(&mut rows.series);
-                table.append_times(&mut rows.times);
-                for (field, column) in table.columns() {
-                    rows.append(field, column, before);
-                }
-                rows.fill_missing();
+                gathered
+                    .entry(table.measurement())
+                    .or_default()
+                    .push(table.read());
             }
         }
-        for (measurement, rows) in gathered {
-            lists.insert(measurement, self.push(measurement, rows.into_part(measurement)));
+        for (measurement, tables) in gathered {
+            lists.insert(measurement, self.push(measurement, one_part(tables)));
         }
         Update {
             lists: lists.into_iter().collect(),
@@ -195,39 +191,13 @@ fn class(rows: usize) -> u32 {
     rows.max(1).ilog(FAN_IN)
 }
 
-/// Rows of one measurement from several tables, in arrival order.
-#[derive(Default)]
-struct Gathered {
-    series: Vec<SeriesId>,
-    times: Vec<i64>,
-    columns: Vec<(FieldId, Column)>,
-}
-
-impl Gathered {
-    fn into_part(self, measurement: MeasurementId) -> SortedRows {
-        SortedRows::from_unsorted(measurement, self.series, self.times, self.columns)
+/// Tables of one measurement, in arrival order, as one part.
+fn one_part(mut tables: Vec<SortedRows>) -> SortedRows {
+    if tables.len() == 1
+        && let Some(table) = tables.pop()
+    {
+        return table;
     }
-
-    fn append(&mut self, field: FieldId, column: Column, before: usize) {
-        if before == 0 {
-            self.columns.push((field, column));
-            return;
-        }
-        match self.columns.iter_mut().find(|(f, _)| *f == field) {
-            Some((_, to)) => to.extend_from(&column, 0..column.len()),
-            None => {
-                let mut to = Column::new(column.values.field_type());
-                to.push_missing(before);
-                to.extend_from(&column, 0..column.len());
-                self.columns.push((field, to));
-            }
-        }
-    }
-
-    fn fill_missing(&mut self) {
-        let rows = self.times.len();
-        self.columns
-            .iter_mut()
-            .for_each(|(_, column)| column.push_missing(rows - column.len()));
-    }
+    let measurement = tables.first().map_or(0, |table| table.measurement);
+    concat_sorted(measurement, &tables.iter().collect::<Vec<_>>())
 }

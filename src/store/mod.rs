@@ -339,6 +339,11 @@ fn write_pack(
         while let Some((_, rows)) = tables.next_if(|(p, _)| *p == partition) {
             let mut measurement = run.measurement(rows.measurement, dead(rows.measurement));
             measurement.push(&rows)?;
+            while let Some((_, more)) =
+                tables.next_if(|(p, more)| *p == partition && more.measurement == rows.measurement)
+            {
+                measurement.push(&more)?;
+            }
             measurement.finish()?;
         }
         header.runs.extend(run.finish());
