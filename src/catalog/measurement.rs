@@ -1,8 +1,11 @@
 //! One measurement: its fields, its series, and how far their definitions have got on the way to disk.
 
-use super::series_index::SeriesIndex;
+use super::delta::Delta;
+use super::view::SeriesView;
 use crate::batch::{Definitions, FieldDefinition, MeasurementDefinition, SeriesDefinition};
 use crate::model::{FieldId, FieldType, MeasurementId, PolicyId, SeriesId, SeriesKey};
+use crate::store::StoreError;
+use crate::store::index::{Page, key_hash};
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -40,7 +43,14 @@ pub struct Measurement {
 #[derive(Default)]
 struct State {
     fields: Arc<Fields>,
-    index: SeriesIndex,
+    series: Delta,
+    /// The pages of the series, as views share them; made anew after a change.
+    pages: Option<Arc<[Arc<Page>]>>,
+    /// The next series' id.
+    next: SeriesId,
+    /// Series that exist or existed.
+    count: u64,
+    dropped: Arc<RoaringBitmap>,
     new: Pending,
     unsealed: Pending,
 }
@@ -83,6 +93,20 @@ impl Fields {
     }
 }
 
+impl State {
+    fn live_count(&self) -> u64 {
+        self.count - self.dropped.len()
+    }
+
+    fn insert(&mut self, id: SeriesId, hash: u64, tags: &[(String, String)]) -> Option<()> {
+        self.series.insert(id, hash, tags)?;
+        self.pages = None;
+        self.next = self.next.max(id + 1);
+        self.count += 1;
+        Some(())
+    }
+}
+
 impl Measurement {
     /// A measurement that exists only in memory so far.
     pub(super) fn new(definition: MeasurementDefinition) -> Self {
@@ -107,9 +131,29 @@ impl Measurement {
         self.read().fields.clone()
     }
 
-    /// Looks at its series. Writers wait meanwhile: copy what is needed for longer.
-    pub fn with_index<R>(&self, look: impl FnOnce(&SeriesIndex) -> R) -> R {
-        look(&self.read().index)
+    /// Its series as of now.
+    pub fn view(&self) -> SeriesView {
+        let state = self.read();
+        let pages = match &state.pages {
+            Some(pages) => pages.clone(),
+            None => {
+                drop(state);
+                return self.fresh_view();
+            }
+        };
+        SeriesView::new(pages, state.dropped.clone(), state.live_count())
+    }
+
+    fn fresh_view(&self) -> SeriesView {
+        let mut state = self.write();
+        let pages: Arc<[Arc<Page>]> = state.series.pages().cloned().collect();
+        state.pages = Some(pages.clone());
+        SeriesView::new(pages, state.dropped.clone(), state.live_count())
+    }
+
+    /// Number of series that exist, exactly.
+    pub fn live_count(&self) -> u64 {
+        self.read().live_count()
     }
 
     /// The field with this name, made with this type when it is not there. `None` when there are too many.
@@ -137,18 +181,30 @@ impl Measurement {
         Some((id, field_type))
     }
 
+    /// The series with these tags (sorted by key), if it exists.
+    ///
+    /// # Errors
+    /// Damage, input/output.
+    pub fn find_series(&self, tags: &[(String, String)]) -> Result<Option<SeriesId>, StoreError> {
+        Ok(self.read().series.find(key_hash(tags), tags))
+    }
+
     /// The series with these tags (sorted by key), made when it is not there. `None` when a limit is reached.
-    pub fn series_or_create(&self, tags: &[(String, String)]) -> Option<SeriesId> {
-        if let Some(id) = self.read().index.find(tags) {
-            return Some(id);
-        }
+    ///
+    /// # Errors
+    /// Damage, input/output.
+    pub fn series_or_create(&self, tags: &[(String, String)]) -> Result<Option<SeriesId>, StoreError> {
+        let hash = key_hash(tags);
         let mut state = self.write();
-        if let Some(id) = state.index.find(tags) {
-            return Some(id);
+        if let Some(id) = state.series.find(hash, tags) {
+            return Ok(Some(id));
         }
-        let id = state.index.insert(tags)?;
+        let id = state.next;
+        if id == SeriesId::MAX || state.insert(id, hash, tags).is_none() {
+            return Ok(None);
+        }
         state.new.series.insert(id);
-        Some(id)
+        Ok(Some(id))
     }
 
     /// Is the definition of this series in the journal?
@@ -193,8 +249,10 @@ impl Measurement {
 
     /// As [`apply_field`](Self::apply_field), for a series.
     pub(super) fn apply_series(&self, id: SeriesId, key: &SeriesKey, sealed: bool) {
+        let hash = key_hash(&key.tags);
         let mut state = self.write();
-        if state.index.find(&key.tags).is_none() && state.index.insert_at(id, &key.tags).is_none() {
+        let known = state.series.contains(id) || state.series.find(hash, &key.tags).is_some();
+        if !known && state.insert(id, hash, &key.tags).is_none() {
             tracing::error!(measurement = self.name, id, "the series index is full");
         }
         state.new.series.remove(id);
@@ -260,7 +318,12 @@ impl Measurement {
 
     /// Forgets series.
     pub(super) fn drop_series(&self, series: &[SeriesId]) {
-        self.write().index.drop_series(series.iter().copied());
+        let mut state = self.write();
+        for &id in series {
+            if state.series.contains(id) && Arc::make_mut(&mut state.dropped).insert(id) {
+                state.series.forget(id);
+            }
+        }
     }
 
     /// What says that this measurement exists.
@@ -286,7 +349,11 @@ impl Measurement {
         SeriesDefinition {
             measurement: self.id,
             id,
-            key: state.index.key(&self.name, id).canonical(),
+            key: SeriesKey {
+                measurement: self.name.clone(),
+                tags: state.series.tags(id).unwrap_or_default(),
+            }
+            .canonical(),
         }
     }
 

@@ -4,15 +4,18 @@
 //! Ids are given out here, at ingest. A definition goes through three states: *new* (every batch that uses it carries it,
 //! so that a refused batch loses nothing), *committed* (in the journal), *sealed* (in the store).
 
-pub mod dictionary;
+mod delta;
+mod evaluate;
 pub mod measurement;
+#[cfg(test)]
+mod model_tests;
 pub mod predicate;
 pub mod records;
-pub mod series_index;
 pub mod spelling;
 pub mod state;
+pub mod view;
 
 pub use measurement::{Field, Fields, Measurement};
 pub use predicate::TagPredicate;
-pub use series_index::{SeriesIndex, TagColumn};
 pub use state::{Catalog, CatalogError, Database, Policy};
+pub use view::{SeriesView, TagPage, TagReader};

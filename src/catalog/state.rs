@@ -130,7 +130,7 @@ impl Catalog {
     /// Series that exist, over all measurements.
     pub fn series_count(&self) -> u64 {
         let all: Vec<Arc<Measurement>> = self.read().measurements.values().cloned().collect();
-        all.iter().map(|m| m.with_index(|index| index.live_count())).sum()
+        all.iter().map(|m| m.live_count()).sum()
     }
 
     /// Looks at the records.
@@ -675,7 +675,10 @@ mod tests {
             .measurement_or_create(policy.id, "cpu")
             .expect("below the limit");
         let tags = vec![("host".to_string(), "a".to_string())];
-        let series = cpu.series_or_create(&tags).expect("below the limit");
+        let series = cpu
+            .series_or_create(&tags)
+            .expect("in memory")
+            .expect("below the limit");
         assert_eq!(
             cpu.field_or_create("v", FieldType::Float),
             Some((0, FieldType::Float))
@@ -711,7 +714,7 @@ mod tests {
         replayed.apply_definitions(&all, false);
         let found = replayed.measurement(policy.id, "cpu").expect("defined");
         assert_eq!(
-            (found.id, found.with_index(|i| i.find(&tags))),
+            (found.id, found.find_series(&tags).expect("in memory")),
             (cpu.id, Some(series))
         );
         let sort = |catalog: &Catalog| {

@@ -191,12 +191,19 @@ impl<'a> Ingestor<'a> {
                 return None;
             }
         };
-        let Some(series) = measurement.series_or_create(&key.tags) else {
-            self.drop_row(format!(
-                "measurement \"{}\" has too many series (limit 4294967294)",
-                key.measurement
-            ));
-            return None;
+        let series = match measurement.series_or_create(&key.tags) {
+            Ok(Some(series)) => series,
+            Ok(None) => {
+                self.drop_row(format!(
+                    "measurement \"{}\" has too many series (limit 4294967294)",
+                    key.measurement
+                ));
+                return None;
+            }
+            Err(error) => {
+                self.drop_row(format!("cannot read the series index: {error}"));
+                return None;
+            }
         };
         let Some(table) = self.table(measurement.id) else {
             self.drop_row(format!(

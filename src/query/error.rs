@@ -1,6 +1,7 @@
 //! Why a statement has no answer.
 
 use super::scan::ScanError;
+use crate::store::StoreError;
 
 /// See the variants.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,5 +33,11 @@ impl QueryError {
 impl From<ScanError> for QueryError {
     fn from(error: ScanError) -> Self {
         Self::Scan(error.to_string())
+    }
+}
+
+impl From<StoreError> for QueryError {
+    fn from(error: StoreError) -> Self {
+        ScanError::from(error).into()
     }
 }

@@ -6,8 +6,9 @@ use super::node::{Only, Reference};
 use super::result::Series;
 use super::scan::{ColumnSlice, ScanRequest, SeriesRows, SeriesSet};
 use super::value::{self, Value};
-use crate::catalog::{Measurement, TagPredicate};
+use crate::catalog::{Measurement, TagPredicate, TagReader};
 use crate::model::{Column, FieldId, FieldType, SeriesId, TimeRange};
+use crate::store::StoreError;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -104,12 +105,13 @@ impl Input {
     }
 
     /// Its tags.
-    pub fn tag_keys(&self) -> Vec<String> {
+    ///
+    /// # Errors
+    /// What is stored cannot be read.
+    pub fn tag_keys(&self) -> Result<Vec<String>, QueryError> {
         match self {
-            Self::Stored(m) => {
-                m.with_index(|index| index.tag_keys().into_iter().map(str::to_string).collect())
-            }
-            Self::Derived(d) => d.tag_keys.iter().cloned().collect(),
+            Self::Stored(m) => Ok(m.view().tag_keys(None)?),
+            Self::Derived(d) => Ok(d.tag_keys.iter().cloned().collect()),
         }
     }
 
@@ -196,36 +198,47 @@ pub struct InputRequest<'a> {
     pub time: TimeRange,
 }
 
-/// A tag of all series, copied so that no lock is held while scanning.
+/// The values of the tags of the series at hand: read page by page, each text made once a page.
 struct TagValues {
-    codes: Vec<u32>,
-    texts: Vec<Option<Arc<str>>>,
+    reader: TagReader,
+    page: Option<u32>,
+    texts: Vec<Vec<Option<Arc<str>>>>,
 }
 
 impl TagValues {
-    fn of(index: &crate::catalog::SeriesIndex, key: &str) -> Self {
-        let Some(column) = index.tag_column(key) else {
-            return Self {
-                codes: Vec::new(),
-                texts: vec![None],
-            };
-        };
-        let texts = (0..column.code_count() as u32).map(|code| match code {
-            0 => None,
-            code => Some(column.value(code).into()),
-        });
+    fn new(reader: TagReader, keys: usize) -> Self {
         Self {
-            codes: column.codes().to_vec(),
-            texts: texts.collect(),
+            reader,
+            page: None,
+            texts: vec![Vec::new(); keys],
         }
     }
 
-    fn code(&self, series: SeriesId) -> u32 {
-        self.codes.get(series as usize).copied().unwrap_or(0)
+    /// The codes of a series, by key: is it on another page than the one before, so that they mean something else?
+    fn codes(&mut self, series: SeriesId, codes: &mut Vec<u16>) -> Result<bool, StoreError> {
+        let page = self.reader.page(series)?;
+        let turned = self.page != Some(page.number());
+        if turned {
+            self.page = Some(page.number());
+            for (key, texts) in self.texts.iter_mut().enumerate() {
+                texts.clear();
+                texts.resize(page.codes(key), None);
+            }
+        }
+        codes.clear();
+        codes.extend((0..self.texts.len()).map(|key| page.code(key, series)));
+        Ok(turned)
     }
 
-    fn text(&self, series: SeriesId) -> Option<Arc<str>> {
-        self.texts[self.code(series) as usize].clone()
+    fn text(&mut self, series: SeriesId, key: usize, code: u16) -> Result<Option<Arc<str>>, StoreError> {
+        if code == 0 {
+            return Ok(None);
+        }
+        let text = &mut self.texts[key][usize::from(code)];
+        if text.is_none() {
+            *text = self.reader.page(series)?.value(key, code).map(Into::into);
+        }
+        Ok(text.clone())
     }
 }
 
@@ -236,20 +249,13 @@ fn scan_stored(
     groups: &mut Groups,
     visit: &mut dyn FnMut(&Rows<'_>) -> Result<ControlFlow<()>, QueryError>,
 ) -> Result<(), QueryError> {
-    let (series, dimensions, tags) = measurement.with_index(|index| {
-        let all = matches!(request.predicate, TagPredicate::All) && index.dropped().is_empty();
-        let series = if all {
-            None
-        } else {
-            Some(index.matching(request.predicate))
-        };
-        let values = |keys: &[String]| {
-            keys.iter()
-                .map(|key| TagValues::of(index, key))
-                .collect::<Vec<_>>()
-        };
-        (series, values(request.dimensions), values(&request.wanted.tags))
-    });
+    let view = measurement.view();
+    let all = matches!(request.predicate, TagPredicate::All) && view.dropped().is_empty();
+    let series = if all {
+        None
+    } else {
+        Some(view.matching(request.predicate)?)
+    };
     if series.as_ref().is_some_and(RoaringBitmap::is_empty) {
         return Ok(());
     }
@@ -259,28 +265,46 @@ fn scan_stored(
         time: request.time,
         fields: request.wanted.fields.iter().map(|(id, _)| *id).collect(),
     };
+    let grouped = request.dimensions.len();
+    let keys = [request.dimensions, &request.wanted.tags].concat();
+    let mut tags = TagValues::new(view.reader(&keys), keys.len());
     let mut failed = None;
-    let mut number_of: HashMap<Vec<u32>, usize> = HashMap::new();
+    let mut number_of: HashMap<Vec<u16>, usize> = HashMap::new();
     let mut codes = Vec::new();
     let (mut last, mut group, mut tag_values) = (None, 0, Vec::new());
-    ctx.scan.scan(&scan_request, &mut |rows: &SeriesRows<'_>| {
-        if last != Some(rows.series) {
-            last = Some(rows.series);
-            codes.clear();
-            codes.extend(dimensions.iter().map(|d| d.code(rows.series)));
-            group = match number_of.get(&codes) {
+    let mut enter =
+        |series: SeriesId, groups: &mut Groups| -> Result<(usize, Vec<Option<Arc<str>>>), StoreError> {
+            if tags.codes(series, &mut codes)? {
+                number_of.clear();
+            }
+            let group = match number_of.get(&codes[..grouped]) {
                 Some(&group) => group,
                 None => {
-                    let texts = dimensions
-                        .iter()
-                        .map(|d| d.text(rows.series).unwrap_or_else(|| "".into()));
-                    let group = groups.number(texts.collect());
-                    number_of.insert(codes.clone(), group);
+                    let mut texts = Vec::with_capacity(grouped);
+                    for (key, &code) in codes[..grouped].iter().enumerate() {
+                        texts.push(tags.text(series, key, code)?.unwrap_or_else(|| "".into()));
+                    }
+                    let group = groups.number(texts);
+                    number_of.insert(codes[..grouped].to_vec(), group);
                     group
                 }
             };
-            tag_values.clear();
-            tag_values.extend(tags.iter().map(|tag| tag.text(rows.series)));
+            let mut values = Vec::with_capacity(codes.len() - grouped);
+            for (key, &code) in codes.iter().enumerate().skip(grouped) {
+                values.push(tags.text(series, key, code)?);
+            }
+            Ok((group, values))
+        };
+    ctx.scan.scan(&scan_request, &mut |rows: &SeriesRows<'_>| {
+        if last != Some(rows.series) {
+            last = Some(rows.series);
+            match enter(rows.series, groups) {
+                Ok(found) => (group, tag_values) = found,
+                Err(error) => {
+                    failed = Some(error.into());
+                    return ControlFlow::Break(());
+                }
+            }
         }
         let found = Rows {
             group,

@@ -307,17 +307,12 @@ fn expand_dimensions(statement: &SelectStatement, inputs: &[&Input]) -> Result<V
             Expr::VarRef(var) => {
                 out.insert(var.name.clone());
             }
-            Expr::Wildcard(_) => out.extend(inputs.iter().flat_map(|i| i.tag_keys())),
+            Expr::Wildcard(_) => out.extend(tag_keys(inputs)?),
             Expr::Regex(pattern) => {
                 let regex = pattern
                     .compile()
                     .map_err(|e| QueryError::statement(e.to_string()))?;
-                out.extend(
-                    inputs
-                        .iter()
-                        .flat_map(|i| i.tag_keys())
-                        .filter(|key| regex.is_match(key)),
-                );
+                out.extend(tag_keys(inputs)?.into_iter().filter(|key| regex.is_match(key)));
             }
             _ => return Err(QueryError::statement("only time and tag dimensions allowed")),
         }
@@ -326,7 +321,7 @@ fn expand_dimensions(statement: &SelectStatement, inputs: &[&Input]) -> Result<V
 }
 
 /// What the inputs together have under a name.
-fn schema(inputs: &[&Input]) -> (BTreeMap<String, FieldType>, BTreeSet<String>) {
+fn schema(inputs: &[&Input]) -> Result<(BTreeMap<String, FieldType>, BTreeSet<String>), QueryError> {
     let rank = |t: FieldType| match t {
         FieldType::Float => 0,
         FieldType::Integer => 1,
@@ -341,7 +336,15 @@ fn schema(inputs: &[&Input]) -> (BTreeMap<String, FieldType>, BTreeSet<String>) 
             *known = field_type;
         }
     }
-    (fields, inputs.iter().flat_map(|i| i.tag_keys()).collect())
+    Ok((fields, tag_keys(inputs)?))
+}
+
+fn tag_keys(inputs: &[&Input]) -> Result<BTreeSet<String>, QueryError> {
+    let mut keys = BTreeSet::new();
+    for input in inputs {
+        keys.extend(input.tag_keys()?);
+    }
+    Ok(keys)
 }
 
 type Fields = Vec<(String, Expr)>;
@@ -352,7 +355,7 @@ fn expand_fields(
     inputs: &[&Input],
     dimensions: &[String],
 ) -> Result<(String, Fields), QueryError> {
-    let (fields, tags) = schema(inputs);
+    let (fields, tags) = schema(inputs)?;
     let mut time_name = "time".to_string();
     let mut out = Vec::new();
     for field in &statement.fields {

@@ -15,6 +15,7 @@ use jiff::tz::TimeZone;
 use regex::Regex;
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 type Answer = Result<Vec<Series>, QueryError>;
@@ -127,7 +128,29 @@ fn matching(
     condition: Option<&Expr>,
 ) -> Result<RoaringBitmap, QueryError> {
     let predicate = predicate(ctx, measurement, condition)?;
-    Ok(measurement.with_index(|index| index.matching(&predicate) & index.live()))
+    Ok(measurement.view().matching(&predicate)?)
+}
+
+/// The series that WHERE chooses; `None` without a WHERE.
+fn chosen(
+    ctx: &Context<'_>,
+    measurement: &Measurement,
+    condition: Option<&Expr>,
+) -> Result<Option<RoaringBitmap>, QueryError> {
+    match predicate(ctx, measurement, condition)? {
+        TagPredicate::All => Ok(None),
+        predicate => Ok(Some(measurement.view().matching(&predicate)?)),
+    }
+}
+
+/// How many series WHERE chooses.
+fn count_matching(
+    ctx: &Context<'_>,
+    measurement: &Measurement,
+    condition: Option<&Expr>,
+) -> Result<u64, QueryError> {
+    let chosen = chosen(ctx, measurement, condition)?;
+    Ok(chosen.map_or_else(|| measurement.live_count(), |chosen| chosen.len()))
 }
 
 /// SHOW MEASUREMENTS.
@@ -165,7 +188,7 @@ fn measurement_names(ctx: &Context<'_>, show: &ShowMeasurements) -> Result<BTree
     };
     let mut names = BTreeSet::new();
     for measurement in list {
-        if with(&measurement.name) && !matching(ctx, &measurement, show.condition.as_ref())?.is_empty() {
+        if with(&measurement.name) && count_matching(ctx, &measurement, show.condition.as_ref())? > 0 {
             names.insert(measurement.name.clone());
         }
     }
@@ -178,7 +201,10 @@ pub fn series(ctx: &Context<'_>, show: &ShowSeries) -> Answer {
     for measurement in sources(ctx, show.database.as_deref(), &show.sources)? {
         let wanted = matching(ctx, &measurement, show.condition.as_ref())?;
         let name = &measurement.name;
-        measurement.with_index(|index| keys.extend(wanted.iter().map(|id| index.key(name, id).canonical())));
+        measurement.view().walk_keys(name, &wanted, &mut |_, key| {
+            keys.push(key.canonical());
+            ControlFlow::Continue(())
+        })?;
         ctx.check()?;
     }
     keys.sort_unstable();
@@ -229,21 +255,10 @@ fn tag_keys_of(
     condition: Option<&Expr>,
     test: &KeyTest,
 ) -> Result<Vec<String>, QueryError> {
-    let wanted = matching(ctx, measurement, condition)?;
-    Ok(measurement.with_index(|index| {
-        let used = |key: &&str| {
-            test.wants(key)
-                && index
-                    .tag_column(key)
-                    .is_some_and(|column| wanted.iter().any(|id| column.code(id) != 0))
-        };
-        index
-            .tag_keys()
-            .into_iter()
-            .filter(used)
-            .map(str::to_string)
-            .collect()
-    }))
+    let within = chosen(ctx, measurement, condition)?;
+    let mut keys = measurement.view().tag_keys(within.as_ref())?;
+    keys.retain(|key| test.wants(key));
+    Ok(keys)
 }
 
 /// SHOW TAG KEYS.
@@ -267,24 +282,19 @@ fn tag_values_of(
     condition: Option<&Expr>,
     test: &KeyTest,
 ) -> Result<Vec<(String, String)>, QueryError> {
-    let wanted = matching(ctx, measurement, condition)?;
-    let all = wanted.len() == measurement.with_index(|index| index.live_count());
+    let within = chosen(ctx, measurement, condition)?;
+    let view = measurement.view();
     let mut out = Vec::new();
-    measurement.with_index(|index| {
-        for column in index.columns().iter().filter(|column| test.wants(column.key())) {
-            let mut seen = vec![false; column.code_count()];
-            // Without dropped series every value is used; with a condition only some are.
-            if all && index.dropped().is_empty() {
-                seen.fill(true);
-            } else {
-                wanted.iter().for_each(|id| seen[column.code(id) as usize] = true);
-            }
-            let used = (1..seen.len()).filter(|&code| seen[code]);
-            let values = used.map(|code| column.value(code as u32));
-            out.extend(values.map(|value| (column.key().to_string(), value.to_string())));
-        }
-    });
-    out.sort_unstable();
+    for key in view
+        .tag_keys(within.as_ref())?
+        .iter()
+        .filter(|key| test.wants(key))
+    {
+        view.walk_values(key, within.as_ref(), &mut |value| {
+            out.push((key.clone(), value.to_string()));
+            ControlFlow::Continue(())
+        })?;
+    }
     Ok(out)
 }
 
@@ -336,7 +346,7 @@ pub fn cardinality(ctx: &Context<'_>, show: &ShowCardinality) -> Answer {
     match &show.of {
         CardinalityOf::Series => {
             for m in &list {
-                counts.push((m.name.clone(), matching(ctx, m, condition)?.len()));
+                counts.push((m.name.clone(), count_matching(ctx, m, condition)?));
             }
             if !by_measurement {
                 return Ok(whole(
@@ -348,7 +358,7 @@ pub fn cardinality(ctx: &Context<'_>, show: &ShowCardinality) -> Answer {
         CardinalityOf::Measurement => {
             let mut names = BTreeSet::new();
             for m in &list {
-                if !matching(ctx, m, condition)?.is_empty() {
+                if count_matching(ctx, m, condition)? > 0 {
                     names.insert(m.name.clone());
                 }
             }
@@ -370,10 +380,17 @@ pub fn cardinality(ctx: &Context<'_>, show: &ShowCardinality) -> Answer {
         CardinalityOf::TagValues(keys) => {
             let test = KeyTest::of(Some(keys))?;
             for m in &list {
-                counts.push((
-                    m.name.clone(),
-                    tag_values_of(ctx, m, condition, &test)?.len() as u64,
-                ));
+                let within = chosen(ctx, m, condition)?;
+                let view = m.view();
+                let mut values = 0;
+                for key in view
+                    .tag_keys(within.as_ref())?
+                    .iter()
+                    .filter(|key| test.wants(key))
+                {
+                    values += view.count_values(key, within.as_ref())?;
+                }
+                counts.push((m.name.clone(), values));
             }
         }
         CardinalityOf::FieldKey => {

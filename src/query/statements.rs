@@ -381,10 +381,16 @@ fn chosen(
                 "fields not supported in WHERE clause during deletion",
             ));
         }
-        let series = condition.as_ref().map(|_| {
-            let found = measurement.with_index(|index| index.matching(&predicate));
-            found.iter().collect::<Vec<u32>>()
-        });
+        let series = match condition {
+            Some(_) => Some(
+                measurement
+                    .view()
+                    .matching(&predicate)?
+                    .iter()
+                    .collect::<Vec<u32>>(),
+            ),
+            None => None,
+        };
         if series.as_ref().is_none_or(|s| !s.is_empty()) {
             out.push((measurement, series, time));
         }
@@ -420,10 +426,13 @@ fn drop_series(ctx: &Context<'_>, drop: &Delete, target: &dyn Target) -> Result<
                 "DROP SERIES doesn't support time in WHERE clause",
             ));
         }
-        let all = || measurement.with_index(|index| index.live().iter().collect());
+        let series = match series {
+            Some(series) => series,
+            None => measurement.view().live()?.iter().collect(),
+        };
         out.push(Command::DropSeries {
             measurement: measurement.id,
-            series: series.unwrap_or_else(all),
+            series,
         });
     }
     commands(target, out)
@@ -540,7 +549,7 @@ fn explain_select(
     statement.visit_measurements(&mut |m| sources.push(m));
     for source in sources {
         for measurement in measurements(ctx, source)? {
-            let series = measurement.with_index(|index| index.live_count());
+            let series = measurement.live_count();
             lines.push(format!("    measurement {}: {series} series", measurement.name));
         }
     }

@@ -11,6 +11,7 @@ pub mod directory;
 pub mod engine;
 pub mod error;
 pub mod frame;
+pub mod index;
 pub mod keys;
 pub mod names;
 pub mod pack;
