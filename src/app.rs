@@ -4,22 +4,27 @@ use crate::actors::Stop;
 use crate::actors::host::Host;
 use crate::actors::http::Http;
 use crate::actors::live::Live;
-use crate::actors::sockets::Ingest;
+use crate::actors::sockets::{Flush, Ingest, Sockets};
 use crate::config::{Listen, Machine, ServeArgs, Switch};
 use crate::engine::{Engine, EngineOptions};
 use crate::host::Sampler;
+use crate::listen::{ListenAddress, Transport};
 use crate::live::hub::Hub;
 use crate::net::clock::now;
-use crate::net::counters::{Counters, Ingest as Figures};
-use crate::net::feed::Feed;
+use crate::net::counters::Counters;
+use crate::net::datagrams::Source;
+use crate::net::feed::{Feed, Reading};
 use crate::net::query::QUERIES_PER_CORE;
-use crate::net::{Services, udp};
+use crate::net::stream::{Bound, Shared};
+use crate::net::{Services, udp, unix};
 use actix::{Actor, Addr};
 use anyhow::{Context as _, anyhow};
+use kymo_plugin_api::Options;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
@@ -27,6 +32,8 @@ use tokio::sync::Semaphore;
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// Sockets that share a UDP address unless more are asked for.
+const READERS_MAX: usize = 4;
 
 /// Runs the server until SIGTERM or SIGINT.
 ///
@@ -49,7 +56,15 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         queries: Arc::new(Semaphore::new(machine.cores * QUERIES_PER_CORE)),
         started: Instant::now(),
     });
-    let outcome = actix::System::new().block_on(run(args, &folder, &machine, &services, hub));
+    let sockets = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(machine.cores)
+        .thread_name("kymo-sockets")
+        .enable_all()
+        .build()
+        .context("cannot start the threads of sockets")?;
+    let running = run(args, &folder, &machine, &services, hub, sockets.handle());
+    let outcome = actix::System::new().block_on(running);
+    sockets.shutdown_background();
     engine.stop();
     outcome
 }
@@ -58,6 +73,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
 struct Actors {
     http: Option<Addr<Http>>,
     sockets: Vec<Addr<Ingest>>,
+    flushes: Vec<Addr<Flush>>,
     host: Option<Addr<Host>>,
     live: Addr<Live>,
 }
@@ -68,11 +84,12 @@ async fn run(
     machine: &Machine,
     services: &Arc<Services>,
     hub: Arc<Hub>,
+    sockets: &Handle,
 ) -> anyhow::Result<()> {
     // Before anything is said to listen: a signal from now on stops in order.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let actors = start(args, machine, services, hub).await;
+    let actors = start(args, machine, services, hub, sockets).await;
     let actors = match actors {
         Ok(actors) => actors,
         Err(error) => {
@@ -97,67 +114,159 @@ async fn start(
     machine: &Machine,
     services: &Arc<Services>,
     hub: Arc<Hub>,
+    sockets: &Handle,
 ) -> anyhow::Result<Actors> {
-    let feed = |format, database: &str, ingest: fn(&Services) -> &Figures| Feed {
-        services: services.clone(),
-        format,
-        database: database.to_string(),
-        ingest,
-    };
-    let make = |feed, tcp, udp| {
-        Ingest::new(feed, tcp, udp)
-            .map(Actor::start)
-            .map_err(|e| anyhow!(e))
-    };
     // Bind everything before anything starts: an address in use must not leave half a server.
     let http = bind("--http", args.http, listen)?;
-    let line_tcp = bind("--line-tcp", args.line_tcp, listen)?;
-    let line_udp = bind("--line-udp", args.line_udp, udp::bind)?;
-    let statsd_tcp = bind("--statsd", args.statsd, listen)?;
-    let statsd_udp = bind("--statsd", args.statsd, udp::bind)?;
-    let mut sockets = Vec::new();
-    if let Some(listener) = line_tcp {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        sockets.push(make(
-            feed("line-protocol", &args.line_tcp_database, |s| &s.counters.line_tcp),
-            Some(listener),
-            None,
-        )?);
+    let mut unix = Vec::new();
+    let mut bound = Vec::new();
+    for way in ways(args) {
+        let cannot = || format!("cannot listen on {} (choose another address, or off)", way.flag);
+        if let ("http", Transport::Unix(path)) = (way.address.format.as_str(), &way.address.transport) {
+            unix.push(unix::listen(path, way.address.socket.mode).with_context(cannot)?);
+            continue;
+        }
+        let feed = Feed::new(services, &way.address, &way.name).map_err(|e| anyhow!("{}: {e}", way.flag))?;
+        let gathers = feed.decoder().map_err(|e| anyhow!(e))?.flush_interval();
+        let readers = match (way.address.socket.readers, gathers) {
+            (0, Some(_)) => 1,
+            (0, None) => (machine.cores / 2).clamp(1, READERS_MAX),
+            (readers, _) => readers,
+        };
+        let sockets = bind_way(&way.address, readers).with_context(cannot)?;
+        bound.push((way.address, Arc::new(feed), sockets));
     }
-    if let Some(socket) = line_udp {
-        sockets.push(make(
-            feed("line-protocol", &args.line_udp_database, |s| &s.counters.line_udp),
-            None,
-            Some(socket),
-        )?);
+    let mut gathered: Vec<(String, Shared)> = Vec::new();
+    let mut actors = Actors {
+        http: None,
+        sockets: Vec::new(),
+        flushes: Vec::new(),
+        host: None,
+        live: Live::new(hub).start(),
+    };
+    for (address, feed, bound) in bound {
+        let decoder = feed.decoder().map_err(|e| anyhow!(e))?;
+        let interval = decoder.flush_interval().map(Duration::from_nanos);
+        let shared = match interval {
+            None => None,
+            Some(interval) => {
+                // What two sockets gather for one database is one: two flushes of a series would overwrite each other.
+                let key = format!(
+                    "{} {} {:?}",
+                    feed.reading.format, feed.database, feed.reading.options
+                );
+                match gathered.iter().find(|(known, _)| *known == key) {
+                    Some((_, shared)) => Some(shared.clone()),
+                    None => {
+                        let shared: Shared = Arc::new(Mutex::new(decoder));
+                        let flush = Flush::new(feed.clone(), shared.clone(), interval)?;
+                        actors.flushes.push(flush.start());
+                        gathered.push((key, shared.clone()));
+                        Some(shared)
+                    }
+                }
+            }
+        };
+        let path = match &address.transport {
+            Transport::Unix(path) | Transport::UnixDatagram(path) => Some(path.clone()),
+            _ => None,
+        };
+        let ingest = Ingest::new(feed, bound, address.socket, shared, sockets, path)?;
+        actors.sockets.push(ingest.start());
     }
-    if let (Some(listener), udp) = (statsd_tcp, statsd_udp) {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        sockets.push(make(
-            feed("statsd", &args.statsd_database, |s| &s.counters.statsd),
-            Some(listener),
-            udp,
-        )?);
-    }
-    let host = match (args.host_metrics, Sampler::new()) {
+    actors.host = match (args.host_metrics, Sampler::new()) {
         (Switch::Off, _) => None,
         (Switch::On, Ok(sampler)) => {
-            Some(Host::new(feed("line-protocol", "host", |s| &s.counters.host), sampler).start())
+            let reading = Reading::new(services, "line-protocol", Options::new(), false);
+            let feed = Feed {
+                services: services.clone(),
+                reading: reading.map_err(|e| anyhow!(e))?,
+                database: "host".to_string(),
+                ingest: services.counters.way("host"),
+                source: "this machine".to_string(),
+            };
+            Some(Host::new(feed, sampler).start())
         }
         (Switch::On, Err(error)) => {
             tracing::warn!("no host metrics: {error}");
             None
         }
     };
-    let http = match http {
-        Some(listener) => Some(Http::new(listener, services.clone(), machine.cores)?.start()),
-        None => None,
-    };
-    Ok(Actors {
-        http,
-        sockets,
-        host,
-        live: Live::new(hub).start(),
+    if http.is_some() || !unix.is_empty() {
+        actors.http = Some(Http::new(http, unix, services.clone(), machine.cores)?.start());
+    }
+    Ok(actors)
+}
+
+/// A way in beside HTTP.
+struct Way {
+    /// Its name in /metrics.
+    name: String,
+    /// What it was asked for with.
+    flag: String,
+    address: ListenAddress,
+}
+
+fn ways(args: &ServeArgs) -> Vec<Way> {
+    let mut ways = Vec::new();
+    let mut add =
+        |name: &str, format: &str, listen: Listen, way: fn(SocketAddr) -> Transport, database: &str| {
+            if let Listen::At(address) = listen {
+                ways.push(Way {
+                    name: name.to_string(),
+                    flag: format!("--{name} {address}"),
+                    address: ListenAddress::new(format, way(address), database),
+                });
+            }
+        };
+    add(
+        "line-tcp",
+        "line-protocol",
+        args.line_tcp,
+        Transport::Tcp,
+        &args.line_tcp_database,
+    );
+    add(
+        "line-udp",
+        "line-protocol",
+        args.line_udp,
+        Transport::Udp,
+        &args.line_udp_database,
+    );
+    add(
+        "statsd",
+        "statsd",
+        args.statsd,
+        Transport::Tcp,
+        &args.statsd_database,
+    );
+    add(
+        "statsd",
+        "statsd",
+        args.statsd,
+        Transport::Udp,
+        &args.statsd_database,
+    );
+    ways.extend(args.listen.iter().map(|address| Way {
+        name: address.to_string(),
+        flag: format!("--listen {address}"),
+        address: address.clone(),
+    }));
+    ways
+}
+
+fn bind_way(address: &ListenAddress, readers: usize) -> std::io::Result<Sockets> {
+    let settings = &address.socket;
+    Ok(match &address.transport {
+        Transport::Tcp(at) => Sockets::Streams(Bound::Tcp(listen(*at)?)),
+        Transport::Unix(path) => Sockets::Streams(Bound::Unix(unix::listen(path, settings.mode)?)),
+        Transport::Udp(at) => {
+            let sockets = udp::bind(*at, readers, settings.receive_bytes)?;
+            Sockets::Datagrams(sockets.into_iter().map(Source::Udp).collect())
+        }
+        Transport::UnixDatagram(path) => {
+            Sockets::Datagrams(vec![Source::Unix(unix::bind(path, settings.mode)?)])
+        }
     })
 }
 
@@ -198,6 +307,9 @@ impl Actors {
             }
         };
         let (_, ()) = tokio::join!(futures_util::future::join_all(sockets), http);
+        // Nothing feeds the gathering decoders any more: what they hold is all there is.
+        let flushes = self.flushes.iter().map(|flush| flush.send(Stop));
+        futures_util::future::join_all(flushes).await;
         let _ = self.live.send(Stop).await;
     }
 }
@@ -226,6 +338,9 @@ fn banner(args: &ServeArgs, folder: &Path, machine: &Machine, services: &Service
         args.statsd.to_string(),
         args.statsd_database
     );
+    for address in &args.listen {
+        println!("  listen    {address} into database {}", address.database);
+    }
     match args.host_metrics {
         Switch::On => println!("  host      every 10 s             this machine, into database host"),
         Switch::Off => println!("  host      off"),

@@ -1,5 +1,6 @@
 //! What the server is told on its command line, and what it finds out about the machine.
 
+use crate::listen::{ListenAddress, socket_address};
 use clap::{Args, ValueEnum};
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,16 +23,7 @@ impl FromStr for Listen {
         if text.eq_ignore_ascii_case("off") {
             return Ok(Self::Off);
         }
-        // `:8086` is what InfluxDB's users write.
-        let whole = if text.starts_with(':') {
-            format!("0.0.0.0{text}")
-        } else {
-            text.replace("localhost", "127.0.0.1")
-        };
-        whole
-            .parse()
-            .map(Self::At)
-            .map_err(|_| format!("{text:?} is no address (write 127.0.0.1:8086, [::1]:8086, or off)"))
+        socket_address(text).map(Self::At)
     }
 }
 
@@ -91,6 +83,16 @@ pub struct ServeArgs {
         env = "KYMO_STATSD"
     )]
     pub statsd: Listen,
+    /// A further way in: FORMAT+tcp://ADDR, FORMAT+udp://ADDR, FORMAT+unix:///PATH, FORMAT+unixgram:///PATH or
+    /// http+unix:///PATH, with ?database=NAME and options of the format; may be given several times (in the
+    /// environment: separated by blanks)
+    #[arg(
+        long,
+        value_name = "FORMAT+WAY://ADDR",
+        env = "KYMO_LISTEN",
+        value_delimiter = ' '
+    )]
+    pub listen: Vec<ListenAddress>,
     /// Database for line protocol over TCP
     #[arg(
         long,

@@ -12,6 +12,7 @@ pub mod host;
 pub mod ingest;
 pub mod journal;
 pub mod lang;
+pub mod listen;
 pub mod live;
 pub mod model;
 pub mod net;

@@ -19,6 +19,7 @@ const ORDER: &[&str] = &[
     "live",
     "host",
     "telemetry",
+    "listen",
     "config",
     "net",
     "actors",

@@ -34,8 +34,8 @@ impl Host {
         let Ok(mut decoder) = self.feed.decoder() else {
             return;
         };
-        if let Some((batch, rows)) = self.feed.decode(|sink, _| decoder.decode(lines.as_bytes(), sink)) {
-            self.feed.submit_or_drop(batch, rows);
+        if let Some(ready) = self.feed.decode(|sink, _| decoder.decode(lines.as_bytes(), sink)) {
+            self.feed.submit_or_drop(ready);
         }
     }
 }

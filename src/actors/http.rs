@@ -4,6 +4,7 @@ use super::Stop;
 use crate::net::{Services, http};
 use actix::{Actor, Context, Handler, ResponseFuture};
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 /// Runs the HTTP server.
@@ -16,8 +17,13 @@ impl Http {
     ///
     /// # Errors
     /// Input/output.
-    pub fn new(listener: TcpListener, services: Arc<Services>, threads: usize) -> std::io::Result<Self> {
-        let server = http::serve(listener, services, threads)?;
+    pub fn new(
+        listener: Option<TcpListener>,
+        unix: Vec<UnixListener>,
+        services: Arc<Services>,
+        threads: usize,
+    ) -> std::io::Result<Self> {
+        let server = http::serve(listener, unix, services, threads)?;
         let handle = server.handle();
         actix::spawn(async move {
             if let Err(error) = server.await {

@@ -1,94 +1,71 @@
-//! The actors of line protocol and statsd over TCP and UDP.
+//! The actors of formats over TCP, UDP and Unix sockets, and of what they gather.
 
 use super::Stop;
-use crate::net::clock::now;
+use crate::listen::SocketSettings;
+use crate::net::datagrams::{Receivers, Source};
 use crate::net::feed::Feed;
-use crate::net::tcp::Shared;
-use crate::net::{tcp, udp};
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::net::gather::Flusher;
+use crate::net::stream::{self, Bound, Shared};
+use actix::{Actor, Context, Handler, ResponseFuture};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Bound sockets of one address.
+pub enum Sockets {
+    /// Connections.
+    Streams(Bound),
+    /// Datagrams.
+    Datagrams(Vec<Source>),
+}
 
 /// Takes one format from one address.
 pub struct Ingest {
-    feed: Arc<Feed>,
-    tcp: Option<TcpListener>,
-    udp: Option<UdpSocket>,
-    /// For formats that gather, and for datagrams: one decoder for everybody.
-    shared: Shared,
-    gathers: Option<Duration>,
     stop: watch::Sender<bool>,
-    running: watch::Sender<usize>,
+    streams: Option<JoinHandle<()>>,
+    receivers: Option<Receivers>,
+    /// Of a socket in the file system: removed at the end.
+    path: Option<PathBuf>,
 }
 
 impl Ingest {
-    /// Of a feed, from a TCP listener, a UDP socket, or both.
+    /// Starts to take what comes. `shared` is the decoder of a format that gathers; connections are served by `runtime`.
     ///
     /// # Errors
-    /// The format cannot be had.
-    pub fn new(feed: Feed, tcp: Option<TcpListener>, udp: Option<UdpSocket>) -> Result<Self, String> {
-        let decoder = feed.decoder()?;
-        let gathers = decoder.flush_interval().map(Duration::from_nanos);
+    /// A thread cannot be started, or a socket cannot be read.
+    pub fn new(
+        feed: Arc<Feed>,
+        sockets: Sockets,
+        settings: SocketSettings,
+        shared: Option<Shared>,
+        runtime: &Handle,
+        path: Option<PathBuf>,
+    ) -> io::Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let (mut streams, mut receivers) = (None, None);
+        match sockets {
+            Sockets::Streams(bound) => {
+                streams = Some(runtime.spawn(stream::serve(bound, feed, shared, settings, stopped)));
+            }
+            Sockets::Datagrams(sources) => {
+                receivers = Some(Receivers::start(sources, &feed, shared.as_ref(), &settings)?);
+            }
+        }
         Ok(Self {
-            feed: Arc::new(feed),
-            tcp,
-            udp,
-            shared: Arc::new(Mutex::new(decoder)),
-            gathers,
-            stop: watch::channel(false).0,
-            running: watch::channel(0).0,
+            stop,
+            streams,
+            receivers,
+            path,
         })
     }
 }
 
 impl Actor for Ingest {
     type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Context<Self>) {
-        let mut loops: Vec<std::pin::Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
-        if let Some(listener) = self.tcp.take() {
-            let shared = self.gathers.map(|_| self.shared.clone());
-            loops.push(Box::pin(tcp::serve(
-                listener,
-                self.feed.clone(),
-                shared,
-                self.stop.subscribe(),
-            )));
-        }
-        if let Some(socket) = self.udp.take() {
-            loops.push(Box::pin(udp::serve(
-                socket,
-                self.feed.clone(),
-                self.shared.clone(),
-                self.stop.subscribe(),
-            )));
-        }
-        for socket in loops {
-            self.running.send_modify(|count| *count += 1);
-            let ended = socket
-                .into_actor(self)
-                .map(|(), actor, _| actor.running.send_modify(|count| *count -= 1));
-            ctx.spawn(ended);
-        }
-        if let Some(interval) = self.gathers {
-            ctx.run_interval(interval, |actor, _| flush(&actor.feed, &actor.shared));
-        }
-    }
-}
-
-/// Commits what a gathering format has gathered.
-fn flush(feed: &Feed, shared: &Shared) {
-    let decoded = feed.decode(|sink, _| {
-        shared
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .flush(now(), sink);
-    });
-    if let Some((batch, rows)) = decoded {
-        feed.submit_or_drop(batch, rows);
-    }
 }
 
 impl Handler<Stop> for Ingest {
@@ -96,14 +73,60 @@ impl Handler<Stop> for Ingest {
 
     fn handle(&mut self, _: Stop, _: &mut Context<Self>) -> ResponseFuture<()> {
         self.stop.send_replace(true);
-        let mut running = self.running.subscribe();
-        let (feed, shared, gathers) = (self.feed.clone(), self.shared.clone(), self.gathers.is_some());
+        let (streams, receivers, path) = (self.streams.take(), self.receivers.take(), self.path.take());
         Box::pin(async move {
-            // An error means that the actor is gone, and its sockets with it.
-            let _ = running.wait_for(|count| *count == 0).await;
-            if gathers {
-                flush(&feed, &shared);
+            if let Some(streams) = streams
+                && streams.await.is_err()
+            {
+                tracing::error!("a listener panicked");
+            }
+            if let Some(receivers) = receivers {
+                blocking(move || receivers.stop()).await;
+            }
+            if let Some(path) = path {
+                // Gone already is as good.
+                let _ = std::fs::remove_file(path);
             }
         })
+    }
+}
+
+/// Flushes what a format gathers.
+pub struct Flush {
+    flusher: Option<Flusher>,
+}
+
+impl Flush {
+    /// Starts.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn new(feed: Arc<Feed>, shared: Shared, interval: Duration) -> io::Result<Self> {
+        Ok(Self {
+            flusher: Some(Flusher::start(feed, shared, interval)?),
+        })
+    }
+}
+
+impl Actor for Flush {
+    type Context = Context<Self>;
+}
+
+impl Handler<Stop> for Flush {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Stop, _: &mut Context<Self>) -> ResponseFuture<()> {
+        let flusher = self.flusher.take();
+        Box::pin(async move {
+            if let Some(flusher) = flusher {
+                blocking(move || flusher.stop()).await;
+            }
+        })
+    }
+}
+
+async fn blocking(work: impl FnOnce() + Send + 'static) {
+    if tokio::task::spawn_blocking(work).await.is_err() {
+        tracing::error!("stopping a socket panicked");
     }
 }

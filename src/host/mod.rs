@@ -358,7 +358,7 @@ fn proc_stat() -> BTreeMap<String, [u64; 8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kymo_plugin_api::{Options, kit};
+    use kymo_plugin_api::{Framing, Options, kit};
 
     #[test]
     fn every_line_can_be_read_and_what_users_ask_for_is_there() {
@@ -368,6 +368,7 @@ mod tests {
         let read = kit::decode(
             &kymo_line_protocol::LineProtocol,
             &Options::new(),
+            Framing::Lines,
             &[lines.as_bytes()],
         );
         assert_eq!(read.rejections, []);

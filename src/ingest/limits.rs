@@ -3,8 +3,10 @@
 /// See the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A line or message of a stream.
+    /// A line, or an element of a body.
     pub line_bytes_max: usize,
+    /// A message behind its length.
+    pub message_bytes_max: usize,
     /// A measurement, a tag with its value, a field key (InfluxDB's limit).
     pub key_bytes_max: usize,
     /// Tags of a series.
@@ -19,12 +21,17 @@ pub struct Limits {
     pub rejections_told_max: usize,
     /// Bytes of a rejected line that are told.
     pub line_told_bytes_max: usize,
+    /// Rejections of a request that are kept for trying again; the rest is counted.
+    pub rejections_kept_max: usize,
+    /// Bytes of a rejected line that are kept. Longer ones are cut off, and can be looked at but not tried again.
+    pub line_kept_bytes_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             line_bytes_max: 1 << 20,
+            message_bytes_max: 4 << 20,
             key_bytes_max: 65_535,
             tags_max: 256,
             fields_max: 4096,
@@ -32,6 +39,8 @@ impl Default for Limits {
             rows_max: 5_000_000,
             rejections_told_max: 100,
             line_told_bytes_max: 1024,
+            rejections_kept_max: 1000,
+            line_kept_bytes_max: 64 << 10,
         }
     }
 }

@@ -2,16 +2,18 @@
 //! clock; `now` is a parameter.
 //!
 //! Read in this order: [`registry`] lists the formats, [`framing`] cuts streams, [`sink`] resolves rows into a batch,
-//! [`outcome`] says what happened in InfluxDB's words, [`limits`] names every limit.
+//! [`outcome`] says what happened in InfluxDB's words, [`reject`] is what was not stored, [`limits`] names every limit.
 
 pub mod framing;
 pub mod limits;
 pub mod outcome;
 pub mod registry;
+pub mod reject;
 pub mod sink;
 mod table;
 
 pub use limits::Limits;
 pub use outcome::Outcome;
 pub use registry::Registry;
+pub use reject::{Reject, RejectKind};
 pub use sink::Ingestor;

@@ -1,7 +1,9 @@
 //! What became of a request, and InfluxDB's words for it.
 
 use super::limits::Limits;
+use super::reject::{Reject, RejectKind};
 use crate::batch::Batch;
+use kymo_plugin_api::Told;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -14,10 +16,10 @@ pub struct Outcome {
     pub unparsed: u64,
     /// Points that were read and cannot be stored: a type clash, a limit.
     pub dropped: u64,
-    /// `unable to parse '..': ..`, a line each, as far as they are told.
-    pub parse_errors: Vec<String>,
-    /// Why the first point was dropped.
-    pub drop_reason: Option<String>,
+    /// Values that the format does not store, by no fault of the sender.
+    pub skipped: u64,
+    /// The first of those unparsed or dropped, in order.
+    pub rejects: Vec<Reject>,
 }
 
 impl Outcome {
@@ -26,29 +28,50 @@ impl Outcome {
         self.unparsed == 0 && self.dropped == 0
     }
 
+    /// The rejections that the sender is told of.
+    pub fn told(&self, limits: &Limits) -> Vec<Told> {
+        let told = self.rejects.iter().take(limits.rejections_told_max);
+        let one = |reject: &Reject| Told {
+            line: reject.line,
+            column: reject.column,
+            reason: reject.reason.clone(),
+            text: reject.shown(limits.line_told_bytes_max),
+        };
+        told.map(one).collect()
+    }
+
     /// The text of the error InfluxDB would answer; `None` when all was good.
     pub fn error(&self, limits: &Limits) -> Option<String> {
         if self.is_clean() {
             return None;
         }
-        let mut text = self.parse_errors.join("\n");
-        let untold = self.unparsed.saturating_sub(self.parse_errors.len() as u64);
+        let of_kind = |kind| self.rejects.iter().filter(move |reject| reject.kind == kind);
+        let mut lines: Vec<String> = of_kind(RejectKind::Unparsed)
+            .take(limits.rejections_told_max)
+            .map(|reject| {
+                let text = reject.shown(limits.line_told_bytes_max);
+                format!("unable to parse '{text}': {}", reject.reason)
+            })
+            .collect();
+        let untold = self.unparsed.saturating_sub(lines.len() as u64);
         if untold > 0 {
             let max = limits.rejections_told_max;
-            text.push_str(&format!("\nand {untold} more (rejections_told_max {max})"));
+            lines.push(format!("and {untold} more (rejections_told_max {max})"));
         }
-        // InfluxDB tells of dropped points only when every line could be read.
-        match &self.drop_reason {
+        let text = lines.join("\n");
+        let dropped = match of_kind(RejectKind::Dropped).next() {
+            Some(reject) => Some(reject.reason.as_str()),
+            None => (self.dropped > 0).then_some("points were not stored"),
+        };
+        Some(match dropped {
+            // InfluxDB tells of dropped points only when every line could be read.
             Some(reason) if self.unparsed == 0 => {
-                Some(format!("partial write: {reason} dropped={}", self.dropped))
+                format!("partial write: {reason} dropped={}", self.dropped)
             }
-            _ if self.rows > 0 => Some(format!("partial write: {text} dropped={}", self.dropped)),
-            Some(reason) if self.dropped > 0 => Some(format!(
-                "{text}\npartial write: {reason} dropped={}",
-                self.dropped
-            )),
-            _ => Some(text),
-        }
+            _ if self.rows > 0 => format!("partial write: {text} dropped={}", self.dropped),
+            Some(reason) => format!("{text}\npartial write: {reason} dropped={}", self.dropped),
+            None => text,
+        })
     }
 }
 
@@ -56,55 +79,80 @@ impl Outcome {
 mod tests {
     use super::*;
 
+    fn reject(kind: RejectKind, text: &str, reason: &str) -> Reject {
+        Reject {
+            kind,
+            line: 2,
+            column: 3,
+            reason: reason.into(),
+            text: text.into(),
+            context: Vec::new(),
+            is_cut: false,
+        }
+    }
+
     #[test]
     fn texts_are_influxdbs() {
-        let parse = || vec!["unable to parse 'm': missing fields".to_string()];
-        let drop = || Some("field type conflict: ..".to_string());
+        let parse = || reject(RejectKind::Unparsed, "m", "missing fields");
+        let clash = || reject(RejectKind::Dropped, "m f=1", "field type conflict: ..");
+        let outcome = |rows, unparsed, dropped, rejects| Outcome {
+            rows,
+            unparsed,
+            dropped,
+            rejects,
+            ..Outcome::default()
+        };
         let cases = [
+            (outcome(3, 0, 0, vec![]), None),
             (
-                Outcome {
-                    rows: 3,
-                    ..Outcome::default()
-                },
-                None,
-            ),
-            (
-                Outcome {
-                    unparsed: 1,
-                    parse_errors: parse(),
-                    ..Outcome::default()
-                },
+                outcome(0, 1, 0, vec![parse()]),
                 Some("unable to parse 'm': missing fields"),
             ),
             (
-                Outcome {
-                    rows: 2,
-                    unparsed: 1,
-                    parse_errors: parse(),
-                    ..Outcome::default()
-                },
+                outcome(2, 1, 0, vec![parse()]),
                 Some("partial write: unable to parse 'm': missing fields dropped=0"),
             ),
             (
-                Outcome {
-                    rows: 2,
-                    dropped: 4,
-                    drop_reason: drop(),
-                    ..Outcome::default()
-                },
+                outcome(2, 0, 4, vec![clash()]),
                 Some("partial write: field type conflict: .. dropped=4"),
             ),
             (
-                Outcome {
-                    dropped: 1,
-                    drop_reason: drop(),
-                    ..Outcome::default()
-                },
+                outcome(0, 0, 1, vec![clash()]),
                 Some("partial write: field type conflict: .. dropped=1"),
+            ),
+            (
+                outcome(0, 1, 1, vec![clash(), parse()]),
+                Some("unable to parse 'm': missing fields\npartial write: field type conflict: .. dropped=1"),
+            ),
+            (
+                outcome(0, 7, 0, vec![parse()]),
+                Some("unable to parse 'm': missing fields\nand 6 more (rejections_told_max 100)"),
             ),
         ];
         for (outcome, want) in cases {
             assert_eq!(outcome.error(&Limits::default()).as_deref(), want);
         }
+    }
+
+    #[test]
+    fn what_is_told_is_bounded() {
+        let limits = Limits {
+            rejections_told_max: 2,
+            line_told_bytes_max: 3,
+            ..Limits::default()
+        };
+        let outcome = Outcome {
+            unparsed: 3,
+            rejects: vec![reject(RejectKind::Unparsed, "abcdef", "bad"); 3],
+            ..Outcome::default()
+        };
+        let told = outcome.told(&limits);
+        assert_eq!(told.len(), 2);
+        assert_eq!(
+            (told[0].line, told[0].column, told[0].text.as_str()),
+            (2, 3, "abc..")
+        );
+        let error = outcome.error(&limits).expect("not clean");
+        assert_eq!(error.lines().count(), 3, "{error}");
     }
 }

@@ -4,21 +4,23 @@
 
 use super::limits::Limits;
 use super::outcome::Outcome;
+use super::reject::Reject;
 use super::table::{FieldError, MeasurementTable};
 use crate::batch::Batch;
 use crate::catalog::Catalog;
 use crate::catalog::spelling::{Spelled, SpellingHash};
 use crate::model::time::{TIME_MAX, TIME_MIN};
 use crate::model::{MeasurementId, PolicyId, SeriesKey};
-use kymo_plugin_api::{Origin, Rejection, Row, RowSink, SeriesParts, Value};
+use kymo_plugin_api::{Options, Rejection, Row, RowSink, SeriesParts, Value};
 use std::collections::HashMap;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The sink of one request (or of what a socket gathered). [`finish`](Self::finish) gives the batch.
 pub struct Ingestor<'a> {
     catalog: &'a Catalog,
     limits: &'a Limits,
     policy: PolicyId,
-    /// Tells spellings of other formats and policies apart.
+    /// Tells spellings of other formats, options and policies apart.
     context: u64,
     now: i64,
     shards: u16,
@@ -32,18 +34,21 @@ pub struct Ingestor<'a> {
 }
 
 impl<'a> Ingestor<'a> {
-    /// Rows go to `policy`; those without a time get `now`. `format` is the decoder's format by name.
+    /// Rows go to `policy`; those without a time get `now`. Spellings are known by `format` and its options.
     pub fn new(
         catalog: &'a Catalog,
         limits: &'a Limits,
         policy: PolicyId,
         format: &str,
+        options: &Options,
         now: i64,
         shards: u16,
     ) -> Self {
-        let context = format.bytes().fold(u64::from(policy), |hash, b| {
-            hash.rotate_left(7) ^ u64::from(b) << 32
-        });
+        let mut text = format!("{policy} {format}");
+        for (name, value) in options.iter() {
+            text.push_str(&format!("\n{name}={value}"));
+        }
+        let context = xxh3_64(text.as_bytes());
         Self {
             catalog,
             limits,
@@ -164,20 +169,13 @@ impl<'a> Ingestor<'a> {
     }
 
     fn find_series(&mut self, row: &Row<'_>, parts: &mut SeriesParts) -> Option<(usize, u32)> {
+        let begin = place(row.origin.text, row.series.spelling);
         if let Err((column, reason)) = row.series.reader.read(row.series.spelling, parts) {
-            self.reject(&Rejection {
-                origin: row.origin,
-                column,
-                reason: &reason,
-            });
+            self.refuse(row, begin + column - 1, &reason);
             return None;
         }
         if let Err(reason) = self.check_series(parts) {
-            self.reject(&Rejection {
-                origin: row.origin,
-                column: 1,
-                reason: &reason,
-            });
+            self.refuse(row, begin, &reason);
             return None;
         }
         let key = SeriesKey::new(
@@ -187,29 +185,31 @@ impl<'a> Ingestor<'a> {
         let measurement = match self.catalog.measurement_or_create(self.policy, &key.measurement) {
             Ok(measurement) => measurement,
             Err(error) => {
-                self.drop_row(error.to_string());
+                self.drop_row(row, begin, error.to_string());
                 return None;
             }
         };
         let series = match measurement.series_or_create(&key.tags) {
             Ok(Some(series)) => series,
             Ok(None) => {
-                self.drop_row(format!(
+                let reason = format!(
                     "measurement \"{}\" has too many series (limit 4294967294)",
                     key.measurement
-                ));
+                );
+                self.drop_row(row, begin, reason);
                 return None;
             }
             Err(error) => {
-                self.drop_row(format!("cannot read the series index: {error}"));
+                self.drop_row(row, begin, format!("cannot read the series index: {error}"));
                 return None;
             }
         };
         let Some(table) = self.table(measurement.id) else {
-            self.drop_row(format!(
+            let reason = format!(
                 "measurement \"{}\" was dropped while it was written to",
                 key.measurement
-            ));
+            );
+            self.drop_row(row, begin, reason);
             return None;
         };
         Some((table, series))
@@ -243,7 +243,7 @@ impl<'a> Ingestor<'a> {
         }
         if bytes > limits.key_bytes_max {
             return Err(format!(
-                "max key length exceeded: {bytes} > {}",
+                "max key length exceeded: {bytes} > {} (key_bytes_max)",
                 limits.key_bytes_max
             ));
         }
@@ -255,10 +255,74 @@ impl<'a> Ingestor<'a> {
         Ok(())
     }
 
+    /// What a decoder read and should not have: as if it could not be read.
+    fn refuse(&mut self, row: &Row<'_>, column: u64, reason: &str) {
+        self.reject(&Rejection {
+            origin: row.origin,
+            column,
+            reason,
+            context: &[],
+        });
+    }
+
     /// A point that was read and cannot be stored.
-    fn drop_row(&mut self, reason: String) {
+    #[cold]
+    fn drop_row(&mut self, row: &Row<'_>, column: u64, reason: String) {
         self.outcome.dropped += 1;
-        self.outcome.drop_reason.get_or_insert(reason);
+        if self.outcome.rejects.len() < self.limits.rejections_kept_max {
+            let time = row.time.unwrap_or(self.now);
+            let reject = Reject::dropped(row, column, time, reason, self.limits);
+            self.outcome.rejects.push(reject);
+        }
+    }
+
+    /// What is wrong with a row before anything is looked up: column and reason.
+    #[inline]
+    fn check_fields(&self, row: &Row<'_>) -> Result<(), (u64, String)> {
+        let limits = self.limits;
+        if row.origin.text.len() > limits.line_bytes_max {
+            let (bytes, max) = (row.origin.text.len(), limits.line_bytes_max);
+            let reason = format!("line too long: {bytes} bytes (line_bytes_max {max})");
+            return Err((max as u64 + 1, reason));
+        }
+        if row.fields.len() > limits.fields_max {
+            return Err((
+                1,
+                format!(
+                    "too many fields: {} (fields_max {})",
+                    row.fields.len(),
+                    limits.fields_max
+                ),
+            ));
+        }
+        for field in row.fields {
+            let too_long = match field.value {
+                Value::String(text) if text.len() > limits.string_bytes_max => format!(
+                    "string too long: {} bytes (string_bytes_max {})",
+                    text.len(),
+                    limits.string_bytes_max
+                ),
+                Value::Float(value) if !value.is_finite() => "NaN and infinity cannot be stored".to_string(),
+                _ if field.key.len() > limits.key_bytes_max => format!(
+                    "max key length exceeded: {} > {} (key_bytes_max)",
+                    field.key.len(),
+                    limits.key_bytes_max
+                ),
+                _ if field.key.is_empty() => "missing field key".to_string(),
+                _ => continue,
+            };
+            return Err((place(row.origin.text, field.key.as_bytes()), too_long));
+        }
+        Ok(())
+    }
+}
+
+/// Where `part` stands in `text`, as a column; 1 when it is no part of it.
+fn place(text: &[u8], part: &[u8]) -> u64 {
+    let from = (part.as_ptr() as usize).checked_sub(text.as_ptr() as usize);
+    match from {
+        Some(from) if from + part.len() <= text.len() => from as u64 + 1,
+        _ => 1,
     }
 }
 
@@ -273,94 +337,65 @@ fn check_text(what: &str, text: &str) -> Result<(), String> {
 
 impl RowSink for Ingestor<'_> {
     fn row(&mut self, row: &Row<'_>) {
-        let limits = self.limits;
-        if row.fields.len() > limits.fields_max {
+        if let Err((column, reason)) = self.check_fields(row) {
+            return self.refuse(row, column, &reason);
+        }
+        if self.outcome.rows >= self.limits.rows_max as u64 {
             let reason = format!(
-                "too many fields: {} (fields_max {})",
-                row.fields.len(),
-                limits.fields_max
-            );
-            return self.reject(&Rejection {
-                origin: row.origin,
-                column: 1,
-                reason: &reason,
-            });
-        }
-        if self.outcome.rows >= limits.rows_max as u64 {
-            return self.drop_row(format!(
                 "too many points in one request (rows_max {})",
-                limits.rows_max
-            ));
-        }
-        for field in row.fields {
-            let too_long = match field.value {
-                Value::String(text) if text.len() > limits.string_bytes_max => Some(format!(
-                    "string too long: {} bytes (string_bytes_max {})",
-                    text.len(),
-                    limits.string_bytes_max
-                )),
-                _ if field.key.len() > limits.key_bytes_max => Some(format!(
-                    "max key length exceeded: {} > {}",
-                    field.key.len(),
-                    limits.key_bytes_max
-                )),
-                _ => None,
-            };
-            if let Some(reason) = too_long {
-                return self.reject(&Rejection {
-                    origin: row.origin,
-                    column: 1,
-                    reason: &reason,
-                });
-            }
+                self.limits.rows_max
+            );
+            return self.drop_row(row, 1, reason);
         }
         let time = row.time.unwrap_or(self.now);
         if !(TIME_MIN..=TIME_MAX).contains(&time) {
             let reason = format!("time outside range {TIME_MIN} - {TIME_MAX}");
-            return self.reject(&Rejection {
-                origin: row.origin,
-                column: 1,
-                reason: &reason,
-            });
+            return self.refuse(row, 1, &reason);
         }
         let Some((table, series)) = self.resolve(row) else {
             return;
         };
-        if row.fields.iter().any(|field| field.key == "time") {
-            let name = &self.tables[table].measurement.name;
-            let reason =
-                format!("invalid field name: input field \"time\" on measurement \"{name}\" is invalid");
-            return self.drop_row(reason);
-        }
-        match self.tables[table].push(series, time, row.fields) {
-            Ok(()) => self.outcome.rows += 1,
-            Err(FieldError::Clash { field, is, exists }) => {
-                let name = &self.tables[table].measurement.name;
+        let fault = match self.tables[table].push(series, time, row.fields) {
+            Ok(()) => {
+                self.outcome.rows += 1;
+                return;
+            }
+            Err(fault) => fault,
+        };
+        let name = &self.tables[table].measurement.name;
+        let (key, reason) = match fault {
+            FieldError::Clash { field, is, exists } => {
                 let reason = format!(
                     "field type conflict: input field \"{field}\" on measurement \"{name}\" is type {is}, \
                      already exists as type {exists}"
                 );
-                self.drop_row(reason);
+                (field, reason)
             }
-            Err(FieldError::TooMany) => {
-                let name = &self.tables[table].measurement.name;
+            FieldError::TooMany(field) => {
                 let max = crate::catalog::measurement::FIELDS_PER_MEASUREMENT_MAX;
                 let reason = format!("measurement \"{name}\" has too many fields (limit {max})");
-                self.drop_row(reason);
+                (field, reason)
             }
+            FieldError::Time => {
+                let reason =
+                    format!("invalid field name: input field \"time\" on measurement \"{name}\" is invalid");
+                ("time", reason)
+            }
+        };
+        self.drop_row(row, place(row.origin.text, key.as_bytes()), reason);
+    }
+
+    #[cold]
+    fn reject(&mut self, rejection: &Rejection<'_>) {
+        self.outcome.unparsed += 1;
+        if self.outcome.rejects.len() < self.limits.rejections_kept_max {
+            self.outcome
+                .rejects
+                .push(Reject::unparsed(rejection, self.limits));
         }
     }
 
-    fn reject(&mut self, rejection: &Rejection<'_>) {
-        self.outcome.unparsed += 1;
-        if self.outcome.parse_errors.len() < self.limits.rejections_told_max {
-            let Origin { text, .. } = rejection.origin;
-            let told = &text[..text.len().min(self.limits.line_told_bytes_max)];
-            let more = if told.len() < text.len() { ".." } else { "" };
-            let line = String::from_utf8_lossy(told);
-            self.outcome
-                .parse_errors
-                .push(format!("unable to parse '{line}{more}': {}", rejection.reason));
-        }
+    fn skip(&mut self, values: u64) {
+        self.outcome.skipped += values;
     }
 }

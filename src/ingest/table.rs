@@ -35,15 +35,17 @@ struct ShardRows {
 }
 
 /// Why a row cannot be added.
-pub(super) enum FieldError {
+pub(super) enum FieldError<'a> {
     /// The field has another type already.
     Clash {
-        field: String,
+        field: &'a str,
         is: FieldType,
         exists: FieldType,
     },
-    /// The measurement has too many fields.
-    TooMany,
+    /// The measurement has too many fields; this would be one more.
+    TooMany(&'a str),
+    /// No field may be called `time`.
+    Time,
 }
 
 impl MeasurementTable {
@@ -60,12 +62,12 @@ impl MeasurementTable {
 
     /// Adds a row, or nothing of it.
     #[inline]
-    pub(super) fn push(
+    pub(super) fn push<'f>(
         &mut self,
         series: SeriesId,
         time: i64,
-        fields: &[Field<'_>],
-    ) -> Result<(), FieldError> {
+        fields: &[Field<'f>],
+    ) -> Result<(), FieldError<'f>> {
         self.row.clear();
         for (at, field) in fields.iter().enumerate() {
             // Senders repeat the order of fields: look where it was in the row before.
@@ -77,7 +79,7 @@ impl MeasurementTable {
             if slot_type != type_of(&field.value) {
                 let exists = slot_type;
                 return Err(FieldError::Clash {
-                    field: field.key.to_string(),
+                    field: field.key,
                     is: type_of(&field.value),
                     exists,
                 });
@@ -109,7 +111,11 @@ impl MeasurementTable {
         Ok(())
     }
 
-    fn find_slot(&mut self, field: &Field<'_>) -> Result<usize, FieldError> {
+    fn find_slot<'f>(&mut self, field: &Field<'f>) -> Result<usize, FieldError<'f>> {
+        // Here, so that fields seen before are not asked again: none of them is called so.
+        if field.key == "time" {
+            return Err(FieldError::Time);
+        }
         if let Some(at) = self.slots.iter().position(|slot| *slot.name == *field.key) {
             return Ok(at);
         }
@@ -118,7 +124,7 @@ impl MeasurementTable {
             None => self
                 .measurement
                 .field_or_create(field.key, type_of(&field.value))
-                .ok_or(FieldError::TooMany)?,
+                .ok_or(FieldError::TooMany(field.key))?,
         };
         self.slots.push(Slot {
             name: field.key.into(),

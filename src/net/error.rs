@@ -6,7 +6,8 @@ use crate::shard::CommitError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
-use std::fmt;
+use kymo_plugin_api::Told;
+use std::fmt::{self, Write};
 
 /// A status and a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct HttpError {
     pub text: String,
     /// InfluxDB 2.x clients read `code` and `message`.
     pub code: Option<&'static str>,
+    /// What of a request was not stored, and where it stands: beside the text, which has InfluxDB's form.
+    pub rejections: Vec<Told>,
 }
 
 /// Seconds after which a client should try again.
@@ -31,6 +34,7 @@ impl HttpError {
             status,
             text: text.into(),
             code: None,
+            rejections: Vec::new(),
         }
     }
 
@@ -42,6 +46,12 @@ impl HttpError {
     /// 404.
     pub fn not_found(text: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, text)
+    }
+
+    /// The same with what was not stored.
+    pub fn with_rejections(mut self, rejections: Vec<Told>) -> Self {
+        self.rejections = rejections;
+        self
     }
 
     /// The same in the form of InfluxDB 2.x.
@@ -81,6 +91,18 @@ impl ResponseError for HttpError {
         }
         body.push_str("\"error\":");
         json_text(&self.text, &mut body);
+        for (i, told) in self.rejections.iter().enumerate() {
+            body.push_str(if i == 0 { ",\"rejected\":[" } else { "," });
+            let _ = write!(body, "{{\"line\":{},\"column\":{}", told.line, told.column);
+            body.push_str(",\"reason\":");
+            json_text(&told.reason, &mut body);
+            body.push_str(",\"text\":");
+            json_text(&told.text, &mut body);
+            body.push('}');
+        }
+        if !self.rejections.is_empty() {
+            body.push(']');
+        }
         body.push_str("}\n");
         let shown: String = self
             .text

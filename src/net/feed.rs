@@ -1,4 +1,7 @@
 //! From bytes of a socket to committed batches, for every way in.
+//!
+//! **Invariant:** a row that was decoded is committed, or counted: as refused to its sender (HTTP), or as thrown away by those
+//! whose senders hear nothing. Those try again while the server is overloaded or its disk is full.
 
 use super::Services;
 use super::clock::now;
@@ -6,28 +9,51 @@ use super::counters::{Ingest, add};
 use crate::batch::EncodedBatch;
 use crate::catalog::CatalogError;
 use crate::engine::{SubmitError, WriteError};
+use crate::ingest::registry::stream_framing;
 use crate::ingest::{Ingestor, Outcome};
+use crate::listen::ListenAddress;
 use crate::model::PolicyId;
 use crate::shard::{Ack, CommitError};
-use kymo_plugin_api::{Decoder, RowSink};
+use kymo_plugin_api::{Decoder, Framing, Options, RowSink};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Between tries when the queues are full and the sender can be made to wait.
-const RETRY: Duration = Duration::from_millis(5);
+/// Between tries while the queues are full.
+pub const RETRY: Duration = Duration::from_millis(5);
+/// Between tries while the disk is full.
+pub const RETRY_DISK: Duration = Duration::from_millis(500);
+/// Lines that were not stored are logged so often, for each way in; all are counted, and kept to be tried again.
+const TROUBLE_SECONDS: u64 = 5;
+
+/// What a format is read with.
+#[derive(Clone)]
+pub struct Reading {
+    /// The format's name.
+    pub format: &'static str,
+    /// Its options.
+    pub options: Options,
+    /// How streams are cut.
+    pub framing: Framing,
+}
 
 /// Where a socket's rows go.
 pub struct Feed {
     /// Everything shared.
     pub services: Arc<Services>,
-    /// The format's name.
-    pub format: &'static str,
+    /// How they are read.
+    pub reading: Reading,
     /// The database; made when it is not there.
     pub database: String,
-    /// Picks this way's figures.
-    pub ingest: fn(&Services) -> &Ingest,
+    /// This way's figures.
+    pub ingest: Arc<Ingest>,
+    /// The way in, for messages.
+    pub source: String,
 }
+
+/// A batch and its rows.
+pub type Ready = (Arc<EncodedBatch>, u64);
 
 impl Services {
     /// The default policy of a database; the database is made when it is not there.
@@ -50,20 +76,21 @@ impl Services {
         &self,
         database: &str,
         policy: PolicyId,
-        format: &str,
-        run: impl FnOnce(&mut dyn RowSink, i64),
+        reading: &Reading,
+        now: i64,
+        run: impl FnOnce(&mut dyn RowSink),
     ) -> Outcome {
         let engine = &self.engine;
-        let now = now();
         let mut ingestor = Ingestor::new(
             engine.catalog(),
             engine.limits(),
             policy,
-            format,
+            reading.format,
+            &reading.options,
             now,
             engine.options().shards,
         );
-        run(&mut ingestor, now);
+        run(&mut ingestor);
         let mut outcome = ingestor.finish();
         if let Some(batch) = &mut outcome.batch {
             // The database may be younger than its first durable batch.
@@ -86,23 +113,80 @@ impl Services {
     }
 }
 
-impl Feed {
-    /// A decoder of the format with its default options.
+impl Reading {
+    /// Of a format that is known, with options that it takes; `framing` is one of them.
     ///
     /// # Errors
-    /// This server was built without the format.
-    pub fn decoder(&self) -> Result<Box<dyn Decoder>, String> {
-        let format = self.services.engine.formats().by_name(self.format);
+    /// What is wrong, for the user.
+    pub fn new(
+        services: &Services,
+        format: &str,
+        mut options: Options,
+        stream: bool,
+    ) -> Result<Self, String> {
+        let formats = services.engine.formats();
+        let format = formats.by_name(format).ok_or_else(|| formats.unknown(format))?;
+        let framing = if stream {
+            stream_framing(format, &mut options).map_err(|error| error.to_string())?
+        } else {
+            Framing::Whole
+        };
+        format
+            .decoder(&options, framing)
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            format: format.name(),
+            options,
+            framing,
+        })
+    }
+
+    /// A decoder.
+    ///
+    /// # Errors
+    /// None, once [`new`](Self::new) was happy.
+    pub fn decoder(&self, services: &Services) -> Result<Box<dyn Decoder>, String> {
+        let format = services.engine.formats().by_name(self.format);
         let format =
             format.ok_or_else(|| format!("this server was built without the format {}", self.format))?;
         format
-            .decoder(&kymo_plugin_api::Options::new())
-            .map_err(|e| e.to_string())
+            .decoder(&self.options, self.framing)
+            .map_err(|error| error.to_string())
+    }
+}
+
+impl Feed {
+    /// Of a listen address. `name` is what the figures of this way are called.
+    ///
+    /// # Errors
+    /// What is wrong with the address, for the user.
+    pub fn new(services: &Arc<Services>, address: &ListenAddress, name: &str) -> Result<Self, String> {
+        use crate::listen::Transport;
+        let mut options = Options::new();
+        for (option, value) in &address.options {
+            options.set(option, value.as_str());
+        }
+        let stream = matches!(address.transport, Transport::Tcp(_) | Transport::Unix(_));
+        Ok(Self {
+            services: services.clone(),
+            reading: Reading::new(services, &address.format, options, stream)?,
+            database: address.database.clone(),
+            ingest: services.counters.way(name),
+            source: address.to_string(),
+        })
     }
 
-    /// Decodes what `run` pushes and counts what came of it; the batch, if there is one.
-    pub fn decode(&self, run: impl FnOnce(&mut dyn RowSink, i64)) -> Option<(Arc<EncodedBatch>, u64)> {
-        let counters = (self.ingest)(&self.services);
+    /// A new decoder.
+    ///
+    /// # Errors
+    /// See [`Reading::decoder`].
+    pub fn decoder(&self) -> Result<Box<dyn Decoder>, String> {
+        self.reading.decoder(&self.services)
+    }
+
+    /// Decodes what `run` pushes and counts what came of it; the batch, if there is one. `run` is told the time.
+    pub fn decode(&self, run: impl FnOnce(&mut dyn RowSink, i64)) -> Option<Ready> {
+        let counters = &self.ingest;
         let policy = match self.services.policy_of(&self.database) {
             Ok(policy) => policy,
             Err(error) => {
@@ -110,15 +194,15 @@ impl Feed {
                 return None;
             }
         };
-        let outcome = self.services.decode(&self.database, policy, self.format, run);
+        let now = now();
+        let outcome = self
+            .services
+            .decode(&self.database, policy, &self.reading, now, |sink| run(sink, now));
         add(&counters.unparsed, outcome.unparsed);
         add(&counters.dropped, outcome.dropped);
-        if let Some(error) = outcome.error(self.services.engine.limits()) {
-            tracing::warn!(
-                from = self.format,
-                error = error.lines().next().unwrap_or(""),
-                "lines were not stored"
-            );
+        add(&counters.skipped, outcome.skipped);
+        if !outcome.is_clean() {
+            self.log_trouble(&outcome);
         }
         let rows = outcome.rows;
         match self.services.engine.encode(outcome.batch?) {
@@ -131,29 +215,65 @@ impl Feed {
         }
     }
 
-    fn ack(&self, rows: u64) -> Ack {
-        let (services, ingest) = (self.services.clone(), self.ingest);
-        Box::new(move |result| match result {
-            Ok(_) => add(&ingest(&services).rows, rows),
-            Err(_) => add(&ingest(&services).overloaded, rows),
-        })
-    }
-
-    /// Hands in a batch; when the queues are full it is thrown away and counted: datagrams cannot be made to wait.
-    pub fn submit_or_drop(&self, batch: Arc<EncodedBatch>, rows: u64) {
-        if self.services.engine.submit(batch, self.ack(rows)).is_err() {
-            add(&(self.ingest)(&self.services).overloaded, rows);
+    fn log_trouble(&self, outcome: &Outcome) {
+        let seconds = (now() / 1_000_000_000) as u64;
+        let last = self.ingest.trouble_logged.load(Ordering::Relaxed);
+        let is_time = seconds >= last.saturating_add(TROUBLE_SECONDS);
+        if is_time && let Some(error) = outcome.error(self.services.engine.limits()) {
+            self.ingest.trouble_logged.store(seconds, Ordering::Relaxed);
+            tracing::warn!(
+                from = self.source,
+                error = error.lines().next().unwrap_or(""),
+                "lines were not stored; see SHOW REJECTED"
+            );
         }
     }
 
-    /// Hands in a batch; waits while the queues are full, so the sender waits too.
-    pub async fn submit_waiting(&self, batch: Arc<EncodedBatch>, rows: u64) {
+    /// Counts rows as accepted, or not.
+    pub fn count(&self, rows: u64, accepted: bool) {
+        let counter = if accepted {
+            &self.ingest.rows
+        } else {
+            &self.ingest.overloaded
+        };
+        add(counter, rows);
+    }
+
+    /// Commits a batch, however long the server is overloaded or its disk full: the sender waits, too. False when it could not
+    /// be committed at all: the server is going down, or its journal failed.
+    pub async fn commit_waiting(&self, (batch, rows): Ready) -> bool {
         loop {
-            match self.services.engine.submit(batch.clone(), self.ack(rows)) {
-                Err(SubmitError::Overloaded) => tokio::time::sleep(RETRY).await,
-                Err(_) => return add(&(self.ingest)(&self.services).overloaded, rows),
-                Ok(()) => return,
-            }
+            let wait = match self.services.commit(batch.clone()).await {
+                Ok(_) => {
+                    self.count(rows, true);
+                    return true;
+                }
+                Err(error) => retry_after(&error),
+            };
+            let Some(wait) = wait else {
+                self.count(rows, false);
+                return false;
+            };
+            add(&self.ingest.retries, 1);
+            tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Hands in a batch once; what cannot be taken is counted.
+    pub fn submit_or_drop(self: &Arc<Self>, (batch, rows): Ready) {
+        let feed = self.clone();
+        let ack: Ack = Box::new(move |result| feed.count(rows, result.is_ok()));
+        if self.services.engine.submit(batch, ack).is_err() {
+            self.count(rows, false);
+        }
+    }
+}
+
+/// How long to wait before the batch may be handed in again; `None`: there is no use.
+pub fn retry_after(error: &WriteError) -> Option<Duration> {
+    match error {
+        WriteError::Submit(SubmitError::Overloaded) => Some(RETRY),
+        WriteError::Commit(CommitError::DiskFull) => Some(RETRY_DISK),
+        _ => None,
     }
 }

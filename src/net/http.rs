@@ -11,6 +11,7 @@ use actix_web::middleware::{Compress, Next, from_fn};
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,11 +29,23 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// Input/output.
-pub fn serve(listener: TcpListener, services: Arc<Services>, threads: usize) -> std::io::Result<Server> {
+pub fn serve(
+    listener: Option<TcpListener>,
+    unix: Vec<UnixListener>,
+    services: Arc<Services>,
+    threads: usize,
+) -> std::io::Result<Server> {
     let services = Data::from(services);
     let server = HttpServer::new(move || {
-        App::new()
-            .app_data(services.clone())
+        let formats = services.clone();
+        let native = formats.engine.formats().iter().flat_map(|f| f.paths());
+        let mut app = App::new();
+        for path in native {
+            app = app
+                .route(path, web::post().to(write::write_native))
+                .route(path, web::put().to(write::write_native));
+        }
+        app.app_data(services.clone())
             .wrap(from_fn(headers))
             .wrap(Compress::default())
             .route("/ping", web::route().to(ping))
@@ -46,15 +59,19 @@ pub fn serve(listener: TcpListener, services: Arc<Services>, threads: usize) -> 
             .route("/live", web::get().to(live::live))
             .default_service(web::to(nothing_here))
     });
-    let server = server
+    let mut server = server
         .workers(threads)
         .max_connections(CONNECTIONS_PER_THREAD_MAX)
         .client_request_timeout(REQUEST_TIMEOUT)
         .shutdown_timeout(STOP_SECONDS)
-        .disable_signals()
-        .listen(listener)?
-        .run();
-    Ok(server)
+        .disable_signals();
+    if let Some(listener) = listener {
+        server = server.listen(listener)?;
+    }
+    for listener in unix {
+        server = server.listen_uds(listener)?;
+    }
+    Ok(server.run())
 }
 
 /// Adds what InfluxDB's clients look for to every answer.

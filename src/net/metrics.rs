@@ -137,46 +137,87 @@ fn text(services: &Services) -> String {
     let catalog = services.engine.catalog();
     out.gauge("kymo_databases", "Databases.", catalog.databases().len() as u64);
     out.gauge("kymo_series", "Series.", catalog.series_count());
-    type Figure = fn(&super::counters::Ingest) -> u64;
-    let families: [(&str, &str, &str, Figure); 7] = [
-        ("kymo_ingest_rows_total", "counter", "Rows accepted.", |i| {
-            get(&i.rows)
-        }),
+    type Figure = fn(&super::counters::Ingest) -> &std::sync::atomic::AtomicU64;
+    let families: [(&str, &str, &str, Figure); 14] = [
+        ("kymo_ingest_rows_total", "counter", "Rows accepted.", |i| &i.rows),
         (
             "kymo_ingest_unparsed_total",
             "counter",
             "Lines that could not be read.",
-            |i| get(&i.unparsed),
+            |i| &i.unparsed,
         ),
         (
             "kymo_ingest_dropped_total",
             "counter",
-            "Points that could not be stored.",
-            |i| get(&i.dropped),
+            "Points that could not be stored: a type clash, a limit.",
+            |i| &i.dropped,
+        ),
+        (
+            "kymo_ingest_skipped_total",
+            "counter",
+            "Values that a format does not store, as NaN.",
+            |i| &i.skipped,
         ),
         (
             "kymo_ingest_overloaded_total",
             "counter",
-            "Rows thrown away because queues were full.",
-            |i| get(&i.overloaded),
+            "Good rows thrown away: the server could not take them.",
+            |i| &i.overloaded,
+        ),
+        (
+            "kymo_ingest_retries_total",
+            "counter",
+            "Batches handed in again.",
+            |i| &i.retries,
         ),
         ("kymo_ingest_bytes_total", "counter", "Bytes received.", |i| {
-            get(&i.bytes)
+            &i.bytes
         }),
         (
             "kymo_ingest_requests_total",
             "counter",
             "Requests or datagrams.",
-            |i| get(&i.requests),
+            |i| &i.requests,
         ),
         ("kymo_ingest_connections", "gauge", "Connections open.", |i| {
-            get(&i.connections)
+            &i.connections
         }),
+        (
+            "kymo_ingest_connections_refused_total",
+            "counter",
+            "Connections closed because too many were open.",
+            |i| &i.connections_refused,
+        ),
+        (
+            "kymo_ingest_datagrams_dropped_total",
+            "counter",
+            "Datagrams that found no room in the server.",
+            |i| &i.datagrams_dropped,
+        ),
+        (
+            "kymo_ingest_kernel_dropped_total",
+            "counter",
+            "Datagrams that found no room in the kernel's receive buffer.",
+            |i| &i.kernel_dropped,
+        ),
+        (
+            "kymo_ingest_waiting_bytes",
+            "gauge",
+            "Datagrams that wait to be decoded.",
+            |i| &i.waiting_bytes,
+        ),
+        (
+            "kymo_ingest_receive_buffer_bytes",
+            "gauge",
+            "Receive buffers as the kernel gave them.",
+            |i| &i.receive_buffer_bytes,
+        ),
     ];
+    let ingests = services.counters.ingests();
     for (name, kind, help, figure) in families {
         out.family(name, kind, help);
-        for (way, ingest) in services.counters.ingests() {
-            let _ = writeln!(out.0, "{name}{{from=\"{way}\"}} {}", figure(ingest));
+        for (way, ingest) in &ingests {
+            let _ = writeln!(out.0, "{name}{{from=\"{way}\"}} {}", get(figure(ingest)));
         }
     }
     let counters = &services.counters;

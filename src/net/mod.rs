@@ -1,19 +1,26 @@
-//! Everything that speaks to a socket: HTTP, WebSocket, TCP, UDP. The only home of actix-web and actix-ws.
+//! Everything that speaks to a socket: HTTP, WebSocket, TCP, UDP, Unix. The only home of actix-web and actix-ws.
 //!
 //! Bytes come in here, are decoded by way of [`feed`], and go to the engine; answers go out. The actors that start and stop it all
 //! are in `actors`.
 
 pub mod clock;
 pub mod counters;
+pub mod datagrams;
+pub mod encoding;
 pub mod error;
 pub mod feed;
+pub mod gather;
 pub mod http;
+pub mod kernel;
 pub mod live;
 pub mod metrics;
+pub mod outbox;
 pub mod parameters;
 pub mod query;
-pub mod tcp;
+pub mod stream;
 pub mod udp;
+pub mod unix;
+pub mod waiting;
 pub mod write;
 
 use crate::engine::Engine;

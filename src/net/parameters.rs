@@ -1,6 +1,7 @@
 //! Parameters of a request: the URL's, then those of a form body.
 
 use super::error::HttpError;
+use crate::listen::url_pairs;
 use std::collections::HashMap;
 
 /// Names and values; of equal names the first counts.
@@ -17,15 +18,19 @@ impl Parameters {
 
     /// Adds those of a form body.
     pub fn add(&mut self, text: &str) {
-        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            self.put(decode(key), decode(value));
+        for (key, value) in url_pairs(text) {
+            self.put(key, value);
         }
     }
 
     /// Adds one.
     pub fn put(&mut self, key: String, value: String) {
         self.0.entry(key).or_insert(value);
+    }
+
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// A value that is there and not empty.
@@ -51,41 +56,16 @@ impl Parameters {
     }
 }
 
-/// Percent-decodes; bytes that are no text become U+FFFD.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut input = text.bytes();
-    while let Some(byte) = input.next() {
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let mut ahead = input.clone();
-                let digit = |b: Option<u8>| char::from(b?).to_digit(16);
-                match (digit(ahead.next()), digit(ahead.next())) {
-                    (Some(high), Some(low)) => {
-                        bytes.push((high * 16 + low) as u8);
-                        input = ahead;
-                    }
-                    _ => bytes.push(b'%'),
-                }
-            }
-            other => bytes.push(other),
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn percent_decoding() {
-        let p = Parameters::parse("db=a%20b&q=SELECT+1%2B1&bad=%zz%4&empty=&q=second&%C3%A9=x");
+    fn the_first_of_equal_names_counts_and_empty_values_do_not() {
+        let p = Parameters::parse("db=a%20b&q=SELECT+1%2B1&empty=&q=second&%C3%A9=x");
         let cases = [
             ("db", Some("a b")),
             ("q", Some("SELECT 1+1")),
-            ("bad", Some("%zz%4")),
             ("empty", None),
             ("é", Some("x")),
         ];

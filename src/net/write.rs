@@ -1,27 +1,43 @@
-//! `/write` and `/api/v2/write`: any registered format, gzip, InfluxDB's codes and texts.
+//! `/write`, `/api/v2/write`, and the paths of the formats' own senders: any registered format, compressed or not, InfluxDB's
+//! codes and texts.
 
 use super::Services;
+use super::clock::now;
 use super::counters::add;
+use super::encoding::{Encoding, too_large};
 use super::error::HttpError;
+use super::feed::Reading;
 use super::parameters::Parameters;
 use crate::ingest::Outcome;
+use crate::ingest::framing::split_message;
+use crate::listen::DEFAULT_DATABASE;
 use crate::model::{PolicyId, Precision};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use flate2::read::MultiGzDecoder;
 use futures_util::StreamExt;
-use kymo_plugin_api::{Decoder, Options};
-use std::io::Read;
+use kymo_plugin_api::{Answer, Decoder, Format, Framing, Options, Origin, Rejection, RowSink, Tally};
 use std::sync::Arc;
 
 /// Bytes of a body as sent.
 pub const BODY_BYTES_MAX: usize = 25_000_000;
-/// Bytes of a body after decompression.
-pub const BODY_DECOMPRESSED_BYTES_MAX: usize = 100_000_000;
 /// Larger bodies are decoded on a thread of their own kind, so that others are not kept waiting.
 const INLINE_BYTES_MAX: usize = 64 << 10;
+/// URL parameters that are no options of a format.
+const GENERAL: &[&str] = &[
+    "db",
+    "rp",
+    "precision",
+    "consistency",
+    "u",
+    "p",
+    "org",
+    "orgID",
+    "bucket",
+    "format",
+    "framing",
+];
 
 /// `POST /write`.
 pub async fn write_v1(
@@ -34,16 +50,12 @@ pub async fn write_v1(
         .get("db")
         .ok_or_else(|| HttpError::bad_request("database is required"))?
         .to_string();
-    let policy = policy(&services, &database, parameters.get("rp"))?;
-    write(
-        &request,
-        body,
-        &services.into_inner(),
-        &parameters,
+    let target = Target {
+        policy: policy(&services, &database, parameters.get("rp"))?,
         database,
-        policy,
-    )
-    .await
+        by_path: None,
+    };
+    write(&request, body, &services.into_inner(), &parameters, target).await
 }
 
 /// `POST /api/v2/write`.
@@ -61,18 +73,53 @@ pub async fn write_v2(
             Some((database, policy)) => (database.to_string(), Some(policy)),
             None => (bucket.to_string(), None),
         };
-        let policy = policy(&services, &database, policy_name.filter(|p| !p.is_empty()))?;
+        let target = Target {
+            policy: policy(&services, &database, policy_name.filter(|p| !p.is_empty()))?,
+            database,
+            by_path: None,
+        };
         write(
             &request,
             body,
             &services.clone().into_inner(),
             &parameters,
-            database,
-            policy,
+            target,
         )
         .await
     };
     answer.await.map_err(HttpError::v2)
+}
+
+/// The path of a format's own senders. They cannot be expected to create a database, so it is made when it is not there.
+pub async fn write_native(
+    request: HttpRequest,
+    body: Payload,
+    services: Data<Services>,
+) -> Result<HttpResponse, HttpError> {
+    let parameters = Parameters::parse(request.query_string());
+    let format = services.engine.formats().by_path(request.path());
+    let format =
+        format.ok_or_else(|| HttpError::not_found(format!("there is nothing at {}", request.path())))?;
+    let database = parameters.get("db").unwrap_or(DEFAULT_DATABASE).to_string();
+    let made = services
+        .policy_of(&database)
+        .map_err(|error| HttpError::bad_request(error.to_string()))?;
+    let target = Target {
+        policy: match parameters.get("rp") {
+            Some(name) => policy(&services, &database, Some(name))?,
+            None => made,
+        },
+        database,
+        by_path: Some(format.name()),
+    };
+    write(
+        &request,
+        body,
+        &services.clone().into_inner(),
+        &parameters,
+        target,
+    )
+    .await
 }
 
 fn policy(services: &Services, database: &str, name: Option<&str>) -> Result<PolicyId, HttpError> {
@@ -87,39 +134,46 @@ fn policy(services: &Services, database: &str, name: Option<&str>) -> Result<Pol
     }
 }
 
+/// Where rows go.
+#[derive(Clone)]
+struct Target {
+    database: String,
+    policy: PolicyId,
+    /// The format whose own path was asked.
+    by_path: Option<&'static str>,
+}
+
 async fn write(
     request: &HttpRequest,
     body: Payload,
     services: &Arc<Services>,
     parameters: &Parameters,
-    database: String,
-    policy: PolicyId,
+    target: Target,
 ) -> Result<HttpResponse, HttpError> {
-    let counters = &services.counters.http;
+    let counters = services.counters.http.clone();
     add(&counters.requests, 1);
-    let (format, decoder) = decoder(request, services, parameters)?;
+    let encoding = Encoding::from_header(header(request, CONTENT_ENCODING.as_str()))?;
+    let choice = Choice::of(request, services, parameters, target.by_path)?;
     let body = read_body(body).await?;
     add(&counters.bytes, body.len() as u64);
-    let gzip = match header(request, CONTENT_ENCODING.as_str()) {
-        None | Some("" | "identity") => false,
-        Some("gzip" | "x-gzip") => true,
-        Some(other) => {
-            return Err(HttpError::bad_request(format!(
-                "unsupported content encoding: {other}"
-            )));
-        }
+    let inline = body.len() <= INLINE_BYTES_MAX;
+    let native = target.by_path.is_some();
+    let work = {
+        let services = services.clone();
+        move || decode(&services, &body, encoding, &target, choice)
     };
-    let outcome = if body.len() <= INLINE_BYTES_MAX {
-        decode(services, &body, gzip, &database, policy, format, decoder)?
+    let (outcome, mut decoder) = if inline {
+        work()?
     } else {
-        let (services, database) = (services.clone(), database.clone());
-        let work = move || decode(&services, &body, gzip, &database, policy, format, decoder);
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|_| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "decoding failed"))??
     };
     add(&counters.unparsed, outcome.unparsed);
     add(&counters.dropped, outcome.dropped);
-    let error = outcome.error(services.engine.limits());
+    add(&counters.skipped, outcome.skipped);
+    let limits = services.engine.limits();
+    let (error, told) = (outcome.error(limits), outcome.told(limits));
+    let rejected = outcome.unparsed + outcome.dropped;
     let mut sequence = None;
     if let Some(batch) = outcome.batch {
         let batch = services
@@ -129,57 +183,144 @@ async fn write(
         sequence = Some(services.commit(batch).await?);
         add(&counters.rows, outcome.rows);
     }
-    if let Some(error) = error {
-        return Err(HttpError::bad_request(error));
+    let tally = Tally {
+        rows: outcome.rows,
+        rejected,
+        rejections: &told,
+        error: error.as_deref(),
+    };
+    let mut response = match decoder.answer(&tally).filter(|_| native) {
+        Some(answer) => answered(answer),
+        None => match error {
+            Some(error) => return Err(HttpError::bad_request(error).with_rejections(told)),
+            None => HttpResponse::NoContent().finish(),
+        },
+    };
+    if let Some(sequence) = sequence
+        && let Ok(value) = sequence.to_string().parse()
+    {
+        let name = actix_web::http::header::HeaderName::from_static("x-kymo-sequence");
+        response.headers_mut().insert(name, value);
     }
-    let mut response = HttpResponse::NoContent();
-    if let Some(sequence) = sequence {
-        response.insert_header(("X-Kymo-Sequence", sequence.to_string()));
+    Ok(response)
+}
+
+fn answered(answer: Answer) -> HttpResponse {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+    let mut response = HttpResponse::build(status);
+    for (name, value) in answer.headers {
+        response.insert_header((name, value));
     }
-    Ok(response.finish())
+    if answer.body.is_empty() && answer.content_type.is_empty() {
+        return response.finish();
+    }
+    response.content_type(answer.content_type).body(answer.body)
 }
 
 fn header<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
     request.headers().get(name)?.to_str().ok()
 }
 
-/// The decoder that `format=` or `Content-Type` asks for; line protocol otherwise.
-fn decoder(
-    request: &HttpRequest,
-    services: &Services,
-    parameters: &Parameters,
-) -> Result<(&'static str, Box<dyn Decoder>), HttpError> {
-    let formats = services.engine.formats();
-    let format = match parameters.get("format") {
-        Some(name) => formats.by_name(name).ok_or_else(|| {
-            HttpError::bad_request(format!(
-                "unknown format {name:?}; this server knows {}",
-                formats.names()
-            ))
-        })?,
-        None => {
-            let by_type = header(request, CONTENT_TYPE.as_str()).and_then(|t| formats.by_content_type(t));
-            let default = || formats.by_name("line-protocol");
-            by_type
-                .or_else(default)
-                .ok_or_else(|| HttpError::bad_request("this server has no line protocol"))?
-        }
-    };
-    let mut options = Options::new();
-    if let Some(precision) = parameters.get("precision") {
-        if Precision::from_name(precision).is_none() {
+/// The format of a request and its options.
+struct Choice {
+    reading: Reading,
+    /// A `Content-Type` chose it: the body has a say, too.
+    by_content_type: bool,
+    precision: Option<String>,
+}
+
+impl Choice {
+    /// The path's format, else what `format=` or `Content-Type` ask for; line protocol otherwise.
+    fn of(
+        request: &HttpRequest,
+        services: &Services,
+        parameters: &Parameters,
+        by_path: Option<&'static str>,
+    ) -> Result<Self, HttpError> {
+        let formats = services.engine.formats();
+        let named = by_path.or(parameters.get("format"));
+        let by_type = || header(request, CONTENT_TYPE.as_str()).and_then(|t| formats.by_content_type(t));
+        let (format, by_content_type) = match named {
+            Some(name) => {
+                let format = formats.by_name(name);
+                let unknown = || HttpError::bad_request(formats.unknown(name));
+                (format.ok_or_else(unknown)?, false)
+            }
+            None => match by_type() {
+                Some(format) => (format, true),
+                None => (line_protocol(services)?, false),
+            },
+        };
+        let precision = parameters.get("precision").map(str::to_string);
+        if let Some(precision) = &precision
+            && Precision::from_name(precision).is_none()
+        {
             return Err(HttpError::bad_request(format!(
                 "invalid precision {precision:?} (use n, u, ms, s, m or h)"
             )));
         }
-        if format.options().iter().any(|option| option.name == "precision") {
-            options.set("precision", precision);
+        // Where somebody asked for a format by name, a misspelt option must not be ignored. InfluxDB's clients may send
+        // anything.
+        let strict = by_path.is_none() && parameters.get("format").is_some();
+        let options = options(format, parameters, strict)?;
+        let mut framing = Framing::Whole;
+        if let Some(name) = parameters.get("framing") {
+            let known = Framing::from_name(name).filter(|f| format.framings().contains(f));
+            framing = known.ok_or_else(|| {
+                let names: Vec<&str> = format.framings().iter().map(|f| f.name()).collect();
+                HttpError::bad_request(format!("invalid framing {name:?} (use {})", names.join(", ")))
+            })?;
+        }
+        Ok(Self {
+            reading: Reading {
+                format: format.name(),
+                options,
+                framing,
+            },
+            by_content_type,
+            precision,
+        })
+    }
+
+    /// The decoder, once the body is known.
+    fn decoder(&mut self, services: &Services, body: &[u8]) -> Result<Box<dyn Decoder>, HttpError> {
+        let format = services.engine.formats().by_name(self.reading.format);
+        if self.by_content_type && !format.is_some_and(|format| format.could_be(body)) {
+            let format = line_protocol(services)?;
+            self.reading = Reading {
+                format: format.name(),
+                options: Options::new(),
+                framing: Framing::Whole,
+            };
+            if let Some(precision) = &self.precision {
+                self.reading.options.set("precision", precision.as_str());
+            }
+        }
+        self.reading.decoder(services).map_err(HttpError::bad_request)
+    }
+}
+
+fn line_protocol(services: &Services) -> Result<&dyn Format, HttpError> {
+    let format = services.engine.formats().by_name("line-protocol");
+    format.ok_or_else(|| HttpError::bad_request("this server has no line protocol"))
+}
+
+/// The URL's parameters that are options of the format.
+fn options(format: &dyn Format, parameters: &Parameters, strict: bool) -> Result<Options, HttpError> {
+    let mut options = Options::new();
+    for (name, value) in parameters.iter() {
+        let plain = name.replace('-', "_");
+        if format.options().iter().any(|option| option.name == plain) {
+            options.set(plain, value);
+        } else if strict && !GENERAL.contains(&name) {
+            let mut unknown = Options::new();
+            unknown.set(name, value);
+            unknown
+                .refuse_unknown(format)
+                .map_err(|error| HttpError::bad_request(error.to_string()))?;
         }
     }
-    let decoder = format
-        .decoder(&options)
-        .map_err(|e| HttpError::bad_request(e.to_string()))?;
-    Ok((format.name(), decoder))
+    Ok(options)
 }
 
 /// Reads a body up to [`BODY_BYTES_MAX`].
@@ -195,35 +336,43 @@ pub async fn read_body(mut body: Payload) -> Result<Vec<u8>, HttpError> {
     Ok(out)
 }
 
-fn too_large() -> HttpError {
-    HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large")
-}
-
 fn decode(
     services: &Services,
     body: &[u8],
-    gzip: bool,
-    database: &str,
-    policy: PolicyId,
-    format: &str,
-    mut decoder: Box<dyn Decoder>,
-) -> Result<Outcome, HttpError> {
-    let mut plain = Vec::new();
-    let body = if gzip {
-        let limit = BODY_DECOMPRESSED_BYTES_MAX as u64 + 1;
-        let read = MultiGzDecoder::new(body).take(limit).read_to_end(&mut plain);
-        read.map_err(|e| HttpError::bad_request(format!("invalid gzip body: {e}")))?;
-        if plain.len() > BODY_DECOMPRESSED_BYTES_MAX {
-            return Err(too_large());
+    encoding: Encoding,
+    target: &Target,
+    mut choice: Choice,
+) -> Result<(Outcome, Box<dyn Decoder>), HttpError> {
+    let body = encoding.decode(body)?;
+    let mut decoder = choice.decoder(services, &body)?;
+    let reading = &choice.reading;
+    let now = now();
+    let outcome = services.decode(&target.database, target.policy, reading, now, |sink| {
+        match reading.framing {
+            Framing::LengthPrefixed => messages(&body, decoder.as_mut(), sink),
+            _ => decoder.decode(&body, sink),
         }
-        plain.as_slice()
-    } else {
-        body
-    };
-    Ok(services.decode(database, policy, format, |sink, now| {
-        decoder.decode(body, sink);
         if decoder.flush_interval().is_some() {
             decoder.flush(now, sink);
         }
-    }))
+    });
+    Ok((outcome, decoder))
+}
+
+/// Decodes messages that have their lengths before them.
+fn messages(body: &[u8], decoder: &mut dyn Decoder, sink: &mut dyn RowSink) {
+    let mut rest = body;
+    while let Some((message, after)) = split_message(rest) {
+        decoder.decode(message, sink);
+        rest = after;
+    }
+    if !rest.is_empty() {
+        let rejection = Rejection {
+            origin: Origin { line: 1, text: rest },
+            column: rest.len() as u64 + 1,
+            reason: "message is cut off",
+            context: &[],
+        };
+        sink.reject(&rejection);
+    }
 }

@@ -454,6 +454,7 @@ fn select_into(
         target.limits(),
         policy.id,
         "into",
+        &kymo_plugin_api::Options::new(),
         ctx.now,
         target.shards(),
     );

@@ -34,25 +34,25 @@ fn write_answers_with_the_codes_clients_rely_on() {
             "/write?db=d",
             "m f",
             400,
-            r#"{"error":"unable to parse 'm f': invalid field format"}"#,
+            r#"{"error":"unable to parse 'm f': invalid field format","rejected":[{"line":1,"column":4,"reason":"invalid field format","text":"m f"}]}"#,
         ),
         (
             "/write?db=d",
             "m",
             400,
-            r#"{"error":"unable to parse 'm': missing fields"}"#,
+            r#"{"error":"unable to parse 'm': missing fields","rejected":[{"line":1,"column":2,"reason":"missing fields","text":"m"}]}"#,
         ),
         (
             "/write?db=d",
             "m f=1 2\nbad\nm f=2 3",
             400,
-            r#"{"error":"partial write: unable to parse 'bad': missing fields dropped=0"}"#,
+            r#"{"error":"partial write: unable to parse 'bad': missing fields dropped=0","rejected":[{"line":2,"column":4,"reason":"missing fields","text":"bad"}]}"#,
         ),
         (
             "/write?db=d",
             "m f=1i 4",
             400,
-            r#"{"error":"partial write: field type conflict: input field \"f\" on measurement \"m\" is type integer, already exists as type float dropped=1"}"#,
+            r#"{"error":"partial write: field type conflict: input field \"f\" on measurement \"m\" is type integer, already exists as type float dropped=1","rejected":[{"line":1,"column":3,"reason":"field type conflict: input field \"f\" on measurement \"m\" is type integer, already exists as type float","text":"m f=1i 4"}]}"#,
         ),
     ];
     for (path, body, status, text) in cases {

@@ -1,9 +1,12 @@
-//! Line protocol and statsd over plain sockets.
+//! Formats over plain sockets.
 
-use crate::support::Server;
+use crate::support::{KYMO, Server, free_address, get};
 use serde_json::json;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::Command;
 
 #[test]
 fn lines_over_tcp_are_framed_across_packets() {
@@ -72,4 +75,178 @@ fn statsd_over_tcp_and_udp_is_flushed_at_shutdown() {
     assert_eq!(one("SELECT mean FROM latency WHERE host = 'a'"), Some(json!(20)));
     assert_eq!(one("SELECT value FROM \"users\""), Some(json!(2)));
     assert_eq!(one("SELECT value FROM load"), Some(json!(5)));
+}
+
+#[test]
+fn any_format_listens_anywhere() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [tcp, udp] = std::array::from_fn(|_| free_address());
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (stream, gram, http) = (path("lines.sock"), path("statsd.sock"), path("http.sock"));
+    let server = Server::start(
+        &folder.path().join("data"),
+        &[
+            "--host-metrics",
+            "off",
+            "--listen",
+            &format!("line-protocol+tcp://{tcp}?database=own&precision=s"),
+            "--listen",
+            &format!("line-protocol+udp://{udp}?database=own&readers=3"),
+            "--listen",
+            &format!("line-protocol+unix://{stream}?database=own"),
+            "--listen",
+            &format!("statsd+unixgram://{gram}?database=own&flush-interval=0.1&mode=600"),
+            "--listen",
+            &format!("http+unix://{http}"),
+        ],
+    );
+    let mut sender = TcpStream::connect(&tcp).expect("it listens");
+    sender.write_all(b"m,by=tcp f=1 1\n").expect("it reads");
+    for i in 0..30 {
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        sender
+            .send_to(format!("m,by=udp f={i} {i}").as_bytes(), &udp)
+            .expect("sent");
+    }
+    let mut sender = UnixStream::connect(&stream).expect("it listens");
+    sender.write_all(b"m,by=unix f=2 2").expect("it reads");
+    drop(sender);
+    let sender = UnixDatagram::unbound().expect("a socket");
+    sender.send_to(b"hits:3|c", &gram).expect("sent");
+    let mode = std::fs::metadata(&gram).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let count = |by: &str| format!("SELECT count(f) FROM m WHERE \"by\" = '{by}'");
+    for (by, rows) in [("tcp", 1), ("udp", 30), ("unix", 1)] {
+        server.wait_rows("own", &count(by), |r| r.first().is_some_and(|r| r[1] == rows));
+    }
+    let seconds = server.rows("own", "SELECT f FROM m WHERE \"by\" = 'tcp'");
+    assert_eq!(seconds, [json!([1_000_000_000, 1])]);
+    server.wait_rows("own", "SELECT sum(value) FROM hits", |r| {
+        r.first().is_some_and(|r| r[1] == 3)
+    });
+
+    let mut request = UnixStream::connect(&http).expect("it listens");
+    request
+        .write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .expect("it reads");
+    let mut answer = String::new();
+    request.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+
+    let (_, metrics) = get(&server.url("/metrics")).expect("an answer");
+    let rows = format!("kymo_ingest_rows_total{{from=\"line-protocol+udp://{udp}\"}} 30");
+    assert!(metrics.contains(&rows), "{metrics}");
+    assert_eq!(server.terminate(), Some(0));
+    assert!(!std::path::Path::new(&stream).exists(), "removed at the end");
+}
+
+#[test]
+fn listen_addresses_that_make_no_sense_are_told() {
+    for (address, told) in [
+        ("nonsense+tcp://127.0.0.1:0", "unknown format \"nonsense\""),
+        ("line-protocol+tcp://127.0.0.1:0?precison=s", "unknown option"),
+        (
+            "line-protocol+tcp://127.0.0.1:0?precision=x",
+            "invalid precision \"x\"",
+        ),
+        (
+            "line-protocol+tcp://127.0.0.1:0?framing=length-prefixed",
+            "invalid framing",
+        ),
+        ("line-protocol", "is no listen address"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let output = Command::new(KYMO)
+            .args([
+                "serve",
+                "--data-dir",
+                &folder.path().to_string_lossy(),
+                "--listen",
+                address,
+            ])
+            .args([
+                "--http",
+                "off",
+                "--line-tcp",
+                "off",
+                "--line-udp",
+                "off",
+                "--statsd",
+                "off",
+            ])
+            .args(["--host-metrics", "off"])
+            .output()
+            .expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && said.contains(told),
+            "{address}: {said}"
+        );
+    }
+}
+
+#[test]
+fn two_sockets_of_a_gathering_format_gather_together() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [tcp, udp] = std::array::from_fn(|_| free_address());
+    let server = Server::start(
+        folder.path(),
+        &[
+            "--host-metrics",
+            "off",
+            "--listen",
+            &format!("statsd+tcp://{tcp}?database=own"),
+            "--listen",
+            &format!("statsd+udp://{udp}?database=own"),
+        ],
+    );
+    let mut sender = TcpStream::connect(&tcp).expect("it listens");
+    sender.write_all(b"hits:1|c\n").expect("it reads");
+    drop(sender);
+    let sender = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    sender.send_to(b"hits:2|c", &udp).expect("sent");
+    let data = server.data.clone();
+    // Both have arrived before it is told to stop; what has arrived is taken.
+    assert_eq!(server.terminate(), Some(0));
+    let server = Server::quiet(&data);
+    assert_eq!(server.rows("own", "SELECT sum(value) FROM hits")[0][1], 3);
+    assert_eq!(
+        server.rows("own", "SELECT value FROM hits").len(),
+        1,
+        "one flush, not two"
+    );
+}
+
+#[test]
+fn too_many_connections_and_unfinished_lines_are_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tcp = free_address();
+    let server = Server::start(
+        folder.path(),
+        &[
+            "--host-metrics",
+            "off",
+            "--listen",
+            &format!("line-protocol+tcp://{tcp}?connections=1&idle=1"),
+        ],
+    );
+    let mut first = TcpStream::connect(&tcp).expect("it listens");
+    first.write_all(b"m f=1 1\nm f=2").expect("it reads");
+    server.wait_rows("metrics", "SELECT count(f) FROM m", |r| {
+        r.first().is_some_and(|r| r[1] == 1)
+    });
+    let mut second = TcpStream::connect(&tcp).expect("the kernel accepts");
+    assert_eq!(second.read(&mut [0]).expect("closed at once"), 0);
+    // The first says nothing for a second: it is closed, and its half line is told of.
+    assert_eq!(first.read(&mut [0]).expect("closed when idle"), 0);
+    let (_, metrics) = get(&server.url("/metrics")).expect("an answer");
+    for (figure, value) in [
+        ("connections_refused_total", 1),
+        ("unparsed_total", 1),
+        ("connections", 0),
+    ] {
+        let line = format!("kymo_ingest_{figure}{{from=\"line-protocol+tcp://{tcp}\"}} {value}");
+        assert!(metrics.contains(&line), "{line}: {metrics}");
+    }
 }

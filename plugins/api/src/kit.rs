@@ -1,15 +1,21 @@
 //! Checks that every format must pass. Call them from the plug-in's own tests with its own corpus:
 //!
 //! ```text
+//! kit::check_description(&MyFormat);
 //! kit::check_good(&MyFormat, &[("temp 21.5", &["temp value=21.5"])]);
-//! kit::check_bad(&MyFormat, &["temp", "= ="]);
+//! kit::check_bad(&MyFormat, &[("temp", "missing value")]);
 //! kit::check_robust(&MyFormat, &["temp 21.5"]);
 //! ```
+//!
+//! Each has a twin `.._with` that takes options. Inputs are text or bytes.
 //!
 //! Rows are compared as text: `measurement,tag=value field=value,.. time`, tags in the sender's order, strings quoted, integers with
 //! `i`, unsigned with `u`, no time when the sender gave none.
 
 use crate::{Decoder, Format, Framing, Options, Rejection, Row, RowSink, SeriesParts, Value};
+
+/// Rounds of [`check_robust`].
+const ROUNDS: usize = 4000;
 
 /// A sink that keeps everything, owned.
 #[derive(Debug, Default, PartialEq)]
@@ -18,13 +24,21 @@ pub struct Collector {
     pub rows: Vec<String>,
     /// Line, column, reason.
     pub rejections: Vec<(u64, u64, String)>,
+    /// What must be decoded to see each rejection again.
+    pub again: Vec<Vec<u8>>,
+    /// Values that were skipped.
+    pub skipped: u64,
+    /// Fields of all rows.
+    pub fields: usize,
 }
 
 impl RowSink for Collector {
     fn row(&mut self, row: &Row<'_>) {
+        self.fields += row.fields.len();
         let mut parts = SeriesParts::default();
         if let Err((column, reason)) = row.series.reader.read(row.series.spelling, &mut parts) {
             self.rejections.push((row.origin.line, column, reason));
+            self.again.push(row.origin.text.to_vec());
             return;
         }
         let mut text = parts.measurement;
@@ -54,18 +68,40 @@ impl RowSink for Collector {
             rejection.column,
             rejection.reason.to_string(),
         ));
+        self.again
+            .push([rejection.context, rejection.origin.text].concat());
+    }
+
+    fn skip(&mut self, values: u64) {
+        self.skipped += values;
     }
 }
 
-/// Decodes pieces, then flushes if the format gathers.
-pub fn decode(format: &dyn Format, options: &Options, pieces: &[&[u8]]) -> Collector {
-    let mut decoder = format.decoder(options).expect("the test's own options");
+/// Options of names and values.
+pub fn options(pairs: &[(&str, &str)]) -> Options {
+    let mut options = Options::new();
+    for (name, value) in pairs {
+        options.set(name, *value);
+    }
+    options
+}
+
+/// Decodes pieces cut by `framing`, then flushes if the format gathers.
+///
+/// # Panics
+/// When the options are not taken.
+pub fn decode(format: &dyn Format, options: &Options, framing: Framing, pieces: &[&[u8]]) -> Collector {
+    let mut decoder = format.decoder(options, framing).expect("the test's own options");
     let mut collector = Collector::default();
-    pieces
-        .iter()
-        .for_each(|piece| decoder.decode(piece, &mut collector));
+    for piece in pieces {
+        decoder.decode(piece, &mut collector);
+    }
     flush(decoder.as_mut(), &mut collector);
     collector
+}
+
+fn whole(format: &dyn Format, options: &Options, input: &[u8]) -> Collector {
+    decode(format, options, Framing::Whole, &[input])
 }
 
 fn flush(decoder: &mut dyn Decoder, collector: &mut Collector) {
@@ -74,88 +110,188 @@ fn flush(decoder: &mut dyn Decoder, collector: &mut Collector) {
     }
 }
 
+fn shown(input: &[u8]) -> String {
+    String::from_utf8_lossy(input).into_owned()
+}
+
+/// What the format says of itself makes sense.
+///
+/// # Panics
+/// When it does not.
+pub fn check_description(format: &dyn Format) {
+    let name = format.name();
+    let is_word = |text: &str, also: u8| {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == also;
+        !text.is_empty() && text.bytes().all(plain)
+    };
+    assert!(is_word(name, b'-'), "the name {name:?}");
+    assert!(
+        !format.about().is_empty() && !format.about().contains('\n'),
+        "{name}: about"
+    );
+    assert!(!format.framings().is_empty(), "{name}: no framing");
+    for media in format.content_types() {
+        let fits = media.contains('/') && *media == media.to_ascii_lowercase() && !media.contains(' ');
+        assert!(fits, "{name}: content type {media:?}");
+    }
+    for path in format.paths() {
+        assert!(
+            path.starts_with('/') && !path.ends_with('/'),
+            "{name}: path {path:?}"
+        );
+    }
+    for option in format.options() {
+        assert!(is_word(option.name, b'_'), "{name}: option {:?}", option.name);
+        assert!(!option.about.is_empty(), "{name}: option {:?}", option.name);
+    }
+    for framing in format.framings() {
+        let made = format.decoder(&Options::new(), *framing);
+        assert!(made.is_ok(), "{name}: no decoder for {}", framing.name());
+    }
+    let unknown = options(&[("no_such_option", "x")]);
+    let Err(error) = format.decoder(&unknown, Framing::Whole) else {
+        panic!("{name}: an unknown option must be refused");
+    };
+    assert_eq!(error.name, "no_such_option", "{name}");
+}
+
 /// Each input gives exactly these rows and no rejection.
 ///
 /// # Panics
 /// When it does not.
-pub fn check_good(format: &dyn Format, cases: &[(&str, &[&str])]) {
+pub fn check_good<I: AsRef<[u8]>, R: AsRef<str>>(format: &dyn Format, cases: &[(I, &[R])]) {
+    check_good_with(format, &[], cases);
+}
+
+/// [`check_good`] with options.
+///
+/// # Panics
+/// When it does not hold.
+pub fn check_good_with<I: AsRef<[u8]>, R: AsRef<str>>(
+    format: &dyn Format,
+    with: &[(&str, &str)],
+    cases: &[(I, &[R])],
+) {
     for (input, rows) in cases {
-        let got = decode(format, &Options::new(), &[input.as_bytes()]);
-        assert_eq!(got.rejections, [], "{input:?}");
-        assert_eq!(got.rows, *rows, "{input:?}");
+        let input = input.as_ref();
+        let got = whole(format, &options(with), input);
+        let rows: Vec<&str> = rows.iter().map(AsRef::as_ref).collect();
+        assert_eq!(got.rejections, [], "{:?}", shown(input));
+        assert_eq!(got.rows, rows, "{:?}", shown(input));
     }
 }
 
-/// Each input (one line or message) gives exactly one rejection, with this reason, at a sensible place, and no row.
+/// Each input (one line or message) gives exactly one rejection, with this reason, at a sensible place, and no row. What is
+/// kept of it gives the same rejection again.
 ///
 /// # Panics
 /// When it does not.
-pub fn check_bad(format: &dyn Format, cases: &[(&str, &str)]) {
+pub fn check_bad<I: AsRef<[u8]>, R: AsRef<str>>(format: &dyn Format, cases: &[(I, R)]) {
+    check_bad_with(format, &[], cases);
+}
+
+/// [`check_bad`] with options.
+///
+/// # Panics
+/// When it does not hold.
+pub fn check_bad_with<I: AsRef<[u8]>, R: AsRef<str>>(
+    format: &dyn Format,
+    with: &[(&str, &str)],
+    cases: &[(I, R)],
+) {
     for (input, reason) in cases {
-        let got = decode(format, &Options::new(), &[input.as_bytes()]);
-        assert_eq!(got.rows, [] as [String; 0], "{input:?}");
-        assert_eq!(got.rejections.len(), 1, "{input:?}: {:?}", got.rejections);
+        let (input, reason) = (input.as_ref(), reason.as_ref());
+        let got = whole(format, &options(with), input);
+        assert_eq!(got.rows, [] as [String; 0], "{:?}", shown(input));
+        assert_eq!(
+            got.rejections.len(),
+            1,
+            "{:?}: {:?}",
+            shown(input),
+            got.rejections
+        );
         let (line, column, told) = &got.rejections[0];
-        assert_eq!(told, reason, "{input:?}");
+        assert_eq!(told, reason, "{:?}", shown(input));
         let column_max = input.len() as u64 + 1;
         assert!(
             *line >= 1 && (1..=column_max).contains(column),
-            "{input:?}: line {line}, column {column}"
+            "{:?}: line {line}, column {column}",
+            shown(input)
+        );
+        let again = whole(format, &options(with), &got.again[0]);
+        let reasons: Vec<&str> = again.rejections.iter().map(|(_, _, r)| r.as_str()).collect();
+        assert_eq!(
+            (again.rows.len(), reasons),
+            (0, vec![reason]),
+            "again: {:?}",
+            shown(&got.again[0])
         );
     }
 }
 
-/// Whatever the bytes: no panic, no more rows and rejections than bytes, a decoder that still works afterwards; and
+/// Whatever the bytes: no panic, no more rows, fields and rejections than bytes can make, a decoder that still works afterwards; and
 /// cutting the input at frame borders changes nothing. `inputs` are mutated some thousand times.
 ///
 /// # Panics
 /// When one of it does not hold.
-pub fn check_robust(format: &dyn Format, inputs: &[&str]) {
+pub fn check_robust<I: AsRef<[u8]>>(format: &dyn Format, inputs: &[I]) {
+    check_robust_with(format, &[], inputs);
+}
+
+/// [`check_robust`] with options.
+///
+/// # Panics
+/// When it does not hold.
+pub fn check_robust_with<I: AsRef<[u8]>>(format: &dyn Format, with: &[(&str, &str)], inputs: &[I]) {
     let mut random = Random(0x5EED);
-    let options = Options::new();
-    for round in 0..4000 {
+    let options = options(with);
+    let first = inputs[0].as_ref();
+    let lines = format.framings().contains(&Framing::Lines);
+    for round in 0..ROUNDS {
         let mut bytes = Vec::new();
         for _ in 0..1 + random.below(3) {
-            bytes.extend_from_slice(inputs[random.below(inputs.len())].as_bytes());
-            bytes.push(b'\n');
+            bytes.extend_from_slice(inputs[random.below(inputs.len())].as_ref());
+            if lines {
+                bytes.push(b'\n');
+            }
         }
         for _ in 0..random.below(4) {
             mutate(&mut bytes, &mut random);
         }
-        let got = decode(format, &options, &[&bytes]);
-        let emitted = got.rows.len() + got.rejections.len();
+        let got = whole(format, &options, &bytes);
+        let emitted = got.rows.len() + got.rejections.len() + got.fields;
         assert!(
-            format.framing() == Framing::Whole || emitted <= bytes.len() * 16 + 64,
-            "round {round}: {emitted} rows"
+            emitted <= bytes.len() * 16 + 64,
+            "round {round}: {emitted} rows, fields and rejections of {} bytes",
+            bytes.len()
         );
-        if format.framing() == Framing::Lines && !bytes.contains(&b'"') {
-            let pieces: Vec<&[u8]> = bytes.split_inclusive(|&b| b == b'\n').collect();
-            let cut = decode(format, &options, &pieces);
-            assert_eq!(
-                cut.rows,
-                got.rows,
-                "cut at lines: {:?}",
-                String::from_utf8_lossy(&bytes)
-            );
-            assert_eq!(cut.rejections.len(), got.rejections.len());
+        // A newline inside quotes belongs to the text for those that see it.
+        if lines && !bytes.contains(&b'"') {
+            check_cuts(format, &options, &bytes);
         }
-        let mut decoder = format.decoder(&options).expect("no options");
+        let mut decoder = format.decoder(&options, Framing::Whole).expect("taken above");
+        decoder.decode(&bytes, &mut Collector::default());
         let mut after = Collector::default();
-        decoder.decode(&bytes, &mut after);
-        let mut after = Collector::default();
-        decoder.decode(inputs[0].as_bytes(), &mut after);
+        decoder.decode(first, &mut after);
         flush(decoder.as_mut(), &mut after);
-        assert!(
-            !after.rows.is_empty(),
-            "a good input after {:?}",
-            String::from_utf8_lossy(&bytes)
-        );
+        assert!(!after.rows.is_empty(), "a good input after {:?}", shown(&bytes));
     }
-    let mut unknown = Options::new();
-    unknown.set("no-such-option", "x");
-    assert!(
-        format.decoder(&unknown).is_err(),
-        "an unknown option must be refused"
+}
+
+/// A stream of lines gives the same, wherever between lines it is cut.
+///
+/// # Panics
+/// When it does not.
+pub fn check_cuts(format: &dyn Format, options: &Options, bytes: &[u8]) {
+    let pieces: Vec<&[u8]> = bytes.split_inclusive(|&b| b == b'\n').collect();
+    let one = decode(format, options, Framing::Lines, &[bytes]);
+    let cut = decode(format, options, Framing::Lines, &pieces);
+    assert_eq!(cut.rows, one.rows, "cut at lines: {:?}", shown(bytes));
+    assert_eq!(
+        cut.rejections.len(),
+        one.rejections.len(),
+        "cut at lines: {:?}",
+        shown(bytes)
     );
 }
 

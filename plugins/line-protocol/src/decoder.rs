@@ -125,6 +125,7 @@ impl LineDecoder {
                         origin,
                         column,
                         reason: &fault.reason,
+                        context: &[],
                     });
                     line += newlines(&bytes[start..at]);
                 }
@@ -151,6 +152,7 @@ impl Decoder for LineDecoder {
                                 origin,
                                 column,
                                 reason: "invalid UTF-8",
+                                context: &[],
                             });
                         }
                     }

@@ -27,8 +27,8 @@ impl Format for LineProtocol {
         &["application/vnd.influx.line-protocol"]
     }
 
-    fn framing(&self) -> Framing {
-        Framing::Lines
+    fn framings(&self) -> &'static [Framing] {
+        &[Framing::Lines]
     }
 
     fn options(&self) -> &'static [OptionHelp] {
@@ -38,21 +38,13 @@ impl Format for LineProtocol {
         }]
     }
 
-    fn decoder(&self, options: &Options) -> Result<Box<dyn Decoder>, OptionError> {
-        let mut unit = 1;
-        for (name, value) in options.iter() {
-            if name != "precision" {
-                let reason = "unknown option (line-protocol takes: precision)".to_string();
-                return Err(OptionError {
-                    name: name.to_string(),
-                    reason,
-                });
-            }
-            unit = nanoseconds(value).ok_or_else(|| OptionError {
-                name: name.to_string(),
-                reason: format!("invalid precision \"{value}\" (use n, u, ms, s, m or h)"),
-            })?;
-        }
+    fn decoder(&self, options: &Options, _: Framing) -> Result<Box<dyn Decoder>, OptionError> {
+        options.refuse_unknown(self)?;
+        let precision = options.get("precision").unwrap_or("");
+        let unit = nanoseconds(precision).ok_or_else(|| {
+            let reason = format!("invalid precision \"{precision}\" (use n, u, ms, s, m or h)");
+            OptionError::new("precision", reason)
+        })?;
         Ok(Box::new(decoder::LineDecoder::new(unit)))
     }
 }

@@ -1,7 +1,7 @@
 //! Good and bad lines, as InfluxDB 1.x takes and refuses them.
 
 use kymo_line_protocol::LineProtocol;
-use kymo_plugin_api::{Options, kit};
+use kymo_plugin_api::{Framing, kit};
 
 const GOOD: &[(&str, &[&str])] = &[
     ("m f=1", &["m f=1"]),
@@ -67,6 +67,11 @@ const BAD: &[(&str, &str)] = &[
 ];
 
 #[test]
+fn description() {
+    kit::check_description(&LineProtocol);
+}
+
+#[test]
 fn good_lines() {
     kit::check_good(&LineProtocol, GOOD);
 }
@@ -86,7 +91,8 @@ fn any_bytes() {
 fn bad_lines_do_not_hide_good_ones() {
     let got = kit::decode(
         &LineProtocol,
-        &Options::new(),
+        &kit::options(&[]),
+        Framing::Lines,
         &[b"m f=1 1\nm f=\"open 2\nm f=3 3\nbad\nm f=4 4"],
     );
     assert_eq!(got.rows, ["m f=1 1", "m f=3 3", "m f=4 4"]);
@@ -102,7 +108,8 @@ fn bad_lines_do_not_hide_good_ones() {
 fn bytes_that_are_no_text_are_refused_alone() {
     let got = kit::decode(
         &LineProtocol,
-        &Options::new(),
+        &kit::options(&[]),
+        Framing::Lines,
         &[b"m f=1 1\nm\xff f=2 2\nm f=3 3\n"],
     );
     assert_eq!(got.rows, ["m f=1 1", "m f=3 3"]);
@@ -119,13 +126,11 @@ fn precision_scales_timestamps() {
         ("s", 1_000_000_000),
         ("h", 3_600_000_000_000),
     ] {
-        let mut options = Options::new();
-        options.set("precision", precision);
-        let got = kit::decode(&LineProtocol, &options, &[b"m f=1 7"]);
+        let options = kit::options(&[("precision", precision)]);
+        let got = kit::decode(&LineProtocol, &options, Framing::Whole, &[b"m f=1 7"]);
         assert_eq!(got.rows, [format!("m f=1 {}", 7 * nanoseconds)]);
     }
-    let mut options = Options::new();
-    options.set("precision", "s");
-    let got = kit::decode(&LineProtocol, &options, &[b"m f=1 9223372037"]);
+    let options = kit::options(&[("precision", "s")]);
+    let got = kit::decode(&LineProtocol, &options, Framing::Whole, &[b"m f=1 9223372037"]);
     assert!(got.rejections[0].2.contains("time outside range"), "{got:?}");
 }

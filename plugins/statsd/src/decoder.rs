@@ -199,6 +199,7 @@ impl Decoder for StatsdDecoder {
                     origin,
                     column: fault.at.min(text.len()) as u64 + 1,
                     reason: &fault.reason,
+                    context: &[],
                 });
             }
         }

@@ -17,7 +17,7 @@ use kymo_plugin_api::{Decoder, Format, Framing, OptionError, OptionHelp, Options
 use limits::Limits;
 use timing::Percentile;
 
-/// The format. Its options are `flush-interval`, `percentiles` and `gauge-expiry`.
+/// The format. Its options are `flush_interval`, `percentiles` and `gauge_expiry`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Statsd;
 
@@ -53,14 +53,14 @@ impl Format for Statsd {
         "statsd and DogStatsD metrics, events and service checks, summed up at every flush"
     }
 
-    fn framing(&self) -> Framing {
-        Framing::Lines
+    fn framings(&self) -> &'static [Framing] {
+        &[Framing::Lines]
     }
 
     fn options(&self) -> &'static [OptionHelp] {
         &[
             OptionHelp {
-                name: "flush-interval",
+                name: "flush_interval",
                 about: "seconds between flushes, 0.001 to 86400 (default 10)",
             },
             OptionHelp {
@@ -68,24 +68,22 @@ impl Format for Statsd {
                 about: "of timings, above 0 to 100, with commas between, or none (default 90,95,99)",
             },
             OptionHelp {
-                name: "gauge-expiry",
+                name: "gauge_expiry",
                 about: "flushes without an update after which a gauge is forgotten, or off (default off)",
             },
         ]
     }
 
-    fn decoder(&self, options: &Options) -> Result<Box<dyn Decoder>, OptionError> {
+    fn decoder(&self, options: &Options, _: Framing) -> Result<Box<dyn Decoder>, OptionError> {
+        options.refuse_unknown(self)?;
         let mut settings = Settings::default();
         for (name, value) in options.iter() {
-            let fail = |reason: String| OptionError {
-                name: name.to_string(),
-                reason,
-            };
+            let fail = |reason: String| OptionError::new(name, reason);
             match name {
-                "flush-interval" => {
+                "flush_interval" => {
                     settings.flush_interval = flush_interval(value).ok_or_else(|| {
                         fail(format!(
-                            "invalid flush-interval \"{value}\" (use seconds, 0.001 to 86400)"
+                            "invalid flush_interval \"{value}\" (use seconds, 0.001 to 86400)"
                         ))
                     })?;
                 }
@@ -96,17 +94,14 @@ impl Format for Statsd {
                         ))
                     })?;
                 }
-                "gauge-expiry" => {
+                "gauge_expiry" => {
                     settings.gauge_expiry = gauge_expiry(value).ok_or_else(|| {
                         fail(format!(
-                            "invalid gauge-expiry \"{value}\" (use off or a number of flushes)"
+                            "invalid gauge_expiry \"{value}\" (use off or a number of flushes)"
                         ))
                     })?;
                 }
-                _ => {
-                    let takes = "unknown option (statsd takes: flush-interval, percentiles, gauge-expiry)";
-                    return Err(fail(takes.to_string()));
-                }
+                _ => {}
             }
         }
         Ok(Box::new(decoder::StatsdDecoder::new(settings, Limits::default())))

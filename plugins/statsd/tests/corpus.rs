@@ -1,7 +1,7 @@
 //! Good and bad lines of statsd, DogStatsD, and the tags of InfluxDB and Graphite.
 
-use kymo_plugin_api::kit::{self, Collector};
-use kymo_plugin_api::{Decoder, Format, Options};
+use kymo_plugin_api::kit::{self, Collector, options};
+use kymo_plugin_api::{Decoder, Format, Framing};
 use kymo_statsd::Statsd;
 
 /// Rows of a flush bear the kit's time, 1000000000.
@@ -309,22 +309,21 @@ const BAD: &[(&str, u64, &str)] = &[
     ("_sc|redis|0|d:", 15, "invalid timestamp"),
 ];
 
-fn options(pairs: &[(&str, &str)]) -> Options {
-    let mut options = Options::new();
-    for (name, value) in pairs {
-        options.set(*name, *value);
-    }
-    options
-}
-
 fn decoder(pairs: &[(&str, &str)]) -> Box<dyn Decoder> {
-    Statsd.decoder(&options(pairs)).expect("good options")
+    Statsd
+        .decoder(&options(pairs), Framing::Lines)
+        .expect("good options")
 }
 
 fn flush(decoder: &mut dyn Decoder, now: i64) -> Vec<String> {
     let mut collector = Collector::default();
     decoder.flush(now, &mut collector);
     collector.rows
+}
+
+#[test]
+fn description() {
+    kit::check_description(&Statsd);
 }
 
 #[test]
@@ -337,7 +336,7 @@ fn bad_lines() {
     let reasons: Vec<(&str, &str)> = BAD.iter().map(|(input, _, reason)| (*input, *reason)).collect();
     kit::check_bad(&Statsd, &reasons);
     for (input, column, _) in BAD {
-        let got = kit::decode(&Statsd, &Options::new(), &[input.as_bytes()]);
+        let got = kit::decode(&Statsd, &options(&[]), Framing::Whole, &[input.as_bytes()]);
         assert_eq!(got.rejections[0].1, *column, "{input:?}");
     }
 }
@@ -353,7 +352,8 @@ fn any_bytes() {
 fn bad_lines_do_not_hide_good_ones() {
     let got = kit::decode(
         &Statsd,
-        &Options::new(),
+        &options(&[]),
+        Framing::Lines,
         &[b"a:1|c\nbad\n\na:x|c\na\xff:1|c\n_sc|x|9\na:2|c"],
     );
     assert_eq!(got.rows, ["a,metric_type=counter value=3i 1000000000"]);
@@ -373,7 +373,8 @@ fn bad_lines_do_not_hide_good_ones() {
 fn a_line_is_taken_whole_or_not_at_all() {
     let got = kit::decode(
         &Statsd,
-        &Options::new(),
+        &options(&[]),
+        Framing::Lines,
         &[b"a:1:2:x|c\nt:1:2:x|ms\ng:1:x|g\ns:1|s|@x"],
     );
     assert_eq!(got.rows, [] as [String; 0]);
@@ -407,14 +408,14 @@ fn only_gauges_outlive_a_flush() {
 #[test]
 fn gauges_expire_after_idle_flushes() {
     for (expiry, told) in [("0", 1), ("1", 2), ("3", 4), ("off", 20)] {
-        let mut decoder = decoder(&[("gauge-expiry", expiry)]);
+        let mut decoder = decoder(&[("gauge_expiry", expiry)]);
         decoder.decode(b"g:5|g", &mut Collector::default());
         let flushes = (0..20)
             .filter(|now| !flush(decoder.as_mut(), *now).is_empty())
             .count();
         assert_eq!(flushes, told, "{expiry}");
     }
-    let mut decoder = decoder(&[("gauge-expiry", "1")]);
+    let mut decoder = decoder(&[("gauge_expiry", "1")]);
     for now in 0..5 {
         // An update, even to the same value, keeps it.
         decoder.decode(b"g:5|g", &mut Collector::default());
@@ -435,7 +436,7 @@ fn options_are_read() {
         ("86400", 86_400_000_000_000),
     ] {
         assert_eq!(
-            decoder(&[("flush-interval", seconds)]).flush_interval(),
+            decoder(&[("flush_interval", seconds)]).flush_interval(),
             Some(nanoseconds)
         );
     }
@@ -450,6 +451,7 @@ fn options_are_read() {
         let got = kit::decode(
             &Statsd,
             &options(&[("percentiles", percentiles)]),
+            Framing::Whole,
             &[b"t:4:3:2:1|ms"],
         );
         let (_, after) = got.rows[0].split_once("median=2.5").expect("a median");
@@ -463,22 +465,22 @@ fn options_that_are_wrong_are_refused() {
         (
             "precision",
             "s",
-            "unknown option (statsd takes: flush-interval, percentiles, gauge-expiry)",
+            "unknown option (statsd takes: flush_interval, percentiles, gauge_expiry)",
         ),
         (
-            "flush-interval",
+            "flush_interval",
             "0",
-            "invalid flush-interval \"0\" (use seconds, 0.001 to 86400)",
+            "invalid flush_interval \"0\" (use seconds, 0.001 to 86400)",
         ),
         (
-            "flush-interval",
+            "flush_interval",
             "10s",
-            "invalid flush-interval \"10s\" (use seconds, 0.001 to 86400)",
+            "invalid flush_interval \"10s\" (use seconds, 0.001 to 86400)",
         ),
         (
-            "flush-interval",
+            "flush_interval",
             "1e99",
-            "invalid flush-interval \"1e99\" (use seconds, 0.001 to 86400)",
+            "invalid flush_interval \"1e99\" (use seconds, 0.001 to 86400)",
         ),
         (
             "percentiles",
@@ -496,13 +498,13 @@ fn options_that_are_wrong_are_refused() {
             "invalid percentiles \"101\" (use none, or up to 32 numbers above 0 to 100)",
         ),
         (
-            "gauge-expiry",
+            "gauge_expiry",
             "-1",
-            "invalid gauge-expiry \"-1\" (use off or a number of flushes)",
+            "invalid gauge_expiry \"-1\" (use off or a number of flushes)",
         ),
     ] {
         let error = Statsd
-            .decoder(&options(&[(name, value)]))
+            .decoder(&options(&[(name, value)]), Framing::Lines)
             .err()
             .expect("an error");
         assert_eq!((error.name.as_str(), error.reason.as_str()), (name, reason));
@@ -510,12 +512,15 @@ fn options_that_are_wrong_are_refused() {
     let many: Vec<String> = (1..=33).map(|p| p.to_string()).collect();
     assert!(
         Statsd
-            .decoder(&options(&[("percentiles", &many.join(","))]))
+            .decoder(&options(&[("percentiles", &many.join(","))]), Framing::Lines)
             .is_err()
     );
     assert!(
         Statsd
-            .decoder(&options(&[("percentiles", &many[..32].join(","))]))
+            .decoder(
+                &options(&[("percentiles", &many[..32].join(","))]),
+                Framing::Lines
+            )
             .is_ok()
     );
 }
@@ -538,7 +543,7 @@ fn what_is_too_long_is_refused() {
         (long(65_536), None),
         (long(65_537), Some("line too long (line_bytes_max 65536)")),
     ] {
-        let got = kit::decode(&Statsd, &Options::new(), &[line.as_bytes()]);
+        let got = kit::decode(&Statsd, &options(&[]), Framing::Whole, &[line.as_bytes()]);
         assert_eq!(got.rejections.first().map(|(_, _, told)| told.as_str()), reason);
         assert_eq!(got.rows.len(), usize::from(reason.is_none()));
     }

@@ -1,0 +1,157 @@
+//! `Content-Encoding`: gzip, deflate, zstd, and the snappy blocks of Prometheus.
+
+use super::error::HttpError;
+use actix_web::http::StatusCode;
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use std::borrow::Cow;
+use std::io::Read;
+
+/// Bytes of a body after decompression.
+pub const BODY_DECOMPRESSED_BYTES_MAX: usize = 100_000_000;
+
+/// How a body is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Not at all.
+    Identity,
+    /// gzip, one or several members.
+    Gzip,
+    /// zlib, which HTTP calls deflate.
+    Deflate,
+    /// One snappy block.
+    Snappy,
+    /// zstd, one or several frames.
+    Zstd,
+}
+
+impl Encoding {
+    /// Of a header.
+    ///
+    /// # Errors
+    /// An encoding that is not known.
+    pub fn from_header(header: Option<&str>) -> Result<Self, HttpError> {
+        Ok(match header.unwrap_or("").trim().to_ascii_lowercase().as_str() {
+            "" | "identity" => Self::Identity,
+            "gzip" | "x-gzip" => Self::Gzip,
+            "deflate" => Self::Deflate,
+            "snappy" => Self::Snappy,
+            "zstd" => Self::Zstd,
+            other => {
+                return Err(HttpError::new(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    format!("unsupported content encoding: {other} (use gzip, deflate, zstd or snappy)"),
+                ));
+            }
+        })
+    }
+
+    /// The body as it was before.
+    ///
+    /// # Errors
+    /// It is not encoded like that, or it is too large.
+    pub fn decode(self, body: &[u8]) -> Result<Cow<'_, [u8]>, HttpError> {
+        let plain = match self {
+            Self::Identity => return Ok(Cow::Borrowed(body)),
+            Self::Gzip => read("gzip", MultiGzDecoder::new(body)),
+            Self::Deflate => read("deflate", ZlibDecoder::new(body)),
+            Self::Zstd => match zstd::stream::read::Decoder::with_buffer(body) {
+                Ok(decoder) => read("zstd", decoder),
+                Err(error) => Err(invalid("zstd", error)),
+            },
+            Self::Snappy => snappy(body),
+        };
+        plain.map(Cow::Owned)
+    }
+}
+
+fn read(name: &str, decoder: impl Read) -> Result<Vec<u8>, HttpError> {
+    let mut plain = Vec::new();
+    let limit = BODY_DECOMPRESSED_BYTES_MAX as u64 + 1;
+    decoder
+        .take(limit)
+        .read_to_end(&mut plain)
+        .map_err(|error| invalid(name, error))?;
+    if plain.len() > BODY_DECOMPRESSED_BYTES_MAX {
+        return Err(too_large());
+    }
+    Ok(plain)
+}
+
+fn snappy(body: &[u8]) -> Result<Vec<u8>, HttpError> {
+    let len = snap::raw::decompress_len(body).map_err(|error| invalid("snappy", error))?;
+    // The format makes at most 64 bytes out of 3: a length beyond that is a lie that would cost memory.
+    if len > BODY_DECOMPRESSED_BYTES_MAX || len > body.len().saturating_mul(64) {
+        return Err(too_large());
+    }
+    snap::raw::Decoder::new()
+        .decompress_vec(body)
+        .map_err(|error| invalid("snappy", error))
+}
+
+fn invalid(name: &str, error: impl std::fmt::Display) -> HttpError {
+    HttpError::bad_request(format!("invalid {name} body: {error}"))
+}
+
+/// 413.
+pub fn too_large() -> HttpError {
+    HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn encoded(encoding: Encoding, plain: &[u8]) -> Vec<u8> {
+        match encoding {
+            Encoding::Identity => plain.to_vec(),
+            Encoding::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(plain).expect("in memory");
+                encoder.finish().expect("in memory")
+            }
+            Encoding::Deflate => {
+                let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(plain).expect("in memory");
+                encoder.finish().expect("in memory")
+            }
+            Encoding::Zstd => zstd::encode_all(plain, 1).expect("in memory"),
+            Encoding::Snappy => snap::raw::Encoder::new().compress_vec(plain).expect("in memory"),
+        }
+    }
+
+    const ALL: [(&str, Encoding); 5] = [
+        ("identity", Encoding::Identity),
+        ("GZIP", Encoding::Gzip),
+        ("deflate", Encoding::Deflate),
+        ("zstd", Encoding::Zstd),
+        ("snappy", Encoding::Snappy),
+    ];
+
+    #[test]
+    fn every_encoding_is_read_back() {
+        let plain = b"cpu,host=a usage=42\n".repeat(1000);
+        for (name, encoding) in ALL {
+            assert_eq!(Encoding::from_header(Some(name)), Ok(encoding));
+            let body = encoded(encoding, &plain);
+            assert_eq!(encoding.decode(&body).expect(name), plain);
+        }
+        let error = Encoding::from_header(Some("br")).expect_err("unknown");
+        assert_eq!(error.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+
+    #[test]
+    fn broken_and_endless_bodies_are_refused() {
+        let zeros = vec![0; BODY_DECOMPRESSED_BYTES_MAX + 1];
+        for (name, encoding) in ALL.into_iter().skip(1) {
+            let endless = encoded(encoding, &zeros);
+            let error = encoding.decode(&endless).expect_err(name);
+            assert_eq!(error.status, StatusCode::PAYLOAD_TOO_LARGE, "{name}");
+            let whole = encoded(encoding, &b"abcdefgh".repeat(99));
+            let error = encoding.decode(&whole[..whole.len() - 3]).expect_err(name);
+            assert_eq!(error.status, StatusCode::BAD_REQUEST, "{name}");
+        }
+        let lie = [0xFF, 0xFF, 0xFF, 0x1F, 0x00];
+        assert!(Encoding::Snappy.decode(&lie).is_err());
+    }
+}

@@ -1,0 +1,260 @@
+//! Connections that carry a format: TCP and Unix sockets. Framing across packets, and a sender that waits when the server cannot
+//! keep up.
+
+use super::counters::{add, get, take};
+use super::feed::Feed;
+use crate::ingest::framing::{Framer, Lost};
+use crate::listen::SocketSettings;
+use kymo_plugin_api::{Decoder, Origin, Rejection, RowSink};
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Bytes read at a time: at first, and at most once a connection has shown that it has so many.
+const READ_BYTES_MIN: usize = 8 << 10;
+const READ_BYTES_MAX: usize = 256 << 10;
+/// Batches of one connection that may wait for their commit while it is read on.
+const COMMITS_MAX: usize = 4;
+/// Bytes of unfinished lines and messages that all connections of a listener may hold together.
+const CARRIED_BYTES_MAX: usize = 64 << 20;
+/// After a failed accept, so that a lack of file descriptors does not become a busy loop.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// A decoder that several connections and sockets share, for formats that gather (statsd).
+pub type Shared = Arc<Mutex<Box<dyn Decoder>>>;
+
+/// What connections come from, bound and not blocking.
+pub enum Bound {
+    /// TCP.
+    Tcp(std::net::TcpListener),
+    /// A socket in the file system.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+type Connection = Box<dyn AsyncRead + Send + Unpin>;
+
+impl Listener {
+    fn new(bound: Bound) -> io::Result<Self> {
+        Ok(match bound {
+            Bound::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            Bound::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Connection> {
+        Ok(match self {
+            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
+            Self::Unix(listener) => Box::new(listener.accept().await?.0),
+        })
+    }
+}
+
+/// What all connections of a listener share.
+struct Common {
+    feed: Arc<Feed>,
+    shared: Option<Shared>,
+    settings: SocketSettings,
+    carried: AtomicUsize,
+}
+
+/// Accepts connections until told to stop, then lets those that are open read what has arrived.
+pub async fn serve(
+    bound: Bound,
+    feed: Arc<Feed>,
+    shared: Option<Shared>,
+    settings: SocketSettings,
+    mut stop: watch::Receiver<bool>,
+) {
+    let listener = match Listener::new(bound) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(from = feed.source, %error, "cannot listen"),
+    };
+    let common = Arc::new(Common {
+        feed,
+        shared,
+        settings,
+        carried: AtomicUsize::new(0),
+    });
+    let counters = common.feed.ingest.clone();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = stop.changed() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Ok(_) if get(&counters.connections) >= settings.connections_max => {
+                    add(&counters.connections_refused, 1);
+                    let max = settings.connections_max;
+                    tracing::warn!(from = common.feed.source, "too many connections (connections {max}); one was closed");
+                }
+                Ok(stream) => {
+                    add(&counters.connections, 1);
+                    let (common, stop) = (common.clone(), stop.clone());
+                    connections.spawn(async move {
+                        let counters = common.feed.ingest.clone();
+                        let _open = Open(&counters.connections);
+                        if let Err(error) = connection(stream, &common, stop).await {
+                            tracing::debug!(from = common.feed.source, %error, "a connection ended");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Counts a connection as open while it lives, however it ends.
+struct Open<'a>(&'a std::sync::atomic::AtomicU64);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        take(self.0, 1);
+    }
+}
+
+/// What one connection carries, given back when it ends.
+struct Carried<'a>(&'a AtomicUsize, usize);
+
+impl Carried<'_> {
+    fn set(&mut self, bytes: usize) -> io::Result<()> {
+        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+        self.1 = bytes;
+        if bytes > 0 && before > CARRIED_BYTES_MAX {
+            return Err(io::Error::other(format!(
+                "too many bytes of unfinished lines (carried_bytes_max {CARRIED_BYTES_MAX})"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Carried<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+async fn connection(
+    mut stream: Connection,
+    common: &Common,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let feed = &common.feed;
+    let mut own = match &common.shared {
+        Some(_) => None,
+        None => Some(feed.decoder().map_err(io::Error::other)?),
+    };
+    let mut framer = Framer::new(feed.reading.framing, feed.services.engine.limits());
+    let mut carried = Carried(&common.carried, 0);
+    let mut commits: JoinSet<bool> = JoinSet::new();
+    let mut buffer = vec![0; READ_BYTES_MIN];
+    let idle = match common.settings.idle_seconds {
+        0 => Duration::MAX,
+        seconds => Duration::from_secs(seconds),
+    };
+    let mut stopping = *stop.borrow();
+    let ended = loop {
+        // Once stopping, only what has arrived is taken; an unfinished line at its end is not known to be whole.
+        let patience = if stopping { Duration::ZERO } else { idle };
+        let read = tokio::select! {
+            read = within(patience, stream.read(&mut buffer)) => match read {
+                Some(Ok(read)) => read,
+                Some(Err(error)) => break Err(error),
+                None => break Ok(()),
+            },
+            _ = stop.changed(), if !stopping => {
+                stopping = true;
+                continue;
+            }
+        };
+        add(&feed.ingest.bytes, read as u64);
+        let decoded = feed.decode(|sink, _| {
+            let mut run = |decoder: &mut dyn Decoder| {
+                let mut pieces = |piece: &[u8]| decoder.decode(piece, sink);
+                if read == 0 {
+                    framer.finish(&mut pieces);
+                } else {
+                    framer.push(&buffer[..read], &mut pieces);
+                }
+                framer.take_lost().iter().for_each(|lost| tell(lost, sink));
+            };
+            match (&common.shared, &mut own) {
+                (Some(shared), _) => run(shared.lock().unwrap_or_else(PoisonError::into_inner).as_mut()),
+                (None, Some(decoder)) => run(decoder.as_mut()),
+                (None, None) => {}
+            }
+        });
+        if let Some(ready) = decoded {
+            if commits.len() >= COMMITS_MAX
+                && let Err(error) = committed(&mut commits).await
+            {
+                break Err(error);
+            }
+            let feed = feed.clone();
+            commits.spawn(async move { feed.commit_waiting(ready).await });
+        }
+        if read == 0 {
+            break Ok(());
+        }
+        if let Err(error) = carried.set(framer.carried()) {
+            break Err(error);
+        }
+        if read == buffer.len() && read < READ_BYTES_MAX {
+            buffer.resize(read * 2, 0);
+        }
+    };
+    framer.abandon();
+    let lost = framer.take_lost();
+    if !lost.is_empty() {
+        feed.decode(|sink, _| lost.iter().for_each(|lost| tell(lost, sink)));
+    }
+    while !commits.is_empty() {
+        committed(&mut commits).await?;
+    }
+    ended
+}
+
+/// Waits for one commit. One that failed ends the connection: that is how the sender learns of it.
+async fn committed(commits: &mut JoinSet<bool>) -> io::Result<()> {
+    match commits.join_next().await {
+        Some(Ok(false)) => Err(io::Error::other("what it sent could not be committed")),
+        _ => Ok(()),
+    }
+}
+
+async fn within<T>(patience: Duration, work: impl Future<Output = T>) -> Option<T> {
+    if patience == Duration::MAX {
+        return Some(work.await);
+    }
+    tokio::time::timeout(patience, work).await.ok()
+}
+
+/// Reports what no decoder saw.
+pub fn tell(lost: &Lost, sink: &mut dyn RowSink) {
+    sink.reject(&Rejection {
+        origin: Origin {
+            line: 1,
+            text: &lost.head,
+        },
+        column: lost.head.len() as u64 + 1,
+        reason: &lost.reason,
+        context: &[],
+    });
+}
