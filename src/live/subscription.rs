@@ -318,18 +318,18 @@ impl Subscription {
         let mut rows = Vec::new();
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         for series in &found {
-            self.columns.clone_from(&series.columns);
+            self.columns = series.columns.to_vec();
             let group = groups.number(&series.name, tags_json(series).as_deref());
             for row in 0..series.rows() {
                 let time = series.times[row];
                 // Windows that only fill() made say nothing yet.
-                if series.row(row).iter().all(crate::query::Value::is_null) {
+                if series.values.iter().all(|column| column.is_null(row)) {
                     continue;
                 }
                 let mut json = format!("[{time}");
                 for value in series.row(row) {
                     json.push(',');
-                    json_value(value, &mut json);
+                    json_value(&value, &mut json);
                 }
                 json.push(']');
                 rows.push(Row {

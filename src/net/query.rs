@@ -6,11 +6,11 @@ use super::counters::add;
 use super::error::HttpError;
 use super::parameters::Parameters;
 use super::write::read_body;
-use crate::lang::{Params, params_from_json, parse};
+use crate::lang::{Params, Query, params_from_json, parse};
 use crate::model::Precision;
-use crate::query::encode::{Csv, TimeFormat, indent, json_result};
-use crate::query::statements::{QueryOptions, StatementResult, run};
-use crate::query::{Cancel, QueryLimits, Series};
+use crate::query::encode::{ChunkedJson, Csv, Encoder, Event, Indent, Json, TimeFormat};
+use crate::query::statements::{QueryOptions, run};
+use crate::query::{Cancel, QueryLimits};
 use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, Data, Payload};
@@ -25,8 +25,10 @@ use tokio::sync::mpsc;
 const CHUNK_ROWS: usize = 10_000;
 /// Rows a chunk may have.
 const CHUNK_ROWS_MAX: usize = 1_000_000;
-/// Chunks that may wait for a slow client.
-const CHUNKS_WAITING_MAX: usize = 4;
+/// Text of an answer is sent in parts of about this size; a shorter answer is sent as a whole.
+const PART_BYTES: usize = 128 << 10;
+/// Parts that may wait for a slow client.
+const PARTS_WAITING_MAX: usize = 4;
 /// Queries run at once, times the cores.
 pub const QUERIES_PER_CORE: usize = 4;
 /// How long a query may wait for others.
@@ -87,7 +89,8 @@ pub async fn query(
         deadline: Some(Instant::now() + QUERY_TIMEOUT),
         read_only_hint: request.method() == Method::GET,
     };
-    parse(&text, &options.params).map_err(|e| HttpError::bad_request(format!("error parsing query: {e}")))?;
+    let statements = parse(&text, &options.params)
+        .map_err(|e| HttpError::bad_request(format!("error parsing query: {e}")))?;
     let permit = tokio::time::timeout(QUEUE_WAIT, services.queries.clone().acquire_owned()).await;
     let permit = match permit {
         Ok(Ok(permit)) => permit,
@@ -106,92 +109,157 @@ pub async fn query(
         .min(CHUNK_ROWS_MAX);
     let cancel = Arc::new(Cancel::default());
     let guard = CancelOnDrop(cancel.clone());
-    let media = if output.csv {
-        "text/csv"
-    } else {
-        "application/json"
-    };
+    let media = output.media();
+    let writer = Writer::new(&output, chunked.then_some(chunk_rows));
+    let (sender, mut receiver) = mpsc::channel::<Part>(PARTS_WAITING_MAX);
     let services = services.into_inner();
-    if chunked && !output.csv {
-        let (sender, receiver) = mpsc::channel::<Bytes>(CHUNKS_WAITING_MAX);
-        let work = move || {
-            let _permit = permit;
-            execute(&services, &text, &options, &cancel, &mut |result| {
-                for part in split(result, chunk_rows) {
-                    let mut json = String::from("{\"results\":[");
-                    json_result(&part, &output.times, &mut json);
-                    json.push_str("]}");
-                    if sender.blocking_send(finished(json, &output).into()).is_err() {
-                        return ControlFlow::Break(());
-                    }
-                }
-                ControlFlow::Continue(())
-            });
-        };
-        tokio::task::spawn_blocking(work);
-        let chunks = stream::unfold((receiver, guard), |(mut receiver, guard)| async move {
-            let chunk = receiver.recv().await?;
-            Some((Ok::<Bytes, HttpError>(chunk), (receiver, guard)))
-        });
-        return Ok(HttpResponse::Ok()
-            .insert_header((CONTENT_TYPE, media))
-            .streaming(chunks));
-    }
-    let work = move || {
+    tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let mut text_out = String::new();
-        let mut csv = Csv::default();
-        let mut first = true;
-        if !output.csv {
-            text_out.push_str("{\"results\":[");
-        }
-        execute(&services, &text, &options, &cancel, &mut |result| {
-            if output.csv {
-                csv.result(&result, &output.times, &mut text_out);
-            } else {
-                if !std::mem::take(&mut first) {
-                    text_out.push(',');
-                }
-                json_result(&result, &output.times, &mut text_out);
-            }
-            ControlFlow::Continue(())
-        });
-        if output.csv {
-            return text_out;
-        }
-        text_out.push_str("]}");
-        finished(text_out, &output)
+        answer(&services, &statements, &options, &cancel, writer, &sender);
+    });
+    let Some(first) = receiver.recv().await else {
+        return Err(HttpError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the query failed",
+        ));
     };
-    let body = tokio::task::spawn_blocking(work).await;
-    drop(guard);
-    let body = body.map_err(|_| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the query failed"))?;
-    Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, media)).body(body))
+    let mut response = HttpResponse::Ok();
+    response.insert_header((CONTENT_TYPE, media));
+    if first.last {
+        return Ok(response.body(first.text));
+    }
+    Ok(response.streaming(parts(first, receiver, guard)))
 }
 
-fn execute(
+/// A piece of the answer.
+struct Part {
+    text: String,
+    /// Nothing follows.
+    last: bool,
+}
+
+/// The parts of an answer as a body. When the last one does not come, the body ends in an error, so that the client is
+/// not left with half an answer that looks whole.
+fn parts(
+    first: Part,
+    receiver: mpsc::Receiver<Part>,
+    guard: CancelOnDrop,
+) -> impl futures_util::Stream<Item = Result<Bytes, HttpError>> {
+    let state = Some((Some(first), receiver, guard));
+    stream::unfold(state, |state| async move {
+        let (waiting, mut receiver, guard) = state?;
+        let part = match waiting {
+            Some(part) => part,
+            None => match receiver.recv().await {
+                Some(part) => part,
+                None => {
+                    let status = StatusCode::INTERNAL_SERVER_ERROR;
+                    return Some((Err(HttpError::new(status, "the query failed")), None));
+                }
+            },
+        };
+        let next = (!part.last).then_some((None, receiver, guard));
+        Some((Ok(Bytes::from(part.text)), next))
+    })
+}
+
+/// Runs the statements, and sends their results as they come.
+fn answer(
     services: &Services,
-    text: &str,
+    statements: &Query,
     options: &QueryOptions,
     cancel: &Cancel,
-    sink: &mut dyn FnMut(StatementResult) -> ControlFlow<()>,
+    mut writer: Writer,
+    sender: &mpsc::Sender<Part>,
 ) {
     let began = Instant::now();
     let counters = &services.counters;
-    let outcome = run(text, options, services.engine.as_ref(), cancel, &mut |result| {
-        if result.error.is_some() {
-            add(&counters.query_errors, 1);
-        }
-        sink(result)
-    });
-    debug_assert!(outcome.is_ok(), "the text was parsed before");
+    let send = |text: String, last: bool| sender.blocking_send(Part { text, last });
+    let mut hung_up = false;
+    run(
+        statements,
+        options,
+        services.engine.as_ref(),
+        cancel,
+        &mut |event| {
+            if matches!(event, Event::End { error: Some(_) }) {
+                add(&counters.query_errors, 1);
+            }
+            if let Some(text) = writer.event(event) {
+                hung_up = send(text, false).is_err();
+            }
+            if hung_up {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        },
+    );
     add(&counters.queries, 1);
     add(&counters.query_nanoseconds, began.elapsed().as_nanos() as u64);
+    if !hung_up {
+        // Nobody listens any more when this fails.
+        let _ = send(writer.finish(), true);
+    }
 }
 
-fn finished(json: String, output: &Output) -> String {
-    let mut out = if output.pretty { indent(&json) } else { json };
-    out.push('\n');
-    out
+/// Gathers encoded text into parts.
+struct Writer {
+    encoder: Box<dyn Encoder>,
+    indent: Option<Indent>,
+    text: String,
+    part_bytes: usize,
+}
+
+impl Writer {
+    fn new(output: &Output, chunk_rows: Option<usize>) -> Self {
+        let times = output.times.clone();
+        let encoder: Box<dyn Encoder> = match (output.csv, chunk_rows) {
+            (true, _) => Box::new(Csv::new(times)),
+            (false, None) => Box::new(Json::new(times)),
+            (false, Some(rows)) => Box::new(ChunkedJson::new(times, rows)),
+        };
+        Self {
+            encoder,
+            indent: (output.pretty && !output.csv).then(Indent::default),
+            text: String::new(),
+            // A chunk is sent as soon as it is written.
+            part_bytes: if chunk_rows.is_some() { 1 } else { PART_BYTES },
+        }
+    }
+
+    /// Writes what an event adds; gives a part when there is enough for one.
+    fn event(&mut self, event: Event) -> Option<String> {
+        self.encoder.event(event, &mut self.text);
+        (self.text.len() >= self.part_bytes).then(|| {
+            let next = String::with_capacity(self.text.len() + self.text.len() / 8);
+            let text = std::mem::replace(&mut self.text, next);
+            self.finished(text)
+        })
+    }
+
+    fn finish(mut self) -> String {
+        self.encoder.finish(&mut self.text);
+        let text = std::mem::take(&mut self.text);
+        self.finished(text)
+    }
+
+    fn finished(&mut self, text: String) -> String {
+        match &mut self.indent {
+            None => text,
+            Some(indent) => {
+                let mut out = String::new();
+                indent.push(&text, &mut out);
+                out
+            }
+        }
+    }
+}
+
+impl Output {
+    fn media(&self) -> &'static str {
+        if self.csv { "text/csv" } else { "application/json" }
+    }
 }
 
 fn output(request: &HttpRequest, parameters: &Parameters) -> Result<Output, HttpError> {
@@ -236,72 +304,4 @@ fn multipart(media: &str, body: &[u8]) -> Vec<(String, String)> {
         ))
     };
     text.split(boundary.as_str()).filter_map(part).collect()
-}
-
-/// Cuts a result into pieces of so many rows; all but the last say that more follow.
-fn split(result: StatementResult, rows: usize) -> Vec<StatementResult> {
-    let (id, zone) = (result.id, result.zone.clone());
-    let mut pieces: Vec<(Series, bool)> = Vec::new();
-    for series in result.series {
-        let total = series.rows();
-        if total <= rows {
-            pieces.push((series, false));
-            continue;
-        }
-        for start in (0..total).step_by(rows) {
-            let end = total.min(start + rows);
-            let width = series.width();
-            let times = if series.has_time() {
-                series.times[start..end].to_vec()
-            } else {
-                Vec::new()
-            };
-            let values = series.values[start * width..end * width].to_vec();
-            let piece = Series {
-                name: series.name.clone(),
-                tags: series.tags.clone(),
-                columns: series.columns.clone(),
-                times,
-                values,
-            };
-            pieces.push((piece, end < total));
-        }
-    }
-    if pieces.is_empty() {
-        return vec![StatementResult {
-            series: Vec::new(),
-            ..result_of(id, zone, result.messages, result.error)
-        }];
-    }
-    let last = pieces.len() - 1;
-    let mut messages = Some(result.messages);
-    let mut error = result.error;
-    let pieces = pieces.into_iter().enumerate().map(|(i, (series, partial))| {
-        let mut piece = result_of(id, zone.clone(), messages.take().unwrap_or_default(), None);
-        if i == last {
-            piece.error = error.take();
-        }
-        StatementResult {
-            series: vec![series],
-            partial,
-            more: i < last,
-            ..piece
-        }
-    });
-    pieces.collect()
-}
-
-fn result_of(
-    id: usize,
-    zone: Option<jiff::tz::TimeZone>,
-    messages: Vec<String>,
-    error: Option<String>,
-) -> StatementResult {
-    StatementResult {
-        id,
-        zone,
-        messages,
-        error,
-        ..StatementResult::default()
-    }
 }

@@ -8,13 +8,14 @@ use super::functions::aggregate::{Aggregate, Picked, Run, State};
 use super::functions::transform::Transform;
 use super::input::{Groups, Input, InputRequest, Resolved, Rows, Wanted};
 use super::node::{Environment, Node, Only, Refs, compile};
-use super::result::Series;
+use super::result::{Give, Piece, ResultColumn, Series};
 use super::time::Windows;
 use super::value::{self, Value};
 use crate::lang::{BinaryOp, DataType, Expr, Fill, VarRef};
 use crate::model::{Column, FieldType, TimeRange, time::TIME_MIN};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// A SELECT ready to run.
 pub struct Prepared {
@@ -98,7 +99,8 @@ pub fn run(
     name: &str,
     inputs: &[Input],
     prepared: &Prepared,
-) -> Result<Vec<Series>, QueryError> {
+    give: &mut Give<'_>,
+) -> Result<ControlFlow<()>, QueryError> {
     let mut groups = Groups::default();
     let found = if prepared.calls.is_empty() {
         raw(ctx, inputs, prepared, &mut groups)?
@@ -113,7 +115,7 @@ pub fn run(
     let mut order: Vec<usize> = (0..found.len()).filter(|&g| !found[g].times.is_empty()).collect();
     order.sort_by(|a, b| groups.list[*a].cmp(&groups.list[*b]));
     let mut found: Vec<Option<Found>> = found.into_iter().map(Some).collect();
-    let mut out = Vec::new();
+    let columns: Arc<[String]> = columns.into();
     for group in order {
         let Some(rows) = found[group].take() else { continue };
         let values = groups.list[group].iter().map(|v| v.to_string());
@@ -122,17 +124,24 @@ pub fn run(
             tags: prepared.dimensions.iter().cloned().zip(values).collect(),
             columns: columns.clone(),
             times: rows.times,
-            values: rows.values,
+            values: (0..columns.len() - 1)
+                .map(|at| {
+                    let mut column = ResultColumn::default();
+                    let cells = rows.values.iter().skip(at).step_by(columns.len() - 1);
+                    cells.for_each(|value| column.push(value.clone()));
+                    column
+                })
+                .collect(),
         };
         if !prepared.ascending {
             series.reverse();
         }
         series.limit(prepared.limit, prepared.offset);
-        if !series.times.is_empty() {
-            out.push(series);
+        if !series.times.is_empty() && give(Piece::whole(series)).is_break() {
+            return Ok(ControlFlow::Break(()));
         }
     }
-    Ok(out)
+    Ok(ControlFlow::Continue(()))
 }
 
 /// Rows of a group, ascending in time.

@@ -3,9 +3,9 @@
 use super::context::Context;
 use super::error::QueryError;
 use super::node::{Only, Reference};
-use super::result::Series;
+use super::result::{ResultColumn, Series};
 use super::scan::{ColumnSlice, ScanRequest, SeriesRows, SeriesSet};
-use super::value::{self, Value};
+use super::value::Value;
 use crate::catalog::{Measurement, TagPredicate, TagReader};
 use crate::model::{Column, FieldId, FieldType, SeriesId, TimeRange};
 use crate::store::StoreError;
@@ -348,18 +348,13 @@ impl Derived {
             .map(|s| s.columns[1..].to_vec())
             .unwrap_or_default();
         let mut types: Vec<Option<FieldType>> = vec![None; names.len()];
-        for one in &series {
-            for (i, value) in one.values.iter().enumerate() {
-                let field_type = &mut types[i % names.len()];
-                *field_type = match (*field_type, value.field_type()) {
-                    (known, None) => known,
-                    (None, new) => new,
-                    (Some(FieldType::Integer | FieldType::Unsigned), Some(FieldType::Float)) => {
-                        Some(FieldType::Float)
-                    }
-                    (known, Some(_)) => known,
-                };
-            }
+        for (known, column) in series
+            .iter()
+            .flat_map(|one| types_of(&one.values))
+            .enumerate()
+            .map(|(i, t)| (i % names.len(), t))
+        {
+            types[known] = wider(types[known], column);
         }
         let fields: Vec<(String, FieldType)> = names
             .into_iter()
@@ -367,17 +362,23 @@ impl Derived {
             .map(|(name, t)| (name, t.unwrap_or(FieldType::Float)))
             .collect();
         let mut tag_keys = BTreeSet::new();
-        let series = series.into_iter().map(|one| {
+        let series = series.into_iter().map(|mut one| {
             tag_keys.extend(one.tags.iter().map(|(key, _)| key.clone()));
-            let mut columns: Vec<Column> = fields.iter().map(|(_, t)| Column::new(*t)).collect();
-            let mut order: Vec<usize> = (0..one.times.len()).collect();
-            order.sort_by_key(|&row| one.times[row]);
-            for &row in &order {
-                for (column, value) in columns.iter_mut().zip(one.row(row)) {
-                    value::push(column, value);
-                }
+            let ascending = one.times.is_sorted();
+            if !ascending && one.times.iter().rev().is_sorted() {
+                one.reverse();
             }
-            let times = order.iter().map(|&row| one.times[row]).collect();
+            let columns = one.values.into_iter().zip(&fields);
+            let mut columns: Vec<Column> = columns.map(|(column, (_, t))| column.into_column(*t)).collect();
+            let mut times = one.times;
+            if !times.is_sorted() {
+                let mut order: Vec<u32> = (0..times.len() as u32).collect();
+                order.sort_by_key(|&row| times[row as usize]);
+                columns
+                    .iter_mut()
+                    .for_each(|column| *column = column.gather(&order));
+                times = order.iter().map(|&row| times[row as usize]).collect();
+            }
             DerivedSeries {
                 tags: one.tags,
                 times,
@@ -445,6 +446,28 @@ impl Derived {
             }
         }
         Ok(())
+    }
+}
+
+/// The type of each column, if it has a value.
+fn types_of(columns: &[ResultColumn]) -> impl Iterator<Item = Option<FieldType>> + '_ {
+    columns.iter().map(|column| match column {
+        ResultColumn::Typed(column) => {
+            let some = column.present.as_ref().is_none_or(|p| p.count_ones() > 0);
+            (some && !column.is_empty()).then_some(column.values.field_type())
+        }
+        ResultColumn::Coded(_) => Some(FieldType::String),
+        ResultColumn::Mixed(values) => values.iter().map(Value::field_type).fold(None, wider),
+    })
+}
+
+/// The type that holds values of both.
+fn wider(known: Option<FieldType>, new: Option<FieldType>) -> Option<FieldType> {
+    match (known, new) {
+        (known, None) => known,
+        (None, new) => new,
+        (Some(FieldType::Integer | FieldType::Unsigned), Some(FieldType::Float)) => Some(FieldType::Float),
+        (known, Some(_)) => known,
     }
 }
 

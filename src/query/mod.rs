@@ -24,5 +24,5 @@ pub mod value;
 
 pub use context::{Cancel, Context, QueryLimits};
 pub use error::QueryError;
-pub use result::Series;
+pub use result::{Piece, Series};
 pub use value::Value;

@@ -8,7 +8,7 @@ use super::functions::aggregate::Aggregate;
 use super::functions::{NAMES, math, transform::Transform};
 use super::input::{Derived, Input};
 use super::node::{Node, Refs, compile};
-use super::result::Series;
+use super::result::{Give, Piece, Series, collect};
 use super::time::{Windows, constant, zone};
 use crate::lang::{
     self, Dimension, Expr, Fill, MeasurementName, SelectStatement, Source, VarRef, WildcardKind,
@@ -16,6 +16,7 @@ use crate::lang::{
 use crate::model::{FieldType, TimeRange};
 use jiff::tz::TimeZone;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 /// Subqueries below each other.
 const DEPTH_MAX: usize = 64;
@@ -29,18 +30,26 @@ struct Outer {
     depth: usize,
 }
 
-/// Runs a SELECT without its INTO.
+/// Runs a SELECT without its INTO; holds the whole answer.
 ///
 /// # Errors
 /// It makes no sense, a limit, cancelled, damage.
 pub fn select(ctx: &Context<'_>, statement: &SelectStatement) -> Result<Vec<Series>, QueryError> {
+    collect(|give| stream(ctx, statement, give))
+}
+
+/// Runs a SELECT without its INTO; its series are given away as they are found.
+///
+/// # Errors
+/// As [`select`]. What was given away before is then not the answer.
+pub fn stream(ctx: &Context<'_>, statement: &SelectStatement, give: &mut Give<'_>) -> Result<(), QueryError> {
     let outer = Outer {
         time: TimeRange::ALL,
         dimensions: Vec::new(),
         ascending: statement.time_ascending(),
         depth: 0,
     };
-    run(ctx, statement, &outer)
+    run(ctx, statement, &outer, give)
 }
 
 /// The time range and zone of a SELECT, for those who watch it (live queries).
@@ -107,7 +116,12 @@ pub fn windows(statement: &SelectStatement, now: i64) -> Result<Option<Windows>,
     }))
 }
 
-fn run(ctx: &Context<'_>, statement: &SelectStatement, outer: &Outer) -> Result<Vec<Series>, QueryError> {
+fn run(
+    ctx: &Context<'_>,
+    statement: &SelectStatement,
+    outer: &Outer,
+    give: &mut Give<'_>,
+) -> Result<(), QueryError> {
     if outer.depth > DEPTH_MAX {
         return Err(QueryError::Limit(format!(
             "subqueries are nested too deeply (subquery_depth_max {DEPTH_MAX})"
@@ -124,7 +138,7 @@ fn run(ctx: &Context<'_>, statement: &SelectStatement, outer: &Outer) -> Result<
         time.max = ctx.now;
     }
     if time.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
     let named_dimensions = plain_dimensions(statement);
     let handed_down = Outer {
@@ -167,18 +181,52 @@ fn run(ctx: &Context<'_>, statement: &SelectStatement, outer: &Outer) -> Result<
         offset: statement.offset,
     };
     check_mix(&prepared)?;
-    let mut out = Vec::new();
+    let mut page = Page {
+        skip: statement.soffset,
+        left: if statement.slimit > 0 {
+            statement.slimit
+        } else {
+            u64::MAX
+        },
+    };
     for (name, inputs) in &sources {
-        out.extend(exec::run(ctx, name, inputs, &prepared)?);
+        let flow = exec::run(ctx, name, inputs, &prepared, &mut |piece| page.piece(piece, give))?;
+        if flow.is_break() {
+            break;
+        }
     }
-    let skip = usize::try_from(statement.soffset)
-        .unwrap_or(usize::MAX)
-        .min(out.len());
-    out.drain(..skip);
-    if statement.slimit > 0 {
-        out.truncate(usize::try_from(statement.slimit).unwrap_or(usize::MAX));
+    Ok(())
+}
+
+/// SLIMIT and SOFFSET: which series of the answer are given away.
+struct Page {
+    skip: u64,
+    left: u64,
+}
+
+impl Page {
+    fn piece(&mut self, piece: Piece, give: &mut Give<'_>) -> ControlFlow<()> {
+        let ends = !piece.goes_on;
+        let flow = if self.skip > 0 {
+            ControlFlow::Continue(())
+        } else if self.left == 0 {
+            return ControlFlow::Break(());
+        } else {
+            give(piece)
+        };
+        if ends {
+            if self.skip > 0 {
+                self.skip -= 1;
+            } else {
+                self.left -= 1;
+            }
+        }
+        if ends && self.left == 0 {
+            ControlFlow::Break(())
+        } else {
+            flow
+        }
     }
-    Ok(out)
 }
 
 /// What can be said of a statement before anything is looked up.
@@ -253,7 +301,7 @@ fn sources(
                 }
             }
             Source::Subquery(subquery) => {
-                let series = run(ctx, &subquery.statement, handed_down)?;
+                let series = collect(|give| run(ctx, &subquery.statement, handed_down, give))?;
                 for (name, derived) in Derived::of_series(series) {
                     found.entry(name).or_default().push(Input::Derived(derived));
                 }

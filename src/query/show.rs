@@ -25,7 +25,7 @@ fn text(value: impl AsRef<str>) -> Value {
 }
 
 fn some(series: Series) -> Vec<Series> {
-    if series.values.is_empty() {
+    if series.rows() == 0 {
         Vec::new()
     } else {
         vec![series]

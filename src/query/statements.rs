@@ -2,10 +2,11 @@
 
 use super::condition::{split_tags, split_time};
 use super::context::{Cancel, Context, QueryLimits};
+use super::encode::Event;
 use super::error::QueryError;
-use super::result::Series;
+use super::result::{Give, Piece, ResultColumn, Series};
 use super::scan::Scan;
-use super::select::{measurements, select};
+use super::select::{measurements, select, stream};
 use super::value::Value;
 use super::{show, time};
 use crate::batch::{Batch, Command, Definitions};
@@ -13,8 +14,8 @@ use crate::catalog::state::PolicySettings;
 use crate::catalog::{Catalog, Measurement, Policy};
 use crate::ingest::{Ingestor, Limits};
 use crate::lang::{
-    AlterRetentionPolicy, CreateDatabase, CreateRetentionPolicy, DataType, Delete, Expr, Params, ParseError,
-    Query, SelectStatement, Source, Statement, VarRef, parse,
+    AlterRetentionPolicy, CreateDatabase, CreateRetentionPolicy, DataType, Delete, Expr, Params, Query,
+    SelectStatement, Source, Statement, VarRef,
 };
 use crate::model::TimeRange;
 use jiff::tz::TimeZone;
@@ -58,67 +59,46 @@ pub struct QueryOptions {
     pub read_only_hint: bool,
 }
 
-/// What a statement gave.
-#[derive(Clone, Debug, Default)]
-pub struct StatementResult {
-    /// Its place in the text, from 0.
-    pub id: usize,
-    /// What it found.
-    pub series: Vec<Series>,
-    /// Warnings.
-    pub messages: Vec<String>,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// Times are shown in this zone; `None` is UTC.
-    pub zone: Option<TimeZone>,
-    /// The last series goes on in the next result of the same statement.
-    pub partial: bool,
-    /// More results of the same statement follow.
-    pub more: bool,
-}
-
-/// Runs the statements of a text in order; each result goes to `sink`, which may stop it. After a failure the rest is not run.
-///
-/// # Errors
-/// The text cannot be parsed: then nothing is run.
+/// Runs statements in order; what happens goes to `sink`, which may stop it. After a failure the rest is not run.
 pub fn run(
-    text: &str,
+    query: &Query,
     options: &QueryOptions,
     target: &dyn Target,
     cancel: &Cancel,
-    sink: &mut dyn FnMut(StatementResult) -> ControlFlow<()>,
-) -> Result<(), ParseError> {
-    let query: Query = parse(text, &options.params)?;
+    sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) {
     let mut failed = false;
     for (id, statement) in query.statements.iter().enumerate() {
-        let mut result = StatementResult {
-            id,
-            ..StatementResult::default()
-        };
-        if failed {
-            result.error = Some("not executed".into());
-        } else {
-            if options.read_only_hint && writes(statement) {
-                result.messages.push(
-                    "deprecated use of a statement that changes something in a read only context, please use a POST request instead".into(),
-                );
-            }
-            match execute(statement, options, target, cancel) {
-                Ok(series) => result.series = series,
-                Err(error) => {
-                    failed = true;
-                    result.error = Some(error.to_string());
-                }
-            }
-            if let Statement::Select(select) = statement {
-                result.zone = time::zone(select.tz.as_deref()).ok();
-            }
+        let mut messages = Vec::new();
+        if !failed && options.read_only_hint && writes(statement) {
+            messages.push(
+                "deprecated use of a statement that changes something in a read only context, please use a POST request instead".into(),
+            );
         }
-        if sink(result).is_break() {
-            break;
+        let zone = match statement {
+            Statement::Select(select) => time::zone(select.tz.as_deref()).ok(),
+            _ => None,
+        };
+        if sink(Event::Begin { id, messages, zone }).is_break() {
+            return;
+        }
+        let mut stopped = false;
+        let error = if failed {
+            Some("not executed".into())
+        } else {
+            let mut give = |piece: Piece| {
+                let flow = sink(Event::Piece(piece));
+                stopped = flow.is_break();
+                flow
+            };
+            let outcome = execute(statement, options, target, cancel, &mut give);
+            outcome.err().map(|error| error.to_string())
+        };
+        failed |= error.is_some();
+        if stopped || sink(Event::End { error }).is_break() {
+            return;
         }
     }
-    Ok(())
 }
 
 fn writes(statement: &Statement) -> bool {
@@ -147,7 +127,8 @@ fn execute(
     options: &QueryOptions,
     target: &dyn Target,
     cancel: &Cancel,
-) -> Result<Vec<Series>, QueryError> {
+    give: &mut Give<'_>,
+) -> Result<(), QueryError> {
     let scan = target.snapshot();
     let ctx = Context {
         catalog: target.catalog(),
@@ -159,23 +140,38 @@ fn execute(
         cancel,
         deadline: options.deadline,
     };
+    let found = match statement {
+        Statement::Select(statement) if statement.target.is_none() => {
+            return stream(&ctx, statement, give);
+        }
+        other => answer(other, &ctx, target)?,
+    };
+    for series in found {
+        if give(Piece::whole(series)).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What a statement gives that is held as a whole.
+fn answer(statement: &Statement, ctx: &Context<'_>, target: &dyn Target) -> Result<Vec<Series>, QueryError> {
     let none = |()| Vec::new();
     match statement {
-        Statement::Select(statement) if statement.target.is_some() => select_into(&ctx, statement, target),
-        Statement::Select(statement) => select(&ctx, statement),
-        Statement::Explain(explain) => explain_select(&ctx, &explain.statement, explain.analyze),
-        Statement::ShowDatabases => Ok(show::databases(&ctx)),
-        Statement::ShowMeasurements(s) => show::measurements(&ctx, s),
-        Statement::ShowSeries(s) => show::series(&ctx, s),
-        Statement::ShowTagKeys(s) => show::tag_keys(&ctx, s),
-        Statement::ShowTagValues(s) => show::tag_values(&ctx, s),
-        Statement::ShowFieldKeys(s) => show::field_keys(&ctx, s),
-        Statement::ShowCardinality(s) => show::cardinality(&ctx, s),
-        Statement::ShowRetentionPolicies(database) => show::retention_policies(&ctx, database.as_deref()),
+        Statement::Select(statement) => select_into(ctx, statement, target),
+        Statement::Explain(explain) => explain_select(ctx, &explain.statement, explain.analyze),
+        Statement::ShowDatabases => Ok(show::databases(ctx)),
+        Statement::ShowMeasurements(s) => show::measurements(ctx, s),
+        Statement::ShowSeries(s) => show::series(ctx, s),
+        Statement::ShowTagKeys(s) => show::tag_keys(ctx, s),
+        Statement::ShowTagValues(s) => show::tag_values(ctx, s),
+        Statement::ShowFieldKeys(s) => show::field_keys(ctx, s),
+        Statement::ShowCardinality(s) => show::cardinality(ctx, s),
+        Statement::ShowRetentionPolicies(database) => show::retention_policies(ctx, database.as_deref()),
         Statement::ShowStats(module) | Statement::ShowDiagnostics(module) => {
             Ok(figures(target, module.as_deref()))
         }
-        Statement::ShowContinuousQueries => Ok(continuous_queries(&ctx)),
+        Statement::ShowContinuousQueries => Ok(continuous_queries(ctx)),
         Statement::ShowUsers => Ok(vec![Series::table("", &["user", "admin"], [])]),
         Statement::ShowSubscriptions | Statement::ShowShards | Statement::ShowShardGroups => Ok(Vec::new()),
         Statement::ShowQueries => Ok(vec![Series::table(
@@ -189,7 +185,7 @@ fn execute(
             None => Ok(Vec::new()),
         },
         Statement::CreateRetentionPolicy(create) => create_policy(create, target).map(none),
-        Statement::AlterRetentionPolicy(alter) => alter_policy(&ctx, alter, target).map(none),
+        Statement::AlterRetentionPolicy(alter) => alter_policy(ctx, alter, target).map(none),
         Statement::DropRetentionPolicy(drop) => {
             let database = ctx.database(Some(&drop.database))?;
             match database.policy(Some(&drop.name)) {
@@ -205,8 +201,8 @@ fn execute(
                 .filter_map(|p| ctx.catalog.measurement(p.id, name));
             commands(target, found.map(|m| Command::DropMeasurement(m.id)).collect()).map(none)
         }
-        Statement::Delete(delete) => delete_points(&ctx, delete, target).map(none),
-        Statement::DropSeries(drop) => drop_series(&ctx, drop, target).map(none),
+        Statement::Delete(delete) => delete_points(ctx, delete, target).map(none),
+        Statement::DropSeries(drop) => drop_series(ctx, drop, target).map(none),
         other => Err(QueryError::statement(format!(
             "{} is not supported yet",
             name_of(other)
@@ -470,8 +466,12 @@ fn select_into(
         SeriesParts::spell(name, &tags, &mut spelling);
         let names = &series.columns[1..];
         for row in 0..series.rows() {
-            let values = names.iter().zip(series.row(row));
-            let fields: Vec<Field<'_>> = values.filter_map(|(key, value)| field(key, value)).collect();
+            let values: Vec<Value> = series.row(row).collect();
+            let fields: Vec<Field<'_>> = names
+                .iter()
+                .zip(&values)
+                .filter_map(|(key, value)| field(key, value))
+                .collect();
             if fields.is_empty() {
                 continue;
             }
@@ -508,9 +508,9 @@ fn select_into(
     }
     Ok(vec![Series {
         name: "result".into(),
-        columns: vec!["time".into(), "written".into()],
+        columns: ["time".into(), "written".into()].into(),
         times: vec![0],
-        values: vec![Value::Integer(written)],
+        values: vec![Value::Integer(written).into()],
         ..Series::default()
     }])
 }
@@ -572,25 +572,26 @@ fn explain_select(
 }
 
 fn figures(target: &dyn Target, module: Option<&str>) -> Vec<Series> {
-    let mut out: Vec<Series> = Vec::new();
+    let mut modules: Vec<(String, Vec<String>, Vec<ResultColumn>)> = Vec::new();
     for (of, name, value) in target.figures() {
         if module.is_some_and(|module| module != of) {
             continue;
         }
-        match out.last_mut() {
-            Some(series) if series.name == of => {
-                series.columns.push(name);
-                series.values.push(value);
+        match modules.last_mut() {
+            Some((last, names, values)) if *last == of => {
+                names.push(name);
+                values.push(value.into());
             }
-            _ => out.push(Series {
-                name: of,
-                columns: vec![name],
-                values: vec![value],
-                ..Series::default()
-            }),
+            _ => modules.push((of, vec![name], vec![value.into()])),
         }
     }
-    out
+    let series = |(name, columns, values): (_, Vec<String>, _)| Series {
+        name,
+        columns: columns.into(),
+        values,
+        ..Series::default()
+    };
+    modules.into_iter().map(series).collect()
 }
 
 fn continuous_queries(ctx: &Context<'_>) -> Vec<Series> {

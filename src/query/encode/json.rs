@@ -1,0 +1,412 @@
+//! Results as JSON, as InfluxDB writes them: whole, or one document a chunk.
+
+use super::number::{self, json_text};
+use super::{Encoder, Event, TimeFormat, json_time, json_value};
+use crate::model::{Bitmap, StringColumn, Values};
+use crate::query::result::{Coded, Piece, ResultColumn, Series};
+use jiff::tz::TimeZone;
+
+/// One document for all statements, written as their rows come.
+#[derive(Debug)]
+pub struct Json {
+    times: TimeFormat,
+    zone: TimeZone,
+    messages: Vec<String>,
+    place: Place,
+    statements: usize,
+}
+
+/// What was written last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// The beginning of a statement.
+    Statement,
+    /// Rows of a series that goes on.
+    Rows,
+    /// A whole series.
+    Series,
+}
+
+impl Json {
+    /// Writes times so.
+    pub fn new(times: TimeFormat) -> Self {
+        Self {
+            times,
+            zone: TimeZone::UTC,
+            messages: Vec::new(),
+            place: Place::Statement,
+            statements: 0,
+        }
+    }
+}
+
+impl Encoder for Json {
+    fn event(&mut self, event: Event, out: &mut String) {
+        match event {
+            Event::Begin { id, messages, zone } => {
+                out.push_str(if self.statements == 0 {
+                    "{\"results\":["
+                } else {
+                    ","
+                });
+                self.statements += 1;
+                self.zone = zone.unwrap_or(TimeZone::UTC);
+                self.messages = messages;
+                self.place = Place::Statement;
+                out.push_str("{\"statement_id\":");
+                number::integer(id, out);
+            }
+            Event::Piece(Piece { series, goes_on }) => {
+                match self.place {
+                    Place::Statement => out.push_str(",\"series\":["),
+                    Place::Series => out.push(','),
+                    Place::Rows => {}
+                }
+                if self.place != Place::Rows {
+                    begin_series(&series, out);
+                }
+                rows(&series, &self.times, &self.zone, self.place == Place::Rows, out);
+                if !goes_on {
+                    end_series(&series, out);
+                }
+                self.place = if goes_on { Place::Rows } else { Place::Series };
+            }
+            Event::End { error } => {
+                match self.place {
+                    Place::Statement => {}
+                    // It failed on the way.
+                    Place::Rows => out.push_str("]}]"),
+                    Place::Series => out.push(']'),
+                }
+                end_statement(&self.messages, error.as_deref(), out);
+                out.push('}');
+            }
+        }
+    }
+
+    fn finish(&mut self, out: &mut String) {
+        out.push_str(if self.statements == 0 {
+            "{\"results\":[]}"
+        } else {
+            "]}"
+        });
+        out.push('\n');
+    }
+}
+
+/// One document, and a line, for each piece; all but the last piece of a statement say that more follow.
+#[derive(Debug)]
+pub struct ChunkedJson {
+    times: TimeFormat,
+    rows_max: usize,
+    id: usize,
+    zone: TimeZone,
+    messages: Vec<String>,
+    /// Held back until it is known what follows.
+    waiting: Option<Piece>,
+}
+
+impl ChunkedJson {
+    /// Writes times so, and at most so many rows a document.
+    pub fn new(times: TimeFormat, rows_max: usize) -> Self {
+        Self {
+            times,
+            rows_max: rows_max.max(1),
+            id: 0,
+            zone: TimeZone::UTC,
+            messages: Vec::new(),
+            waiting: None,
+        }
+    }
+
+    fn document(&mut self, piece: Option<Piece>, more: bool, error: Option<&str>, out: &mut String) {
+        out.push_str("{\"results\":[{\"statement_id\":");
+        number::integer(self.id, out);
+        if let Some(Piece { series, goes_on }) = piece {
+            out.push_str(",\"series\":[");
+            begin_series(&series, out);
+            rows(&series, &self.times, &self.zone, false, out);
+            if series.rows() > 0 {
+                out.push(']');
+            }
+            out.push_str(if goes_on { ",\"partial\":true}]" } else { "}]" });
+        }
+        end_statement(&std::mem::take(&mut self.messages), error, out);
+        out.push_str(if more { ",\"partial\":true}]}" } else { "}]}" });
+        out.push('\n');
+    }
+
+    fn piece(&mut self, piece: Piece, out: &mut String) {
+        if let Some(before) = self.waiting.replace(piece) {
+            self.document(Some(before), true, None, out);
+        }
+    }
+}
+
+impl Encoder for ChunkedJson {
+    fn event(&mut self, event: Event, out: &mut String) {
+        match event {
+            Event::Begin { id, messages, zone } => {
+                self.id = id;
+                self.zone = zone.unwrap_or(TimeZone::UTC);
+                self.messages = messages;
+            }
+            Event::Piece(piece) => {
+                // Rows of a series that goes on are gathered up to the size of a chunk.
+                let piece = match self.waiting.take() {
+                    Some(mut before) if before.goes_on && before.series.rows() < self.rows_max => {
+                        before.series.append(piece.series);
+                        Piece {
+                            series: before.series,
+                            goes_on: piece.goes_on,
+                        }
+                    }
+                    before => {
+                        self.waiting = before;
+                        piece
+                    }
+                };
+                let total = piece.series.rows();
+                if total <= self.rows_max {
+                    return self.piece(piece, out);
+                }
+                for start in (0..total).step_by(self.rows_max) {
+                    let end = total.min(start + self.rows_max);
+                    let part = Piece {
+                        series: piece.series.slice(start..end),
+                        goes_on: end < total || piece.goes_on,
+                    };
+                    self.piece(part, out);
+                }
+            }
+            Event::End { error } => {
+                let last = self.waiting.take();
+                self.document(last, false, error.as_deref(), out);
+            }
+        }
+    }
+
+    fn finish(&mut self, _: &mut String) {}
+}
+
+fn end_statement(messages: &[String], error: Option<&str>, out: &mut String) {
+    if !messages.is_empty() {
+        out.push_str(",\"messages\":[");
+        for (i, text) in messages.iter().enumerate() {
+            if i > 0 {
+                out.push(',');
+            }
+            out.push_str("{\"level\":\"warning\",\"text\":");
+            json_text(text, out);
+            out.push('}');
+        }
+        out.push(']');
+    }
+    if let Some(error) = error {
+        out.push_str(",\"error\":");
+        json_text(error, out);
+    }
+}
+
+/// Everything of a series that stands before its rows.
+fn begin_series(series: &Series, out: &mut String) {
+    out.push('{');
+    if !series.name.is_empty() {
+        out.push_str("\"name\":");
+        json_text(&series.name, out);
+        out.push(',');
+    }
+    if !series.tags.is_empty() {
+        out.push_str("\"tags\":{");
+        for (i, (key, value)) in series.tags.iter().enumerate() {
+            if i > 0 {
+                out.push(',');
+            }
+            json_text(key, out);
+            out.push(':');
+            json_text(value, out);
+        }
+        out.push_str("},");
+    }
+    out.push_str("\"columns\":[");
+    for (i, column) in series.columns.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        json_text(column, out);
+    }
+    out.push(']');
+    if series.rows() > 0 {
+        out.push_str(",\"values\":[");
+    }
+}
+
+fn end_series(series: &Series, out: &mut String) {
+    out.push_str(if series.rows() > 0 { "]}" } else { "}" });
+}
+
+/// The rows of a column, ready to be written one by one.
+enum Cells<'a> {
+    Floats(&'a [f64], Option<&'a Bitmap>),
+    Integers(&'a [i64], Option<&'a Bitmap>),
+    Texts(&'a StringColumn, Option<&'a Bitmap>),
+    Coded(&'a Coded),
+    Others(&'a ResultColumn),
+}
+
+impl<'a> Cells<'a> {
+    fn of(column: &'a ResultColumn) -> Self {
+        match column {
+            ResultColumn::Typed(typed) => match &typed.values {
+                Values::Float(v) => Self::Floats(v, typed.present.as_ref()),
+                Values::Integer(v) => Self::Integers(v, typed.present.as_ref()),
+                Values::String(v) => Self::Texts(v, typed.present.as_ref()),
+                _ => Self::Others(column),
+            },
+            ResultColumn::Coded(coded) => Self::Coded(coded),
+            ResultColumn::Mixed(_) => Self::Others(column),
+        }
+    }
+
+    #[inline]
+    fn write(&self, row: usize, out: &mut String) {
+        let has = |present: &Option<&Bitmap>| present.is_none_or(|p| p.get(row));
+        match self {
+            Self::Floats(v, present) if has(present) => number::float(v[row], out),
+            Self::Integers(v, present) if has(present) => number::integer(v[row], out),
+            Self::Texts(v, present) if has(present) => json_text(&v.text(row), out),
+            Self::Floats(..) | Self::Integers(..) | Self::Texts(..) => out.push_str("null"),
+            Self::Coded(coded) => match coded.text(row) {
+                Some(text) => json_text(text, out),
+                None => out.push_str("null"),
+            },
+            Self::Others(column) => json_value(&column.value(row), out),
+        }
+    }
+}
+
+/// Appends rows; `follow` when some of the same series stand there already.
+fn rows(series: &Series, times: &TimeFormat, zone: &TimeZone, follow: bool, out: &mut String) {
+    let cells: Vec<Cells<'_>> = series.values.iter().map(Cells::of).collect();
+    let rows = series.rows();
+    out.reserve(rows * (cells.len() * 8 + 24));
+    for row in 0..rows {
+        out.push_str(if row > 0 || follow { ",[" } else { "[" });
+        if series.has_time() {
+            json_time(series.times[row], times, zone, out);
+        }
+        for (i, cell) in cells.iter().enumerate() {
+            if i > 0 || series.has_time() {
+                out.push(',');
+            }
+            cell.write(row, out);
+        }
+        out.push(']');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Precision;
+    use std::sync::Arc;
+
+    fn series(name: &str, values: &[i64]) -> Series {
+        Series {
+            name: name.into(),
+            columns: Arc::new(["time".into(), "v".into()]),
+            times: values.iter().map(|v| v * 10).collect(),
+            values: vec![ResultColumn::Typed(crate::model::Column {
+                values: Values::Integer(values.to_vec()),
+                present: None,
+            })],
+            ..Series::default()
+        }
+    }
+
+    fn piece(series: Series, goes_on: bool) -> Event {
+        Event::Piece(Piece { series, goes_on })
+    }
+
+    fn times() -> TimeFormat {
+        TimeFormat {
+            epoch: Some(Precision::Nanosecond),
+        }
+    }
+
+    fn encode(mut encoder: impl Encoder, events: Vec<Event>) -> String {
+        let mut out = String::new();
+        events.into_iter().for_each(|e| encoder.event(e, &mut out));
+        encoder.finish(&mut out);
+        out
+    }
+
+    fn two_statements() -> Vec<Event> {
+        vec![
+            Event::begin(0),
+            piece(series("a", &[1, 2]), true),
+            piece(series("a", &[3]), false),
+            piece(series("b", &[4]), false),
+            Event::End { error: None },
+            Event::Begin {
+                id: 1,
+                messages: vec!["careful".into()],
+                zone: None,
+            },
+            Event::End {
+                error: Some("no \"x\"".into()),
+            },
+        ]
+    }
+
+    #[test]
+    fn a_whole_answer_is_one_document() {
+        let got = encode(Json::new(times()), two_statements());
+        assert_eq!(
+            got,
+            r#"{"results":[{"statement_id":0,"series":[{"name":"a","columns":["time","v"],"values":[[10,1],[20,2],[30,3]]},{"name":"b","columns":["time","v"],"values":[[40,4]]}]},{"statement_id":1,"messages":[{"level":"warning","text":"careful"}],"error":"no \"x\""}]}
+"#
+        );
+        assert_eq!(encode(Json::new(times()), Vec::new()), "{\"results\":[]}\n");
+        let empty = encode(
+            Json::new(times()),
+            vec![Event::begin(0), Event::End { error: None }],
+        );
+        assert_eq!(empty, "{\"results\":[{\"statement_id\":0}]}\n");
+    }
+
+    #[test]
+    fn an_answer_that_fails_on_the_way_is_still_a_document() {
+        let events = vec![
+            Event::begin(0),
+            piece(series("a", &[1]), true),
+            Event::End {
+                error: Some("gone".into()),
+            },
+        ];
+        assert_eq!(
+            encode(Json::new(times()), events),
+            r#"{"results":[{"statement_id":0,"series":[{"name":"a","columns":["time","v"],"values":[[10,1]]}],"error":"gone"}]}
+"#
+        );
+    }
+
+    #[test]
+    fn chunks_say_what_follows() {
+        let got = encode(ChunkedJson::new(times(), 2), two_statements());
+        let want = [
+            r#"{"results":[{"statement_id":0,"series":[{"name":"a","columns":["time","v"],"values":[[10,1],[20,2]],"partial":true}],"partial":true}]}"#,
+            r#"{"results":[{"statement_id":0,"series":[{"name":"a","columns":["time","v"],"values":[[30,3]]}],"partial":true}]}"#,
+            r#"{"results":[{"statement_id":0,"series":[{"name":"b","columns":["time","v"],"values":[[40,4]]}]}]}"#,
+            r#"{"results":[{"statement_id":1,"messages":[{"level":"warning","text":"careful"}],"error":"no \"x\""}]}"#,
+            "",
+        ];
+        assert_eq!(got, want.join("\n"));
+        // Small pieces are gathered, large ones are cut.
+        let got = encode(ChunkedJson::new(times(), 3), two_statements());
+        assert!(
+            got.starts_with(r#"{"results":[{"statement_id":0,"series":[{"name":"a","columns":["time","v"],"values":[[10,1],[20,2],[30,3]]}],"partial":true}]}"#),
+            "{got}"
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! Numbers and texts as JSON and CSV write them, and as Go (so InfluxDB) does.
+
+use std::fmt::Write;
+
+/// Appends an integer.
+#[inline]
+pub fn integer(value: impl itoa::Integer, out: &mut String) {
+    out.push_str(itoa::Buffer::new().format(value));
+}
+
+/// Appends a float as Go writes it: shortest digits that read back the same, an exponent for very large and very small ones;
+/// `null` for what is no number.
+pub fn float(value: f64, out: &mut String) {
+    let magnitude = value.abs();
+    if !value.is_finite() {
+        out.push_str("null");
+    } else if value == value.trunc() && magnitude < 1e15 && (value != 0.0 || value.is_sign_positive()) {
+        integer(value as i64, out);
+    } else if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
+        let text = format!("{value:e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let exponent: i32 = exponent.parse().unwrap_or(0);
+        let sign = if exponent < 0 { '-' } else { '+' };
+        let _ = write!(out, "{digits}e{sign}{:02}", exponent.abs());
+    } else if (1e-4..1e15).contains(&magnitude) {
+        out.push_str(zmij::Buffer::new().format_finite(value));
+    } else {
+        let _ = write!(out, "{value}");
+    }
+}
+
+/// Appends a text in quotes, with what JSON escapes escaped.
+pub fn json_text(text: &str, out: &mut String) {
+    out.push('"');
+    let mut plain = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escape: &str = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            0..=0x1F => "",
+            _ => continue,
+        };
+        out.push_str(&text[plain..at]);
+        if escape.is_empty() {
+            let _ = write!(out, "\\u{byte:04x}");
+        } else {
+            out.push_str(escape);
+        }
+        plain = at + 1;
+    }
+    out.push_str(&text[plain..]);
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(value: f64) -> String {
+        let mut out = String::new();
+        float(value, &mut out);
+        out
+    }
+
+    #[test]
+    fn floats_as_go_writes_them() {
+        let cases = [
+            (0.0, "0"),
+            (1.0, "1"),
+            (-2.5, "-2.5"),
+            (0.1, "0.1"),
+            (1e15, "1000000000000000"),
+            (1e20, "100000000000000000000"),
+            (1e21, "1e+21"),
+            (1.5e-7, "1.5e-07"),
+            (0.000_001, "0.000001"),
+            (123_456_789.123, "123456789.123"),
+            (f64::NAN, "null"),
+            (f64::MAX, "1.7976931348623157e+308"),
+        ];
+        for (value, want) in cases {
+            assert_eq!(of(value), want);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_float_reads_back_to_the_bit(bits in any::<u64>(), small in -1_000_000i64..1_000_000, digits in 0i32..9) {
+            for value in [f64::from_bits(bits), small as f64 / 10f64.powi(digits)] {
+                if value.is_finite() {
+                    prop_assert_eq!(of(value).parse::<f64>().map(f64::to_bits), Ok(value.to_bits()), "{}", of(value));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn texts_are_escaped() {
+        let mut out = String::new();
+        json_text("a\"b\\c\n\u{1}é", &mut out);
+        assert_eq!(out, r#""a\"b\\c\n\u0001é""#);
+    }
+}
