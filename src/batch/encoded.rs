@@ -11,7 +11,7 @@ use super::{
     PolicyDefinition, SeriesDefinition, Table,
 };
 use crate::block::{Level, RowKeys, decode_column, decode_rows, encode_column, encode_rows};
-use crate::model::{Column, FieldType, MeasurementId, SortedRows, TimeRange};
+use crate::model::{Column, FieldId, FieldType, MeasurementId, SortedRows, TimeRange};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
@@ -104,9 +104,32 @@ struct WireColumn {
     chunk: Vec<u8>,
 }
 
-/// A batch as bytes that have been validated.
+/// A batch as bytes that have been validated, with a directory of them, so that nobody has to look at the archive again to
+/// find a chunk.
 pub struct EncodedBatch {
     bytes: AlignedVec,
+    shards: u16,
+    rows: u64,
+    has_definitions: bool,
+    has_commands: bool,
+    tables: Vec<TableEntry>,
+}
+
+/// A table in the bytes.
+struct TableEntry {
+    shard: u16,
+    measurement: MeasurementId,
+    rows: usize,
+    time: TimeRange,
+    keys: Range<usize>,
+    columns: Vec<ColumnEntry>,
+}
+
+/// A column in the bytes.
+struct ColumnEntry {
+    field: FieldId,
+    field_type: FieldType,
+    chunk: Range<usize>,
 }
 
 impl AsRef<[u8]> for EncodedBatch {
@@ -116,7 +139,10 @@ impl AsRef<[u8]> for EncodedBatch {
 }
 
 /// One table of an encoded batch.
-pub struct TableView<'a>(&'a ArchivedWireTable);
+pub struct TableView<'a> {
+    bytes: &'a [u8],
+    entry: &'a TableEntry,
+}
 
 impl EncodedBatch {
     /// Encodes a batch. Of two rows of a table with the same series and time the later one is kept, field by field.
@@ -127,7 +153,47 @@ impl EncodedBatch {
         bytes[0] = BATCH_VERSION;
         let bytes = rkyv::api::high::to_bytes_in::<_, rancor::Error>(&wire, bytes)
             .expect("writing to memory fails only when memory is out");
-        Self { bytes }
+        Self::with_directory(bytes)
+    }
+
+    /// Notes where everything is in bytes that are sound.
+    fn with_directory(bytes: AlignedVec) -> Self {
+        const SOUND: &str = "made by encode or validated by from_bytes";
+        let wire = rkyv::access::<ArchivedWireBatch, rancor::Error>(&bytes[HEADER_BYTES..]).expect(SOUND);
+        let start = bytes.as_ptr() as usize;
+        let place = |chunk: &[u8]| {
+            let at = chunk.as_ptr() as usize - start;
+            at..at + chunk.len()
+        };
+        let column = |column: &ArchivedWireColumn| ColumnEntry {
+            field: column.field.to_native(),
+            field_type: FieldType::from_code(column.field_type).expect(SOUND),
+            chunk: place(&column.chunk),
+        };
+        let table = |table: &ArchivedWireTable| TableEntry {
+            shard: table.shard.to_native(),
+            measurement: table.measurement.to_native(),
+            rows: table.rows.to_native() as usize,
+            time: TimeRange {
+                min: table.time_min.to_native(),
+                max: table.time_max.to_native(),
+            },
+            keys: place(&table.keys),
+            columns: table.columns.iter().map(column).collect(),
+        };
+        let d = &wire.definitions;
+        Self {
+            shards: wire.shards.to_native(),
+            rows: wire.rows.to_native(),
+            has_definitions: !(d.databases.is_empty()
+                && d.policies.is_empty()
+                && d.measurements.is_empty()
+                && d.fields.is_empty()
+                && d.series.is_empty()),
+            has_commands: !wire.commands.is_empty(),
+            tables: wire.tables.iter().map(table).collect(),
+            bytes,
+        }
     }
 
     /// Validates bytes that come from disk.
@@ -147,7 +213,7 @@ impl EncodedBatch {
         let wire = rkyv::access::<ArchivedWireBatch, rancor::Error>(archive)
             .map_err(|error| BatchError::Malformed(error.to_string()))?;
         check(wire)?;
-        Ok(Self { bytes: aligned })
+        Ok(Self::with_directory(aligned))
     }
 
     fn wire(&self) -> &ArchivedWireBatch {
@@ -162,17 +228,18 @@ impl EncodedBatch {
 
     /// Rows in all tables.
     pub fn rows(&self) -> u64 {
-        self.wire().rows.to_native()
+        self.rows
     }
 
     /// Shards it is split for.
     pub fn shards(&self) -> u16 {
-        self.wire().shards.to_native()
+        self.shards
     }
 
     /// Its tables.
     pub fn tables(&self) -> impl Iterator<Item = TableView<'_>> {
-        self.wire().tables.iter().map(TableView)
+        let bytes: &[u8] = &self.bytes;
+        self.tables.iter().map(move |entry| TableView { bytes, entry })
     }
 
     /// A copy of its definitions.
@@ -182,16 +249,14 @@ impl EncodedBatch {
 
     /// Does it define anything?
     pub fn has_definitions(&self) -> bool {
-        let d = &self.wire().definitions;
-        !(d.databases.is_empty()
-            && d.policies.is_empty()
-            && d.measurements.is_empty()
-            && d.fields.is_empty()
-            && d.series.is_empty())
+        self.has_definitions
     }
 
     /// A copy of its commands.
     pub fn commands(&self) -> Vec<Command> {
+        if !self.has_commands {
+            return Vec::new();
+        }
         self.wire().commands.iter().map(from_wire_command).collect()
     }
 
@@ -219,17 +284,17 @@ impl EncodedBatch {
 impl TableView<'_> {
     /// Which shard's.
     pub fn shard(&self) -> u16 {
-        self.0.shard.to_native()
+        self.entry.shard
     }
 
     /// Whose rows.
     pub fn measurement(&self) -> MeasurementId {
-        self.0.measurement.to_native()
+        self.entry.measurement
     }
 
     /// How many rows.
     pub fn len(&self) -> usize {
-        self.0.rows.to_native() as usize
+        self.entry.rows
     }
 
     /// No rows: never encoded.
@@ -239,10 +304,7 @@ impl TableView<'_> {
 
     /// Smallest and largest time.
     pub fn time_range(&self) -> TimeRange {
-        TimeRange {
-            min: self.0.time_min.to_native(),
-            max: self.0.time_max.to_native(),
-        }
+        self.entry.time
     }
 
     /// The time of each row.
@@ -257,9 +319,13 @@ impl TableView<'_> {
         for (id, rows) in runs {
             series.resize(rows.end, id);
         }
-        let columns = self.0.columns.iter().map(|column| {
-            let unpacked = unpack(column, times.len()).expect("made by encode or validated by from_bytes");
-            (column.field.to_native(), unpacked)
+        let columns = self.entry.columns.iter().map(|column| {
+            let chunk = &self.bytes[column.chunk.clone()];
+            let unpacked = decode_column(chunk, column.field_type);
+            (
+                column.field,
+                unpacked.expect("made by encode or validated by from_bytes"),
+            )
         });
         SortedRows {
             measurement: self.measurement(),
@@ -270,13 +336,8 @@ impl TableView<'_> {
     }
 
     fn keys(&self) -> RowKeys {
-        decode_rows(&self.0.keys).expect("made by encode or validated by from_bytes")
+        decode_rows(&self.bytes[self.entry.keys.clone()]).expect("made by encode or validated by from_bytes")
     }
-}
-
-fn unpack(column: &ArchivedWireColumn, rows: usize) -> Option<Column> {
-    let field_type = FieldType::from_code(column.field_type)?;
-    decode_column(&column.chunk, field_type).filter(|column| column.len() == rows)
 }
 
 fn check(wire: &ArchivedWireBatch) -> Result<(), BatchError> {
@@ -316,8 +377,10 @@ fn check(wire: &ArchivedWireBatch) -> Result<(), BatchError> {
         for (i, column) in table.columns.iter().enumerate() {
             let ascends = i == 0 || table.columns[i - 1].field < column.field;
             ensure(ascends, "a table's fields do not ascend")?;
+            let field_type = FieldType::from_code(column.field_type);
+            let unpacked = field_type.and_then(|t| decode_column(&column.chunk, t));
             ensure(
-                unpack(column, rows).is_some(),
+                unpacked.is_some_and(|c| c.len() == rows),
                 "a column is malformed or has another length than its table",
             )?;
         }
