@@ -12,6 +12,7 @@ mod finish;
 pub mod functions;
 pub mod input;
 pub mod node;
+pub mod records;
 pub mod result;
 pub mod scan;
 pub mod select;

@@ -18,6 +18,24 @@ pub trait Scan: Send + Sync {
         request: &ScanRequest,
         visit: &mut dyn FnMut(&SeriesRows<'_>) -> ControlFlow<()>,
     ) -> Result<ScanStats, ScanError>;
+
+    /// Visits times of a measurement such that every row is near one, in its block or at it. Reads no rows of blocks.
+    ///
+    /// # Errors
+    /// As for [`scan`](Self::scan).
+    fn times(&self, measurement: MeasurementId, visit: &mut dyn FnMut(i64)) -> Result<(), ScanError> {
+        let request = ScanRequest {
+            measurement,
+            series: SeriesSet::All,
+            time: TimeRange::ALL,
+            fields: Vec::new(),
+        };
+        let mut all = |rows: &SeriesRows<'_>| {
+            rows.times.iter().for_each(|time| visit(*time));
+            ControlFlow::Continue(())
+        };
+        self.scan(&request, &mut all).map(drop)
+    }
 }
 
 /// What to read.

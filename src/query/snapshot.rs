@@ -2,6 +2,7 @@
 
 use super::scan::{Scan, ScanError, ScanRequest, ScanStats, SeriesRows, SeriesSet};
 use super::sources::{Source, SourceRows, merge_sources};
+use crate::model::{MeasurementId, TimeRange};
 use crate::shard::publish::HeadSnapshot;
 use crate::store::{RunSet, SeriesFilter, StoreError};
 use std::cell::Cell;
@@ -82,5 +83,23 @@ impl Scan for Snapshot {
             blocks_pruned: pruned,
             bytes: bytes.get(),
         })
+    }
+
+    fn times(&self, measurement: MeasurementId, visit: &mut dyn FnMut(i64)) -> Result<(), ScanError> {
+        for run in self
+            .head
+            .runs
+            .select(measurement, SeriesFilter::All, TimeRange::ALL)?
+        {
+            for block in 0..run.len() {
+                let time = run.block(block).time;
+                visit(time.min);
+                visit(time.max);
+            }
+        }
+        for part in self.head.parts(measurement) {
+            part.times.iter().for_each(|time| visit(*time));
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,310 @@
+//! What each statement does: reads by way of SELECT and SHOW, changes by way of a [`Target`].
+
+mod delete;
+mod into;
+mod policies;
+mod shards;
+mod stored;
+mod users;
+
+pub use policies::WriteLimits;
+pub use users::verify as verify_password;
+
+use super::context::{Cancel, Context, QueryLimits};
+use super::encode::Event;
+use super::error::QueryError;
+use super::result::{Give, Piece, ResultColumn, Series};
+use super::scan::Scan;
+use super::select::{measurements, select, stream};
+use super::value::Value;
+use super::{show, time};
+use crate::batch::{Batch, Command};
+use crate::catalog::Catalog;
+use crate::ingest::Limits;
+use crate::lang::{Params, Query, SelectStatement, Statement};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Where statements that change something put their changes, and where the others read.
+pub trait Target: Send + Sync {
+    /// Names and series.
+    fn catalog(&self) -> &Catalog;
+    /// Everything committed so far.
+    fn snapshot(&self) -> Arc<dyn Scan>;
+    /// Makes a batch durable and visible. Blocks.
+    fn commit(&self, batch: Batch) -> Result<u64, String>;
+    /// Shards that batches are made for.
+    fn shards(&self) -> u16;
+    /// Limits of points that SELECT INTO writes.
+    fn limits(&self) -> &Limits;
+    /// Figures for SHOW STATS and SHOW DIAGNOSTICS: module, name, value.
+    fn figures(&self) -> Vec<(String, String, Value)>;
+}
+
+/// How a query text is run.
+#[derive(Clone, Debug)]
+pub struct QueryOptions {
+    /// The database where a statement names none.
+    pub database: Option<String>,
+    /// The retention policy where a statement names none.
+    pub policy: Option<String>,
+    /// Values for `$name`.
+    pub params: Params,
+    /// What `now()` is, nanoseconds.
+    pub now: i64,
+    /// Limits of each statement.
+    pub limits: QueryLimits,
+    /// Statements are stopped then.
+    pub deadline: Option<Instant>,
+    /// The request may only read: statements that change something are told of.
+    pub read_only_hint: bool,
+}
+
+/// Runs statements in order; what happens goes to `sink`, which may stop it. After a failure the rest is not run.
+pub fn run(
+    query: &Query,
+    options: &QueryOptions,
+    target: &dyn Target,
+    cancel: &Cancel,
+    sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) {
+    let mut failed = false;
+    for (id, statement) in query.statements.iter().enumerate() {
+        let mut messages = Vec::new();
+        if !failed && options.read_only_hint && writes(statement) {
+            messages.push(format!(
+                "deprecated use of '{statement}' in a read only context, please use a POST request instead"
+            ));
+        }
+        let zone = match statement {
+            Statement::Select(select) => time::zone(select.tz.as_deref()).ok(),
+            _ => None,
+        };
+        if sink(Event::Begin { id, messages, zone }).is_break() {
+            return;
+        }
+        let mut stopped = false;
+        let error = if failed {
+            Some("not executed".into())
+        } else {
+            let mut give = |piece: Piece| {
+                let flow = sink(Event::Piece(piece));
+                stopped = flow.is_break();
+                flow
+            };
+            let outcome = execute(statement, options, target, cancel, &mut give);
+            outcome.err().map(|error| error.to_string())
+        };
+        failed |= error.is_some();
+        if stopped || sink(Event::End { error }).is_break() {
+            return;
+        }
+    }
+}
+
+fn writes(statement: &Statement) -> bool {
+    match statement {
+        Statement::Select(select) => select.target.is_some(),
+        Statement::CreateDatabase(_)
+        | Statement::DropDatabase(_)
+        | Statement::CreateRetentionPolicy(_)
+        | Statement::AlterRetentionPolicy(_)
+        | Statement::DropRetentionPolicy(_)
+        | Statement::CreateContinuousQuery(_)
+        | Statement::DropContinuousQuery(_)
+        | Statement::CreateSubscription(_)
+        | Statement::DropSubscription(_)
+        | Statement::Delete(_)
+        | Statement::DropSeries(_)
+        | Statement::DropMeasurement(_)
+        | Statement::DropShard(_)
+        | Statement::CreateUser(_)
+        | Statement::DropUser(_)
+        | Statement::SetPassword(_)
+        | Statement::Grant(_)
+        | Statement::Revoke(_)
+        | Statement::KillQuery(_)
+        | Statement::CreateRollup(_)
+        | Statement::DropRollup(_) => true,
+        _ => false,
+    }
+}
+
+fn execute(
+    statement: &Statement,
+    options: &QueryOptions,
+    target: &dyn Target,
+    cancel: &Cancel,
+    give: &mut Give<'_>,
+) -> Result<(), QueryError> {
+    let scan = target.snapshot();
+    let ctx = Context {
+        catalog: target.catalog(),
+        scan: scan.as_ref(),
+        database: options.database.as_deref(),
+        policy: options.policy.as_deref(),
+        now: options.now,
+        limits: &options.limits,
+        cancel,
+        deadline: options.deadline,
+    };
+    let found = match statement {
+        Statement::Select(statement) if statement.target.is_none() => {
+            return stream(&ctx, statement, give);
+        }
+        other => answer(other, &ctx, target)?,
+    };
+    for series in found {
+        if give(Piece::whole(series)).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What a statement gives that is held as a whole.
+fn answer(statement: &Statement, ctx: &Context<'_>, target: &dyn Target) -> Result<Vec<Series>, QueryError> {
+    let none = |()| Vec::new();
+    match statement {
+        Statement::Select(statement) => into::select_into(ctx, statement, target),
+        Statement::Explain(explain) => explain_select(ctx, &explain.statement, explain.analyze),
+        Statement::ShowDatabases => Ok(show::databases(ctx)),
+        Statement::ShowMeasurements(s) => show::measurements(ctx, s),
+        Statement::ShowSeries(s) => show::series(ctx, s),
+        Statement::ShowTagKeys(s) => show::tag_keys(ctx, s),
+        Statement::ShowTagValues(s) => show::tag_values(ctx, s),
+        Statement::ShowFieldKeys(s) => show::field_keys(ctx, s),
+        Statement::ShowCardinality(s) => show::cardinality(ctx, s),
+        Statement::ShowRetentionPolicies(database) => show::retention_policies(ctx, database.as_deref()),
+        Statement::ShowStats(module) | Statement::ShowDiagnostics(module) => {
+            Ok(figures(target, module.as_deref()))
+        }
+        Statement::ShowContinuousQueries => Ok(stored::show_queries(ctx)),
+        Statement::ShowUsers => Ok(users::show(ctx)),
+        Statement::ShowGrants(name) => users::show_grants(ctx, name),
+        Statement::ShowSubscriptions => Ok(stored::show_subscriptions(ctx)),
+        Statement::ShowShards => shards::show(ctx),
+        Statement::ShowShardGroups => shards::show_groups(ctx),
+        Statement::ShowQueries => Ok(vec![Series::table(
+            "",
+            &["qid", "query", "database", "duration", "status"],
+            [],
+        )]),
+        Statement::CreateDatabase(create) => policies::create_database(create, target).map(none),
+        Statement::DropDatabase(name) => policies::drop_database(name, target).map(none),
+        Statement::CreateRetentionPolicy(create) => policies::create_policy(create, target).map(none),
+        Statement::AlterRetentionPolicy(alter) => policies::alter_policy(ctx, alter, target).map(none),
+        Statement::DropRetentionPolicy(drop) => policies::drop_policy(drop, target).map(none),
+        Statement::DropMeasurement(name) => delete::drop_measurement(ctx, name, target).map(none),
+        Statement::Delete(delete) => delete::delete_points(ctx, delete, target).map(none),
+        Statement::DropSeries(drop) => delete::drop_series(ctx, drop, target).map(none),
+        Statement::DropShard(id) => shards::drop_shard(ctx, *id, target).map(none),
+        Statement::CreateContinuousQuery(create) => stored::create_query(ctx, create, target).map(none),
+        Statement::DropContinuousQuery(drop) => stored::drop_query(drop, target).map(none),
+        Statement::CreateSubscription(create) => stored::create_subscription(ctx, create, target).map(none),
+        Statement::DropSubscription(drop) => stored::drop_subscription(ctx, drop, target).map(none),
+        Statement::CreateUser(create) => users::create(ctx, create, target).map(none),
+        Statement::DropUser(name) => users::drop_user(ctx, name, target).map(none),
+        Statement::SetPassword(set) => users::set_password(ctx, set, target).map(none),
+        Statement::Grant(grant) => users::grant(ctx, grant, target).map(none),
+        Statement::Revoke(revoke) => users::revoke(ctx, revoke, target).map(none),
+        Statement::KillQuery(_)
+        | Statement::ShowCorrelated(_)
+        | Statement::ShowRejected(_)
+        | Statement::CreateRollup(_)
+        | Statement::DropRollup(_)
+        | Statement::ShowRollups => Err(QueryError::statement(format!("not supported yet: {statement}"))),
+    }
+}
+
+fn commit(target: &dyn Target, batch: Batch) -> Result<(), QueryError> {
+    target.commit(batch).map(drop).map_err(QueryError::Write)
+}
+
+fn commands(target: &dyn Target, commands: Vec<Command>) -> Result<(), QueryError> {
+    if commands.is_empty() {
+        return Ok(());
+    }
+    commit(
+        target,
+        Batch {
+            shards: target.shards(),
+            commands,
+            ..Batch::default()
+        },
+    )
+}
+
+fn explain_select(
+    ctx: &Context<'_>,
+    statement: &SelectStatement,
+    analyze: bool,
+) -> Result<Vec<Series>, QueryError> {
+    let mut lines = vec!["SELECT".to_string()];
+    let (range, zone) = super::select::time_range(statement, ctx.now)?;
+    let mut from = String::new();
+    time::format_time(range.min, &zone, &mut from);
+    let mut to = String::new();
+    time::format_time(range.max, &zone, &mut to);
+    lines.push(format!("    time: {from} to {to}"));
+    if let Some(windows) = super::select::windows(statement, ctx.now)? {
+        lines.push(format!(
+            "    windows: {}",
+            crate::lang::format_duration(windows.step)
+        ));
+    }
+    let mut sources = Vec::new();
+    statement.visit_measurements(&mut |m| sources.push(m));
+    for source in sources {
+        for measurement in measurements(ctx, source)? {
+            let series = measurement.live_count();
+            lines.push(format!("    measurement {}: {series} series", measurement.name));
+        }
+    }
+    if analyze {
+        let began = Instant::now();
+        let found = select(ctx, statement)?;
+        let rows: usize = found.iter().map(Series::rows).sum();
+        lines.push(format!(
+            "    took {:?}: {} series, {rows} rows",
+            began.elapsed(),
+            found.len()
+        ));
+    }
+    Ok(vec![Series::table(
+        "",
+        &["QUERY PLAN"],
+        lines.into_iter().map(|line| vec![Value::String(line.into())]),
+    )])
+}
+
+/// SHOW STATS and SHOW DIAGNOSTICS.
+fn figures(target: &dyn Target, module: Option<&str>) -> Vec<Series> {
+    let mut modules: Vec<(String, Vec<String>, Vec<ResultColumn>)> = Vec::new();
+    let kept = super::records::subscriptions(target.catalog()).len();
+    let subscriber = (
+        "subscriber".to_string(),
+        "subscriptions".to_string(),
+        Value::Integer(kept as i64),
+    );
+    for (of, name, value) in target.figures().into_iter().chain([subscriber]) {
+        if module.is_some_and(|module| module != of) {
+            continue;
+        }
+        match modules.last_mut() {
+            Some((last, names, values)) if *last == of => {
+                names.push(name);
+                values.push(value.into());
+            }
+            _ => modules.push((of, vec![name], vec![value.into()])),
+        }
+    }
+    let series = |(name, columns, values): (_, Vec<String>, _)| Series {
+        name,
+        columns: columns.into(),
+        values,
+        ..Series::default()
+    };
+    modules.into_iter().map(series).collect()
+}
