@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Spans are counted from the start of the year 1, as InfluxDB does: so weeks begin on Mondays.
 const YEAR_ONE: i128 = -62_135_596_800_000_000_000;
 /// Numbers of one policy: an hour is the shortest span, and there are fewer hours than this in all of time.
-const SPANS_PER_POLICY: u64 = 1 << 24;
+const SPANS_PER_POLICY: u64 = 1 << 25;
 
 /// A span of time of a policy.
 struct Span {
