@@ -5,7 +5,10 @@ use crate::actors::host::Host;
 use crate::actors::http::Http;
 use crate::actors::live::Live;
 use crate::actors::sockets::{Flush, Ingest, Sockets};
-use crate::config::{Listen, Machine, ServeArgs, Switch};
+use crate::budget::governor::Governor;
+use crate::budget::pressure::observe;
+use crate::budget::{Budget, Budgets, Machine, Size};
+use crate::config::{Listen, ServeArgs, Switch};
 use crate::engine::{Engine, EngineOptions};
 use crate::host::Sampler;
 use crate::listen::{ListenAddress, Transport};
@@ -14,7 +17,6 @@ use crate::net::clock::now;
 use crate::net::counters::Counters;
 use crate::net::datagrams::Source;
 use crate::net::feed::{Feed, Reading};
-use crate::net::query::QUERIES_PER_CORE;
 use crate::net::stream::{Bound, Shared};
 use crate::net::{Services, udp, unix};
 use actix::{Actor, Addr};
@@ -30,6 +32,8 @@ use tokio::sync::Semaphore;
 
 /// Sockets and requests get so long to end after a signal.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
+/// Between looks at the machine's memory and power.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 /// Sockets that share a UDP address unless more are asked for.
@@ -41,19 +45,18 @@ const READERS_MAX: usize = 4;
 /// The data folder or an address cannot be had.
 pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let folder = args.data_folder().map_err(|e| anyhow!(e))?;
-    let machine = Machine::look();
-    let options = EngineOptions {
-        shards: args.shards.unwrap_or(machine.shards()),
-        head_bytes: machine.head_bytes(),
-        cache_bytes: machine.cache_bytes(),
-    };
-    let engine = Engine::open(&folder, options)?;
+    let machine = args.machine();
+    let budgets = Budgets::new(&machine, &args.overrides());
+    let queries = budgets.size(Budget::Queries);
+    let engine = Engine::open(&folder, EngineOptions::new(budgets.clone()))?;
+    let governor = Governor::new(budgets, args.overrides());
+    let stop_governing = govern(governor, engine.clone()).context("cannot start the budgets' thread")?;
     let hub = Arc::new(Hub::start(engine.clone(), now).context("cannot start the live thread")?);
     let services = Arc::new(Services {
         engine: engine.clone(),
         hub: hub.clone(),
         counters: Counters::default(),
-        queries: Arc::new(Semaphore::new(machine.cores * QUERIES_PER_CORE)),
+        queries: Arc::new(Semaphore::new(queries)),
         started: Instant::now(),
     });
     let sockets = tokio::runtime::Builder::new_multi_thread()
@@ -65,8 +68,36 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let running = run(args, &folder, &machine, &services, hub, sockets.handle());
     let outcome = actix::System::new().block_on(running);
     sockets.shutdown_background();
+    drop(stop_governing);
     engine.stop();
     outcome
+}
+
+/// Looks at the machine now and then and lets the budgets follow it, until what it returns is dropped.
+fn govern(mut governor: Governor, engine: Arc<Engine>) -> std::io::Result<crossbeam_channel::Sender<()>> {
+    let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+    let thread = std::thread::Builder::new().name("kymo-budget".into());
+    thread.spawn(move || {
+        while let Err(crossbeam_channel::RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_EVERY) {
+            let seen = observe();
+            let changes = governor.step(Instant::now(), &seen);
+            engine.budgets().set_thrifty(governor.is_thrifty());
+            if changes.is_empty() {
+                continue;
+            }
+            for change in &changes {
+                tracing::warn!(
+                    budget = change.budget.name(),
+                    from = change.from,
+                    to = change.to,
+                    "{}",
+                    change.reason
+                );
+            }
+            engine.change_budgets(governor.budgets(), changes, now());
+        }
+    })?;
+    Ok(stop)
 }
 
 /// The actors that run.
@@ -315,8 +346,6 @@ impl Actors {
 }
 
 fn banner(args: &ServeArgs, folder: &Path, machine: &Machine, services: &Services) {
-    const MIB: usize = 1 << 20;
-    let options = services.engine.options();
     let recovery = services.engine.recovery();
     println!("kymo {} serves {}", env!("CARGO_PKG_VERSION"), folder.display());
     println!(
@@ -346,12 +375,10 @@ fn banner(args: &ServeArgs, folder: &Path, machine: &Machine, services: &Service
         Switch::Off => println!("  host      off"),
     }
     println!(
-        "  budget    {} cores, {} MiB memory: {} shards, head {} MiB, cache {} MiB",
+        "  budget    {} cores, {} memory: {}",
         machine.cores,
-        machine.memory / MIB as u64,
-        options.shards,
-        options.head_bytes / MIB,
-        options.cache_bytes / MIB
+        Size(machine.memory),
+        services.engine.budgets().get()
     );
     if recovery.batches > 0 || recovery.damaged > 0 {
         println!(

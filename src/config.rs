@@ -1,5 +1,6 @@
-//! What the server is told on its command line, and what it finds out about the machine.
+//! What the server is told on its command line.
 
+use crate::budget::{Budget, Machine, Overrides, parse_bytes};
 use crate::listen::{ListenAddress, socket_address};
 use clap::{Args, ValueEnum};
 use std::fmt;
@@ -120,9 +121,27 @@ pub struct ServeArgs {
     /// Record the machine this server runs on, in the database `host`
     #[arg(long, value_name = "on|off", default_value = "on", env = "KYMO_HOST_METRICS")]
     pub host_metrics: Switch,
+    /// Memory the server may count on; its other budgets follow [default: the machine's, or its cgroup's limit]
+    #[arg(long, value_name = "BYTES", env = "KYMO_MEMORY", value_parser = parse_bytes)]
+    pub memory: Option<u64>,
     /// Shard threads [default: one a core, at most 8]
     #[arg(long, value_name = "N", env = "KYMO_SHARDS", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,
+    /// Unsealed points in memory at which they are sealed [default: 1/32 of the memory, 8M to 64M]
+    #[arg(long, value_name = "BYTES", env = "KYMO_HEAD_BYTES", value_parser = parse_bytes)]
+    pub head_bytes: Option<u64>,
+    /// Cache of blocks [default: 1/16 of the memory, 8M to 1G]
+    #[arg(long, value_name = "BYTES", env = "KYMO_BLOCK_CACHE_BYTES", value_parser = parse_bytes)]
+    pub block_cache_bytes: Option<u64>,
+    /// Cache of the series index [default: 1/32 of the memory, 8M to 512M]
+    #[arg(long, value_name = "BYTES", env = "KYMO_INDEX_CACHE_BYTES", value_parser = parse_bytes)]
+    pub index_cache_bytes: Option<u64>,
+    /// Memory one query may hold [default: 1/8 of the memory, 16M to 4G]
+    #[arg(long, value_name = "BYTES", env = "KYMO_QUERY_BYTES", value_parser = parse_bytes)]
+    pub query_bytes: Option<u64>,
+    /// Queries that run at once; others wait [default: 4 a core]
+    #[arg(long, value_name = "N", env = "KYMO_QUERIES", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub queries: Option<u16>,
     /// What to log: error, warn, info, debug, trace, or a filter such as kymo=debug
     #[arg(
         long,
@@ -134,6 +153,26 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
+    /// The machine, with the memory it is to be taken for.
+    pub fn machine(&self) -> Machine {
+        let machine = Machine::look();
+        Machine {
+            memory: self.memory.unwrap_or(machine.memory),
+            ..machine
+        }
+    }
+
+    /// What was chosen by hand.
+    pub fn overrides(&self) -> Overrides {
+        Overrides::default()
+            .with(Budget::Shards, self.shards.map(u64::from))
+            .with(Budget::Head, self.head_bytes)
+            .with(Budget::BlockCache, self.block_cache_bytes)
+            .with(Budget::IndexCache, self.index_cache_bytes)
+            .with(Budget::Query, self.query_bytes)
+            .with(Budget::Queries, self.queries.map(u64::from))
+    }
+
     /// The data folder.
     ///
     /// # Errors
@@ -145,69 +184,6 @@ impl ServeArgs {
         let found = directories::ProjectDirs::from("", "", "kymo").map(|dirs| dirs.data_dir().to_path_buf());
         found.ok_or_else(|| "this user has no home folder; choose a data folder with --data-dir".to_string())
     }
-}
-
-/// What the machine gives, as the budgets are made of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Machine {
-    /// Cores that may be used.
-    pub cores: usize,
-    /// Bytes of memory that may be used: the machine's, or less where a cgroup says so.
-    pub memory: u64,
-}
-
-/// Bytes assumed where the machine does not say.
-const MEMORY_UNKNOWN: u64 = 1 << 30;
-
-impl Machine {
-    /// Looks.
-    pub fn look() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut memory = MEMORY_UNKNOWN;
-        if let Ok(mut system) = sysinfo::System::new() {
-            system.refresh_memory();
-            memory = system.total_memory();
-        }
-        if let Some(limit) = cgroup_memory_max() {
-            memory = memory.min(limit);
-        }
-        Self { cores, memory }
-    }
-
-    /// Bytes of unsealed points at which they are sealed.
-    pub fn head_bytes(&self) -> usize {
-        const MIB: u64 = 1 << 20;
-        (self.memory / 32).clamp(8 * MIB, 128 * MIB) as usize
-    }
-
-    /// Bytes of the store's cache.
-    pub fn cache_bytes(&self) -> usize {
-        const MIB: u64 = 1 << 20;
-        (self.memory / 16).clamp(16 * MIB, 1024 * MIB) as usize
-    }
-
-    /// Shard threads.
-    pub fn shards(&self) -> u16 {
-        self.cores.clamp(1, 8) as u16
-    }
-}
-
-/// The memory limit of this process's cgroup (v2), if it has one.
-fn cgroup_memory_max() -> Option<u64> {
-    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let mut folder = PathBuf::from("/sys/fs/cgroup").join(path.trim_start_matches('/'));
-    let mut limit = None;
-    // Any of the groups above may say less.
-    while folder.starts_with("/sys/fs/cgroup") {
-        if let Ok(text) = std::fs::read_to_string(folder.join("memory.max"))
-            && let Ok(bytes) = text.trim().parse::<u64>()
-        {
-            limit = Some(limit.map_or(bytes, |known: u64| known.min(bytes)));
-        }
-        folder.pop();
-    }
-    limit
 }
 
 #[cfg(test)]
@@ -233,14 +209,5 @@ mod tests {
                 "{text}"
             );
         }
-    }
-
-    #[test]
-    fn budgets_follow_the_memory_within_bounds() {
-        let machine = |memory| Machine { cores: 2, memory };
-        assert_eq!(machine(256 << 20).head_bytes(), 8 << 20);
-        assert_eq!(machine(1 << 30).head_bytes(), 32 << 20);
-        assert_eq!(machine(1 << 40).head_bytes(), 128 << 20);
-        assert_eq!(machine(256 << 20).cache_bytes(), 16 << 20);
     }
 }

@@ -4,6 +4,7 @@
 //! ARCHITECTURE.md follows a point through it.
 
 use crate::batch::{Batch, Command, EncodedBatch};
+use crate::budget::{self, Budget, Budgets, Current};
 use crate::catalog::Catalog;
 use crate::ingest::{Limits, Registry};
 use crate::journal::JournalError;
@@ -30,14 +31,19 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How an engine is opened.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct EngineOptions {
-    /// Shard threads.
-    pub shards: u16,
-    /// Bytes of unsealed points at which a seal begins; at twice as many, writing waits.
-    pub head_bytes: usize,
-    /// Bytes of the store's cache.
-    pub cache_bytes: usize,
+    /// What it may use of the machine. Followed while it runs; the number of shards is that at the start.
+    pub budgets: Arc<Current>,
+}
+
+impl EngineOptions {
+    /// With budgets that stay as they are.
+    pub fn new(budgets: Budgets) -> Self {
+        Self {
+            budgets: Arc::new(Current::new(budgets)),
+        }
+    }
 }
 
 /// A batch larger than this is refused: bytes, encoded.
@@ -135,14 +141,14 @@ impl Entry for Pending {
 struct FromJournal {
     head: Arc<Head<RunSet>>,
     dispatcher: Arc<Dispatcher<RunSet>>,
-    head_bytes_max: usize,
+    budgets: Arc<Current>,
 }
 
 impl Outcome<Pending> for FromJournal {
     fn admit(&mut self) {
         while !self
             .head
-            .wait_for_space(self.head_bytes_max, Duration::from_secs(5))
+            .wait_for_space(2 * self.budgets.get().size(Budget::Head), Duration::from_secs(5))
         {
             tracing::warn!("writing waits: unsealed points fill their memory and the seal does not keep up");
         }
@@ -246,7 +252,8 @@ pub struct Engine {
     catalog: Arc<Catalog>,
     registry: Registry,
     limits: Limits,
-    options: EngineOptions,
+    shards: u16,
+    budgets: Arc<Current>,
     journal: Arc<Journal<Pending>>,
     head: Arc<Head<RunSet>>,
     dispatcher: Arc<Dispatcher<RunSet>>,
@@ -279,6 +286,7 @@ impl Engine {
     /// See [`OpenError`].
     pub fn open(dir: &Path, options: EngineOptions) -> Result<Arc<Self>, OpenError> {
         let began = Instant::now();
+        let shards = options.budgets.get().get(Budget::Shards) as u16;
         let folder = |error| OpenError::Folder {
             folder: dir.to_path_buf(),
             error,
@@ -287,7 +295,7 @@ impl Engine {
         let lock = lock(dir)?;
         let catalog = Arc::new(Catalog::new());
         let store_options = StoreOptions {
-            cache_bytes: options.cache_bytes,
+            cache_bytes: options.budgets.get().size(Budget::BlockCache),
         };
         let store = Store::open(&dir.join("store"), store_options, &mut |loaded| match loaded {
             Loaded::Definitions(definitions) => catalog.apply_definitions(&definitions, true),
@@ -302,8 +310,8 @@ impl Engine {
             store: store.clone(),
             commits: commits.clone(),
         };
-        let head = Arc::new(Head::new(options.shards, watermark, store.runs(), published));
-        let dispatcher = Dispatcher::start(options.shards, head.clone()).map_err(OpenError::Thread)?;
+        let head = Arc::new(Head::new(shards, watermark, store.runs(), published));
+        let dispatcher = Dispatcher::start(shards, head.clone()).map_err(OpenError::Thread)?;
         let dispatcher = Arc::new(dispatcher);
         let disk = Folder::open(&dir.join("journal")).map_err(folder)?;
         let seal_counters = Arc::new(SealCounters::default());
@@ -323,7 +331,7 @@ impl Engine {
             while head.sequence() < last_command {
                 std::thread::yield_now();
             }
-            match recover(bytes, &catalog, options.shards) {
+            match recover(bytes, &catalog, shards) {
                 Ok(batch) => {
                     if !batch.commands().is_empty() {
                         last_command = sequence;
@@ -345,7 +353,7 @@ impl Engine {
             }
             // Replay stays within the memory that running has.
             let (active, frozen) = head.bytes();
-            if active + frozen >= options.head_bytes {
+            if active + frozen >= options.budgets.get().size(Budget::Head) {
                 sealer.seal(&|| true).map_err(|error| io::Error::other(error.to_string()))?;
             }
             Ok(())
@@ -368,16 +376,16 @@ impl Engine {
         let outcome = FromJournal {
             head: head.clone(),
             dispatcher: dispatcher.clone(),
-            head_bytes_max: options.head_bytes * 2,
+            budgets: options.budgets.clone(),
         };
         let journal = Arc::new(Journal::start(writer, outcome).map_err(OpenError::Thread)?);
         journal.release(store.watermark());
         let seal = Arc::new(SealControl::default());
         let thread = {
-            let (seal, journal) = (seal.clone(), journal.clone());
+            let (seal, journal, budgets) = (seal.clone(), journal.clone(), options.budgets.clone());
             std::thread::Builder::new()
                 .name("kymo-seal".into())
-                .spawn(move || sealer.run(&seal, &journal, options.head_bytes))
+                .spawn(move || sealer.run(&seal, &journal, &budgets))
                 .map_err(OpenError::Thread)?
         };
         recovery.took = began.elapsed();
@@ -385,7 +393,8 @@ impl Engine {
             catalog,
             registry: Registry::standard(),
             limits: Limits::default(),
-            options,
+            shards,
+            budgets: options.budgets,
             journal,
             head,
             dispatcher,
@@ -414,9 +423,20 @@ impl Engine {
         &self.limits
     }
 
-    /// How it was opened.
-    pub fn options(&self) -> &EngineOptions {
-        &self.options
+    /// How many shards it has.
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// What it may use of the machine.
+    pub fn budgets(&self) -> &Arc<Current> {
+        &self.budgets
+    }
+
+    /// Takes over what a look at the machine changed; sizes follow at once.
+    pub fn change_budgets(&self, budgets: &Budgets, changes: Vec<budget::governor::Change>, now: i64) {
+        self.store.set_cache_bytes(budgets.size(Budget::BlockCache));
+        self.budgets.change(budgets.clone(), changes, now);
     }
 
     /// What was found at start.
@@ -579,7 +599,7 @@ struct Sealer {
 }
 
 impl Sealer {
-    fn run(&mut self, control: &SealControl, journal: &Journal<Pending>, head_bytes: usize) {
+    fn run(&mut self, control: &SealControl, journal: &Journal<Pending>, budgets: &Current) {
         let mut since: Option<Instant> = None;
         loop {
             let state = control.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -591,6 +611,7 @@ impl Sealer {
             }
             let old = since.is_some_and(|since| since.elapsed() >= SEAL_AGE);
             let journal_bytes = journal.counters().segment_bytes.load(Ordering::Relaxed);
+            let head_bytes = budgets.get().size(Budget::Head);
             let long = journal_bytes > head_bytes as u64 * JOURNAL_TO_HEAD;
             if dirty && (stopping || old || long || self.head.bytes().0 >= head_bytes) {
                 // What arrives while it is being sealed belongs to the next.
@@ -671,7 +692,7 @@ impl Target for Engine {
     }
 
     fn shards(&self) -> u16 {
-        self.options.shards
+        Self::shards(self)
     }
 
     fn limits(&self) -> &Limits {
@@ -684,7 +705,7 @@ impl Target for Engine {
         let one = |module: &str, name: &str, value: u64| {
             (module.to_string(), name.to_string(), Value::Integer(value as i64))
         };
-        vec![
+        let mut figures = vec![
             one("head", "activeBytes", active as u64),
             one("head", "frozenBytes", frozen as u64),
             one("head", "sequence", self.sequence()),
@@ -694,6 +715,25 @@ impl Target for Engine {
             one("store", "cacheBytes", store.cache_bytes),
             one("catalog", "databases", self.catalog.databases().len() as u64),
             one("catalog", "series", self.catalog.series_count()),
-        ]
+        ];
+        let budgets = self.budgets.get();
+        figures.extend(
+            budget::ALL
+                .into_iter()
+                .map(|b| one("budget", b.name(), budgets.get(b))),
+        );
+        for (at, (time, change)) in self.budgets.changes().into_iter().rev().enumerate() {
+            let when = jiff::Timestamp::from_nanosecond(i128::from(time))
+                .map_or_else(|_| String::new(), |t| t.to_string());
+            let text = format!(
+                "{when} {}: {} -> {}, {}",
+                change.budget.name(),
+                change.from,
+                change.to,
+                change.reason
+            );
+            figures.push(("budget".into(), format!("change{at}"), Value::String(text.into())));
+        }
+        figures
     }
 }

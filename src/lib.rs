@@ -4,6 +4,7 @@ pub mod actors;
 pub mod app;
 pub mod batch;
 pub mod block;
+pub mod budget;
 pub mod catalog;
 pub mod cli;
 pub mod config;

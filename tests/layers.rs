@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// From the bottom up. A module may import those above it in this list, and itself.
 const ORDER: &[&str] = &[
     "model",
+    "budget",
     "lang",
     "block",
     "batch",

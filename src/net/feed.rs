@@ -88,7 +88,7 @@ impl Services {
             reading.format,
             &reading.options,
             now,
-            engine.options().shards,
+            engine.shards(),
         );
         run(&mut ingestor);
         let mut outcome = ingestor.finish();

@@ -44,6 +44,30 @@ fn text(services: &Services) -> String {
     let mut out = Text(String::new());
     let (journal, batches, bytes) = services.engine.journal_figures();
     let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
+    out.family(
+        "kymo_budget",
+        "gauge",
+        "What each part may use of the machine now.",
+    );
+    let budgets = services.engine.budgets();
+    for budget in crate::budget::ALL {
+        let _ = writeln!(
+            out.0,
+            "kymo_budget{{name=\"{}\"}} {}",
+            budget.name(),
+            budgets.get().get(budget)
+        );
+    }
+    out.counter(
+        "kymo_budget_changes_total",
+        "Changes of budgets; SHOW DIAGNOSTICS tells the last ones with their reasons.",
+        budgets.changed(),
+    );
+    out.gauge(
+        "kymo_memory_bytes",
+        "Resident memory of the server.",
+        crate::budget::pressure::resident_bytes(),
+    );
     out.gauge(
         "kymo_uptime_seconds",
         "Seconds since the start.",

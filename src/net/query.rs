@@ -29,8 +29,6 @@ const CHUNK_ROWS_MAX: usize = 1_000_000;
 const PART_BYTES: usize = 128 << 10;
 /// Parts that may wait for a slow client.
 const PARTS_WAITING_MAX: usize = 4;
-/// Queries run at once, times the cores.
-pub const QUERIES_PER_CORE: usize = 4;
 /// How long a query may wait for others.
 const QUEUE_WAIT: Duration = Duration::from_secs(30);
 /// How long a query may run.
@@ -97,7 +95,7 @@ pub async fn query(
         _ => {
             return Err(HttpError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "too many queries at once (queries_per_core); retry",
+                "too many queries at once (queries); retry",
             ));
         }
     };

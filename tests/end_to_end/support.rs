@@ -44,8 +44,14 @@ pub fn free_address() -> String {
 impl Server {
     /// Starts a server on `data` with `extra` flags, and waits until it answers.
     pub fn start(data: &Path, extra: &[&str]) -> Self {
+        Self::launch(&[KYMO.to_string()], data, extra)
+    }
+
+    /// The same by way of a command that ends in the binary, such as `taskset -c 0 kymo`.
+    pub fn launch(command: &[String], data: &Path, extra: &[&str]) -> Self {
         let [http, line_tcp, line_udp, statsd] = std::array::from_fn(|_| free_address());
-        let mut child = Command::new(KYMO)
+        let mut child = Command::new(&command[0])
+            .args(&command[1..])
             .arg("serve")
             .args([
                 "--data-dir",
@@ -285,7 +291,8 @@ pub fn python(modules: &[&str]) -> Option<PathBuf> {
     found
 }
 
-fn missing(what: &str) {
+/// Something a test needs is not there: a failure under CI, a loud notice elsewhere.
+pub fn missing(what: &str) {
     assert!(
         std::env::var_os("CI").is_none_or(|ci| ci != "true"),
         "CI=true, and there is no {what}"

@@ -1,0 +1,153 @@
+//! How the machine is right now: memory left, stalls for want of it, and whether it runs on battery.
+
+use super::machine::{groups, meminfo};
+use std::fs::read_to_string;
+use std::path::Path;
+
+/// One look.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Observation {
+    /// Bytes of memory that may be used in all.
+    pub memory: u64,
+    /// Bytes of it that are left, caches of the kernel counted as left.
+    pub available: u64,
+    /// Share of the last ten seconds in which something waited for memory, percent; `None` where the kernel does not say.
+    pub stalled_percent: Option<f64>,
+    /// No mains.
+    pub on_battery: bool,
+}
+
+/// Looks at the machine and at the cgroup this process is in.
+pub fn observe() -> Observation {
+    let memory = meminfo("MemTotal").unwrap_or(u64::MAX);
+    let mut seen = Observation {
+        memory,
+        available: meminfo("MemAvailable").unwrap_or(memory),
+        stalled_percent: read_to_string("/proc/pressure/memory")
+            .ok()
+            .and_then(|text| some_avg10(&text)),
+        on_battery: on_battery(Path::new("/sys/class/power_supply")),
+    };
+    for group in groups() {
+        if let (Some(max), Some(current)) = (group.number(group.limit), group.number(group.usage)) {
+            // File pages are given back before anything suffers.
+            let files = read_to_string(group.folder.join("memory.stat"))
+                .ok()
+                .and_then(|text| stat(&text, group.inactive_file))
+                .unwrap_or(0);
+            let available = max.saturating_sub(current.saturating_sub(files));
+            if share(available, max) < share(seen.available, seen.memory) {
+                (seen.memory, seen.available) = (max, available);
+            }
+        }
+        let stalled = read_to_string(group.folder.join("memory.pressure"))
+            .ok()
+            .and_then(|text| some_avg10(&text));
+        seen.stalled_percent = match (seen.stalled_percent, stalled) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (a, b) => a.or(b),
+        };
+    }
+    seen
+}
+
+/// Bytes of this process that are in memory; 0 where the system does not say.
+pub fn resident_bytes() -> u64 {
+    let status = read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+/// `some avg10=1.23 avg60=..` of a pressure file.
+fn some_avg10(text: &str) -> Option<f64> {
+    let line = text.lines().find(|line| line.starts_with("some "))?;
+    let value = line
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("avg10="))?;
+    value.parse().ok()
+}
+
+/// A line `name value`.
+fn stat(text: &str, name: &str) -> Option<u64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    line.trim().parse().ok()
+}
+
+/// A battery discharges, or there are mains and all are off.
+fn on_battery(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return false;
+    };
+    let (mut mains, mut online, mut discharging) = (false, false, false);
+    for entry in entries.flatten() {
+        let read = |file: &str| read_to_string(entry.path().join(file)).unwrap_or_default();
+        match read("type").trim() {
+            "Mains" | "USB" => {
+                mains = true;
+                online |= read("online").trim() == "1";
+            }
+            // Mice and keyboards have batteries, too.
+            "Battery" if read("scope").trim() != "Device" => {
+                discharging |= read("status").trim() == "Discharging"
+            }
+            _ => {}
+        }
+    }
+    discharging && !(mains && online)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_the_kernel_are_read() {
+        let pressure = "some avg10=12.50 avg60=1.00 avg300=0.00 total=7\nfull avg10=3.00 avg60=0.00 avg300=0.00 total=0\n";
+        assert_eq!(some_avg10(pressure), Some(12.5));
+        assert_eq!(some_avg10("full avg10=3.00"), None);
+        assert_eq!(some_avg10("some avg10=x"), None);
+        assert_eq!(
+            stat("active_file 5\ninactive_file 17\n", "inactive_file"),
+            Some(17)
+        );
+        assert_eq!(stat("inactive_file_x 17\n", "inactive_file"), None);
+        assert!(resident_bytes() > 1 << 20);
+        let seen = observe();
+        assert!(seen.available <= seen.memory && seen.available > 0, "{seen:?}");
+    }
+
+    #[test]
+    fn batteries() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let supply = |name: &str, files: &[(&str, &str)]| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(&path).expect("made");
+            for (file, text) in files {
+                std::fs::write(path.join(file), format!("{text}\n")).expect("written");
+            }
+        };
+        assert!(!on_battery(folder.path()), "no supplies: a server");
+        supply(
+            "mouse",
+            &[
+                ("type", "Battery"),
+                ("scope", "Device"),
+                ("status", "Discharging"),
+            ],
+        );
+        assert!(!on_battery(folder.path()));
+        supply("BAT0", &[("type", "Battery"), ("status", "Discharging")]);
+        assert!(on_battery(folder.path()));
+        supply("AC", &[("type", "Mains"), ("online", "1")]);
+        assert!(!on_battery(folder.path()), "mains help out a weak charger");
+        supply("AC", &[("online", "0")]);
+        assert!(on_battery(folder.path()));
+    }
+}

@@ -1,0 +1,150 @@
+//! The same data under different limits of memory and cores: the same answers, nobody killed, memory within the limit.
+
+use crate::support::{KYMO, PATIENCE, Server, missing};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const MIB: u64 = 1 << 20;
+
+/// A memory cgroup (v1 or v2) that is removed when dropped.
+struct Group(PathBuf);
+
+impl Group {
+    /// `None`: this machine lets nobody make one here.
+    fn new(name: &str, bytes: u64) -> Option<Self> {
+        let (root, limit) = if Path::new("/sys/fs/cgroup/memory").is_dir() {
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+        } else {
+            ("/sys/fs/cgroup", "memory.max")
+        };
+        let folder = Path::new(root).join(format!("kymo-{name}-{}", std::process::id()));
+        std::fs::create_dir(&folder).ok()?;
+        let group = Self(folder);
+        std::fs::write(group.0.join(limit), bytes.to_string()).ok()?;
+        Some(group)
+    }
+
+    /// A command that runs the server in the group, on the first `cores` cores.
+    fn launcher(&self, cores: usize) -> Vec<String> {
+        let script = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", self.0.display());
+        let mut words = vec!["sh".to_string(), "-c".to_string(), script, "sh".to_string()];
+        let last = cores - 1;
+        words.extend(["taskset", "-c", &format!("0-{last}"), KYMO].map(String::from));
+        words
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+fn lines(batch: i64) -> String {
+    let line = |i: i64| {
+        let (host, at) = (i % 2000, batch * 4000 + i);
+        format!(
+            "m,host=h{host},zone=z{} v={}i,f={}.25 {}\n",
+            host % 7,
+            at % 97,
+            at % 1000,
+            at * 1_000_000_000
+        )
+    };
+    (0..4000).map(line).collect()
+}
+
+fn answers(server: &Server) -> Vec<Value> {
+    let queries = [
+        "SELECT count(v), sum(v), mean(f), max(f) FROM m",
+        "SELECT mean(f), max(v) FROM m GROUP BY zone",
+        "SELECT percentile(f, 90) FROM m WHERE host = 'h17' GROUP BY time(1h) FILL(none)",
+        "SELECT last(v) FROM m GROUP BY host LIMIT 1 SLIMIT 50",
+        "SHOW TAG VALUES FROM m WITH KEY = zone",
+    ];
+    queries.iter().map(|q| server.query("b", q)).collect()
+}
+
+fn peak_bytes(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("Linux");
+    line.split_whitespace()
+        .next()
+        .and_then(|n| n.parse::<u64>().ok())
+        .expect("a number")
+        * 1024
+}
+
+/// What it prints comes a moment after it answers.
+fn wait_for_output(server: &Server, text: &str) {
+    let began = Instant::now();
+    while !server.output().contains(text) {
+        assert!(began.elapsed() < PATIENCE, "{text} in\n{}", server.output());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn same_answers_under_any_limit() {
+    let mut expected: Option<Vec<Value>> = None;
+    for (bytes, cores) in [(256 * MIB, 1), (256 * MIB, 2), (1024 * MIB, 1), (8192 * MIB, 2)] {
+        let Some(group) = Group::new(&format!("{}m{cores}", bytes / MIB), bytes) else {
+            return missing("right to make a memory cgroup (root has it)");
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let server = Server::launch(&group.launcher(cores), folder.path(), &["--host-metrics", "off"]);
+        wait_for_output(&server, &format!("{cores} cores, {} MiB memory", bytes / MIB));
+        server.create("b");
+        for batch in 0..60 {
+            server.write("b", &lines(batch));
+        }
+        let first = answers(&server);
+        assert!(peak_bytes(&server) < bytes, "{} of {bytes}", peak_bytes(&server));
+        let data = server.data.clone();
+        assert_eq!(server.terminate(), Some(0), "it was not killed");
+        let server = Server::launch(&group.launcher(cores), &data, &["--host-metrics", "off"]);
+        assert_eq!(answers(&server), first, "from blocks the same as from the head");
+        assert_eq!(server.terminate(), Some(0));
+        match &expected {
+            None => expected = Some(first),
+            Some(expected) => assert_eq!(&first, expected, "{} MiB, {cores} cores", bytes / MIB),
+        }
+    }
+}
+
+#[test]
+fn budgets_are_told_and_chosen() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(
+        folder.path(),
+        &[
+            "--host-metrics",
+            "off",
+            "--memory",
+            "1G",
+            "--block-cache-bytes",
+            "5M",
+            "--shards",
+            "3",
+        ],
+    );
+    let (_, metrics) = crate::support::get(&server.url("/metrics")).expect("an answer");
+    for line in [
+        "kymo_budget{name=\"shards\"} 3",
+        "kymo_budget{name=\"head_bytes\"} 33554432",
+        "kymo_budget{name=\"block_cache_bytes\"} 5242880",
+        "kymo_budget_changes_total 0",
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line} in\n{metrics}");
+    }
+    let shown = server.query("", "SHOW DIAGNOSTICS").to_string();
+    assert!(
+        shown.contains("block_cache_bytes") && shown.contains("5242880"),
+        "{shown}"
+    );
+    wait_for_output(&server, "block cache 5 MiB");
+}
