@@ -13,7 +13,6 @@ use crate::engine::{Engine, EngineOptions};
 use crate::host::Sampler;
 use crate::listen::{ListenAddress, Transport};
 use crate::live::hub::Hub;
-use crate::net::body::Bodies;
 use crate::net::clock::now;
 use crate::net::counters::Counters;
 use crate::net::datagrams::Source;
@@ -49,7 +48,9 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let machine = args.machine();
     let budgets = Budgets::new(&machine, &args.overrides());
     let queries = budgets.size(Budget::Queries);
-    let engine = Engine::open(&folder, EngineOptions::new(budgets.clone()))?;
+    let mut options = EngineOptions::new(budgets.clone(), now);
+    options.disk_floor_bytes = args.disk_floor;
+    let engine = Engine::open(&folder, options)?;
     let governor = Governor::new(budgets, args.overrides());
     let stop_governing = govern(governor, engine.clone()).context("cannot start the budgets' thread")?;
     let hub = Arc::new(Hub::start(engine.clone(), now).context("cannot start the live thread")?);
@@ -57,7 +58,6 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         engine: engine.clone(),
         hub: hub.clone(),
         counters: Counters::default(),
-        bodies: Bodies::default(),
         queries: Arc::new(Semaphore::new(queries)),
         started: Instant::now(),
     });

@@ -1,7 +1,10 @@
 //! Puts journal, head, store and catalog together: what the rest of the server writes to and reads from.
 //!
-//! Plain threads and channels: the journal's thread, one a shard, and one that seals. Nothing here knows actix or sockets.
+//! Plain threads and channels: the journal's thread, one a shard, one that seals, and one that merges. Nothing here knows actix or sockets.
 //! ARCHITECTURE.md follows a point through it.
+
+pub mod merger;
+pub mod room;
 
 use crate::batch::{Batch, Command, EncodedBatch};
 use crate::budget::{self, Budget, Budgets, Current};
@@ -20,8 +23,10 @@ use crate::shard::dispatch::Dispatcher;
 use crate::shard::publish::{Head, Observer};
 use crate::shard::seal::sealed_tables;
 use crate::shard::{Ack, CommitError, Group};
-use crate::store::{Loaded, RunSet, SealInput, Store, StoreCounters, StoreError, StoreOptions, partition_of};
+use crate::store::{Loaded, RunSet, SealInput, Store, StoreCounters, StoreError, StoreOptions};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use merger::{MergeControl, MergeCounters, Merger};
+use room::Room;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -35,13 +40,19 @@ use std::time::{Duration, Instant};
 pub struct EngineOptions {
     /// What it may use of the machine. Followed while it runs; the number of shards is that at the start.
     pub budgets: Arc<Current>,
+    /// Free bytes on the disk below which no points are taken; `None`: what suits the disk.
+    pub disk_floor_bytes: Option<u64>,
+    /// The wall clock: retention goes by it.
+    pub now: fn() -> i64,
 }
 
 impl EngineOptions {
     /// With budgets that stay as they are.
-    pub fn new(budgets: Budgets) -> Self {
+    pub fn new(budgets: Budgets, now: fn() -> i64) -> Self {
         Self {
             budgets: Arc::new(Current::new(budgets)),
+            disk_floor_bytes: None,
+            now,
         }
     }
 }
@@ -50,6 +61,10 @@ impl EngineOptions {
 pub const BATCH_BYTES_MAX: usize = 512 << 20;
 /// Unsealed points are sealed at this age even if they are few, so that a restart has little to replay.
 const SEAL_AGE: Duration = Duration::from_secs(600);
+/// Unsealed points are sealed when nothing came for so long, ..
+const SEAL_IDLE: Duration = Duration::from_secs(3);
+/// .. if they are so many bytes; fewer wait for their age.
+const SEAL_IDLE_BYTES: usize = 1 << 20;
 /// The journal is let grow to so many times the head before a seal: batches may hold little but names.
 const JOURNAL_TO_HEAD: u64 = 4;
 /// How often the sealer looks.
@@ -100,6 +115,16 @@ pub enum SubmitError {
     /// The server is going down.
     #[error("the server is shutting down")]
     Stopping,
+    /// Points are refused until there is room again.
+    #[error(
+        "no space left on the disk: {free} bytes are free, points are taken from {floor} on (--disk-floor); free some space"
+    )]
+    DiskLow {
+        /// Free bytes.
+        free: u64,
+        /// The floor.
+        floor: u64,
+    },
     /// See [`BATCH_BYTES_MAX`].
     #[error("the request is too large: {0} bytes encoded (limit {BATCH_BYTES_MAX})")]
     TooLarge(usize),
@@ -181,17 +206,22 @@ struct Subscriber {
 }
 
 impl Observer<RunSet> for Published {
-    fn before(&self, group: &Group) -> Option<Arc<RunSet>> {
-        let mut runs = None;
+    fn before(&self, group: &Group) -> bool {
+        let mut changed = false;
         for (sequence, batch) in (group.first..).zip(&group.batches) {
             self.catalog.commit(batch);
             for command in batch.commands() {
                 if matches!(command, Command::Delete { .. } | Command::DropSeries { .. }) {
-                    runs = Some(self.store.apply_command(sequence, &command));
+                    self.store.apply_command(sequence, &command);
+                    changed = true;
                 }
             }
         }
-        runs
+        changed
+    }
+
+    fn runs(&self) -> Arc<RunSet> {
+        self.store.runs()
     }
 
     fn after(&self, group: &Group) {
@@ -262,6 +292,10 @@ pub struct Engine {
     seal: Arc<SealControl>,
     sealer: Mutex<Option<JoinHandle<()>>>,
     seal_counters: Arc<SealCounters>,
+    merge: Arc<MergeControl>,
+    merger: Mutex<Option<JoinHandle<()>>>,
+    merge_counters: Arc<MergeCounters>,
+    room: Room,
     recovery: Recovery,
     _lock: File,
 }
@@ -388,6 +422,23 @@ impl Engine {
                 .spawn(move || sealer.run(&seal, &journal, &budgets))
                 .map_err(OpenError::Thread)?
         };
+        let merge = Arc::new(MergeControl::default());
+        let merge_counters = Arc::new(MergeCounters::default());
+        let merger = Merger {
+            catalog: catalog.clone(),
+            head: head.clone(),
+            store: store.clone(),
+            control: merge.clone(),
+            counters: merge_counters.clone(),
+            budgets: options.budgets.clone(),
+            folder: dir.to_path_buf(),
+            now: options.now,
+        };
+        let merger = std::thread::Builder::new()
+            .name("kymo-merge".into())
+            .spawn(move || merger.run())
+            .map_err(OpenError::Thread)?;
+        let floor = room::floor_bytes(dir, options.disk_floor_bytes);
         recovery.took = began.elapsed();
         Ok(Arc::new(Self {
             catalog,
@@ -403,6 +454,10 @@ impl Engine {
             seal,
             sealer: Mutex::new(Some(thread)),
             seal_counters,
+            merge,
+            merger: Mutex::new(Some(merger)),
+            merge_counters,
+            room: Room::new(dir, floor, room::free_bytes),
             recovery,
             _lock: lock,
         }))
@@ -462,6 +517,7 @@ impl Engine {
     /// # Errors
     /// See [`SubmitError`]; then `ack` is not called.
     pub fn submit(&self, batch: Arc<EncodedBatch>, ack: Ack) -> Result<(), SubmitError> {
+        self.check_room(&batch)?;
         self.journal
             .submit(Pending { batch, ack })
             .map_err(|(_, full)| full.into())
@@ -474,12 +530,22 @@ impl Engine {
     pub fn commit(&self, batch: Batch) -> Result<u64, WriteError> {
         let (sender, receiver) = bounded(1);
         let batch = self.encode(batch)?;
+        self.check_room(&batch)?;
         let ack = Box::new(move |result| drop(sender.send(result)));
         self.journal
             .submit_waiting(Pending { batch, ack })
             .map_err(|(_, full)| SubmitError::from(full))?;
         let result = receiver.recv().map_err(|_| CommitError::Stopping)?;
         Ok(result?)
+    }
+
+    /// What can free space is always taken.
+    fn check_room(&self, batch: &EncodedBatch) -> Result<(), SubmitError> {
+        if self.room.is_low(Instant::now()) && batch.tables().next().is_some() {
+            let (floor, free, _) = self.room.figures();
+            return Err(SubmitError::DiskLow { free, floor });
+        }
+        Ok(())
     }
 
     /// Everything acknowledged so far, as it stays while the snapshot is held.
@@ -512,6 +578,16 @@ impl Engine {
         (&self.seal_counters, active, frozen)
     }
 
+    /// Figures of merges.
+    pub fn merge_figures(&self) -> &MergeCounters {
+        &self.merge_counters
+    }
+
+    /// The floor of free space on the disk; free bytes at the last look; whether points are refused for it.
+    pub fn room_figures(&self) -> (u64, u64, bool) {
+        self.room.figures()
+    }
+
     /// Figures of the store.
     pub fn store_figures(&self) -> StoreCounters {
         self.store.counters()
@@ -520,6 +596,7 @@ impl Engine {
     /// Takes no more, commits what was accepted, seals, and ends all threads. Blocks.
     pub fn stop(&self) {
         self.journal.stop();
+        self.merge.stop();
         self.seal
             .state
             .lock()
@@ -529,6 +606,10 @@ impl Engine {
         let thread = self.sealer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the sealing thread panicked");
+        }
+        let thread = self.merger.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the merging thread panicked");
         }
         self.dispatcher.stop();
     }
@@ -601,19 +682,28 @@ struct Sealer {
 impl Sealer {
     fn run(&mut self, control: &SealControl, journal: &Journal<Pending>, budgets: &Current) {
         let mut since: Option<Instant> = None;
+        let (mut last, mut last_commit) = (self.head.sequence(), Instant::now());
+        let mut rested = false;
         loop {
             let state = control.state.lock().unwrap_or_else(PoisonError::into_inner);
             let waited = control.wake.wait_timeout_while(state, SEAL_TICK, |s| !s.stopping);
             let stopping = waited.unwrap_or_else(PoisonError::into_inner).0.stopping;
-            let dirty = self.head.sequence() > self.store.watermark();
+            let sequence = self.head.sequence();
+            if sequence != last {
+                (last, last_commit, rested) = (sequence, Instant::now(), false);
+            }
+            let dirty = sequence > self.store.watermark();
             if dirty && since.is_none() {
                 since = Some(Instant::now());
             }
+            let idle = last_commit.elapsed() >= SEAL_IDLE;
+            let bytes = self.head.bytes().0;
             let old = since.is_some_and(|since| since.elapsed() >= SEAL_AGE);
             let journal_bytes = journal.counters().segment_bytes.load(Ordering::Relaxed);
             let head_bytes = budgets.get().size(Budget::Head);
             let long = journal_bytes > head_bytes as u64 * JOURNAL_TO_HEAD;
-            if dirty && (stopping || old || long || self.head.bytes().0 >= head_bytes) {
+            let settle = idle && (bytes >= SEAL_IDLE_BYTES || journal_bytes >= SEAL_IDLE_BYTES as u64);
+            if dirty && (stopping || old || long || settle || bytes >= head_bytes) {
                 // What arrives while it is being sealed belongs to the next.
                 since = None;
                 let stopping = || {
@@ -630,6 +720,9 @@ impl Sealer {
                         return;
                     }
                 }
+            } else if !dirty && idle && !rested {
+                journal.rest(sequence);
+                rested = true;
             }
             if stopping {
                 return;
@@ -643,7 +736,7 @@ impl Sealer {
         self.dispatcher.freeze();
         let (sequence, frozen) = self.head.wait_frozen();
         let began = Instant::now();
-        let runs = loop {
+        loop {
             let (definitions, commands) = self.catalog.take_unsealed();
             let input = SealInput {
                 watermark: sequence,
@@ -652,11 +745,8 @@ impl Sealer {
                 next_ids: self.catalog.next_ids(),
             };
             let alive = |measurement| self.catalog.measurement_by_id(measurement).is_some();
-            match self
-                .store
-                .seal(&input, sealed_tables(&frozen, partition_of, alive))
-            {
-                Ok(runs) => break runs,
+            match self.store.seal(&input, sealed_tables(&frozen, alive)) {
+                Ok(_) => break,
                 Err(error) => {
                     self.catalog.restore_unsealed(definitions, commands);
                     self.counters.failures.fetch_add(1, Ordering::Relaxed);
@@ -667,8 +757,8 @@ impl Sealer {
                     std::thread::sleep(SEAL_RETRY);
                 }
             }
-        };
-        self.head.thaw(runs);
+        }
+        self.head.thaw();
         self.counters.seals.fetch_add(1, Ordering::Relaxed);
         self.counters
             .nanoseconds
@@ -711,7 +801,20 @@ impl Target for Engine {
             one("head", "sequence", self.sequence()),
             one("store", "runs", store.runs),
             one("store", "rows", store.rows),
+            one("store", "packs", store.packs),
+            one("store", "deletes", store.deletes),
             one("store", "diskBytes", store.disk_bytes),
+            one(
+                "merge",
+                "merges",
+                self.merge_counters.merges.load(Ordering::Relaxed),
+            ),
+            one(
+                "merge",
+                "running",
+                self.merge_counters.running.load(Ordering::Relaxed),
+            ),
+            one("disk", "floorBytes", self.room.figures().0),
             one("store", "cacheBytes", store.cache_bytes),
             one("catalog", "databases", self.catalog.databases().len() as u64),
             one("catalog", "series", self.catalog.series_count()),

@@ -12,6 +12,7 @@ pub mod floats;
 pub mod ints;
 pub mod rows;
 pub mod stats;
+pub mod steps;
 pub mod strings;
 
 pub use column::{decode_column, encode_column};

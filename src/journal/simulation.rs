@@ -273,6 +273,10 @@ fn simulate(seed: u64) {
                 watermark = watermark.max(acknowledged - random.below(acknowledged.min(5) + 1));
                 let _ = writer.release(watermark);
             }
+            if random.below(12) == 0 {
+                watermark = acknowledged;
+                let _ = writer.rest(watermark);
+            }
         }
         disk.reboot(&mut random);
     }

@@ -56,6 +56,7 @@ pub enum Full {
 enum Message<E> {
     Entry(E),
     Release(u64),
+    Rest(u64),
     Stop,
 }
 
@@ -167,6 +168,11 @@ impl<E: Entry> Journal<E> {
         let _ = self.sender.send(Message::Release(sequence));
     }
 
+    /// As [`release`](Self::release), when nothing is coming: files that are not needed go.
+    pub fn rest(&self, sequence: u64) {
+        let _ = self.sender.send(Message::Rest(sequence));
+    }
+
     /// Takes nothing more, commits what was accepted, and ends the thread.
     pub fn stop(&self) {
         if self.shared.stopping.swap(true, Ordering::AcqRel) {
@@ -222,6 +228,13 @@ fn run<E: Entry, D: Disk>(
                         tracing::warn!(%error, "cannot recycle journal segments");
                     }
                 }
+                Message::Rest(sequence) if group.is_empty() => {
+                    if let Err(error) = writer.rest(sequence) {
+                        tracing::warn!(%error, "cannot remove journal segments");
+                    }
+                }
+                // Something came after all.
+                Message::Rest(_) => {}
                 Message::Stop => {
                     stopping = true;
                     break;

@@ -11,6 +11,8 @@ use std::io::ErrorKind;
 
 /// Bytes of a segment file. A larger payload gets a file of its own size.
 pub const SEGMENT_BYTES: u64 = 16 << 20;
+/// Bytes of the first segment after a rest; each one after it is twice as long, up to [`SEGMENT_BYTES`].
+const SEGMENT_BYTES_FIRST: u64 = 256 << 10;
 /// Files kept for later; more are deleted.
 const SPARES_MAX: usize = 2;
 
@@ -18,6 +20,8 @@ const SPARES_MAX: usize = 2;
 pub struct Writer<D: Disk> {
     disk: D,
     segment_bytes: u64,
+    /// Of the next segment; grows to `segment_bytes`.
+    next_bytes: u64,
     current: Option<Current<D::File>>,
     closed: VecDeque<Closed>,
     spares: Vec<u64>,
@@ -65,6 +69,7 @@ impl<D: Disk> Writer<D> {
         Self {
             disk,
             segment_bytes,
+            next_bytes: SEGMENT_BYTES_FIRST.min(segment_bytes),
             current: None,
             closed: existing.closed,
             spares: existing.spares,
@@ -138,7 +143,12 @@ impl<D: Disk> Writer<D> {
 
     /// Closes the current segment and opens one with room for a frame.
     fn roll(&mut self, frame: u64) -> Result<(), JournalError> {
-        let len = self.segment_bytes.max(HEADER_BYTES + frame);
+        let len = if self.spares.is_empty() {
+            self.next_bytes
+        } else {
+            self.segment_bytes
+        };
+        let len = len.max(HEADER_BYTES + frame);
         let number = self.next_number;
         let header = Header {
             number,
@@ -172,6 +182,7 @@ impl<D: Disk> Writer<D> {
         self.disk.rename(&name, &segment::segment_name(number))?;
         self.disk.sync_folder()?;
         self.next_number += 1;
+        self.next_bytes = (self.next_bytes * 2).min(self.segment_bytes);
         let new = Current {
             file,
             number,
@@ -214,5 +225,30 @@ impl<D: Disk> Writer<D> {
             self.spares.append(&mut spares);
         }
         Ok(())
+    }
+
+    /// Nothing comes for a while, and the store has everything up to this sequence: if that is all, every file goes, so that
+    /// a server at rest does not keep room it does not need.
+    ///
+    /// # Errors
+    /// Input/output; files that stay are harmless.
+    pub fn rest(&mut self, sequence: u64) -> Result<(), JournalError> {
+        self.release(sequence)?;
+        if self.next_sequence - 1 > sequence || self.failed.is_some() {
+            return Ok(());
+        }
+        // Names are taken off the lists first: what cannot be removed now is found again at the next start.
+        let current = self
+            .current
+            .take()
+            .map(|current| segment::segment_name(current.number));
+        let spares = std::mem::take(&mut self.spares)
+            .into_iter()
+            .map(segment::spare_name);
+        for name in spares.chain(current) {
+            self.disk.remove(&name)?;
+        }
+        self.next_bytes = SEGMENT_BYTES_FIRST.min(self.segment_bytes);
+        Ok(self.disk.sync_folder()?)
     }
 }

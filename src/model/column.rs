@@ -208,6 +208,14 @@ impl Column {
         self.present.as_ref().is_none_or(|p| p.get(index))
     }
 
+    /// Does any of these rows have a value?
+    pub fn has_any(&self, mut rows: std::ops::Range<usize>) -> bool {
+        match &self.present {
+            None => !rows.is_empty(),
+            Some(present) => rows.any(|row| present.get(row)),
+        }
+    }
+
     /// The value of row `index`, if it has one.
     pub fn get(&self, index: usize) -> Option<FieldValue> {
         self.has(index).then(|| self.values.get(index))

@@ -141,7 +141,63 @@ fn text(services: &Services) -> String {
     out.gauge("kymo_head_active_bytes", "Unsealed points.", active as u64);
     out.gauge("kymo_head_frozen_bytes", "Points being sealed.", frozen as u64);
     let store = services.engine.store_figures();
+    let merges = services.engine.merge_figures();
+    out.counter("kymo_merges_total", "Merges.", merges.merges.load(Relaxed));
+    out.counter(
+        "kymo_merge_failures_total",
+        "Merges that failed.",
+        merges.failures.load(Relaxed),
+    );
+    out.counter(
+        "kymo_merge_read_bytes_total",
+        "Bytes of runs that merges replaced.",
+        merges.bytes_in.load(Relaxed),
+    );
+    out.counter(
+        "kymo_merge_written_bytes_total",
+        "Bytes of runs that took their place.",
+        merges.bytes_out.load(Relaxed),
+    );
+    out.counter(
+        "kymo_merge_rows_read_total",
+        "Rows that merges read.",
+        merges.rows_in.load(Relaxed),
+    );
+    out.counter(
+        "kymo_merge_rows_written_total",
+        "Rows that they wrote: fewer by those deleted and overwritten.",
+        merges.rows_out.load(Relaxed),
+    );
+    out.one(
+        "kymo_merge_seconds_total",
+        "counter",
+        "Time spent merging.",
+        seconds(merges.nanoseconds.load(Relaxed)),
+    );
+    out.gauge(
+        "kymo_merge_running",
+        "1 while a merge is under way.",
+        merges.running.load(Relaxed),
+    );
+    let (floor, free, low) = services.engine.room_figures();
+    out.gauge(
+        "kymo_disk_floor_bytes",
+        "Free space below which points are refused.",
+        floor,
+    );
+    out.gauge("kymo_disk_free_bytes", "Free space at the last look.", free);
+    out.gauge(
+        "kymo_disk_low",
+        "1 while points are refused for want of space.",
+        u64::from(low),
+    );
     out.gauge("kymo_store_runs", "Runs.", store.runs);
+    out.gauge("kymo_store_packs", "Packs on disk.", store.packs);
+    out.gauge(
+        "kymo_store_deletes",
+        "Deletes that may still hide something.",
+        store.deletes,
+    );
     out.gauge("kymo_store_rows", "Rows in them.", store.rows);
     out.gauge("kymo_store_bytes", "Bytes of their values.", store.bytes);
     out.gauge(

@@ -47,6 +47,12 @@ impl Scan for Snapshot {
             SeriesSet::Range(range) => SeriesFilter::Range(range),
             SeriesSet::Chosen(set) => SeriesFilter::Chosen(set),
         };
+        // What its retention policy let expire is not there any more, in the head as in the store.
+        let unexpired = ScanRequest {
+            time: self.head.runs.unexpired(request.measurement, request.time),
+            ..request.clone()
+        };
+        let request = &unexpired;
         let runs = self.head.runs.select(request.measurement, filter, request.time)?;
         let (blocks, bytes) = (Cell::new(0u64), Cell::new(0u64));
         let pruned = runs.iter().map(|run| run.pruned as u64).sum();

@@ -20,8 +20,11 @@ pub struct Head<R> {
 
 /// Who hears of committed groups, in order. Both calls must be quick: the next group waits for them.
 pub trait Observer<R>: Send + Sync {
-    /// Before a group becomes visible. Runs given back become visible with it.
-    fn before(&self, group: &Group) -> Option<Arc<R>>;
+    /// Before a group becomes visible. Says whether the runs changed; they become visible with it.
+    fn before(&self, group: &Group) -> bool;
+
+    /// The newest runs. Asked under the head's lock, so that no older ones ever take the place of newer ones.
+    fn runs(&self) -> Arc<R>;
 
     /// After it became visible, before its acks.
     fn after(&self, group: &Group);
@@ -179,7 +182,7 @@ impl<R> Head<R> {
         let updates = step.updates.into_iter().map(|update| update.unwrap_or_default());
         match step.kind {
             StepKind::Group { group, acks } => {
-                let runs = self.observer.before(&group);
+                let runs_changed = self.observer.before(&group);
                 let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
                 for (shard, update) in updates.enumerate() {
                     pending.bytes[shard] = update.bytes;
@@ -194,8 +197,8 @@ impl<R> Head<R> {
                         delete.apply_to_map(map);
                     }
                 }
-                if let Some(runs) = runs {
-                    state.runs = runs;
+                if runs_changed {
+                    state.runs = self.observer.runs();
                 }
                 state.sequence = group.last;
                 drop(state);
@@ -235,20 +238,21 @@ impl<R> Head<R> {
         )
     }
 
-    /// The frozen parts are now in `runs`: the one replaces the other in one step.
-    pub fn thaw(&self, runs: Arc<R>) {
+    /// The frozen parts are now in the runs: the one replaces the other in one step.
+    pub fn thaw(&self) {
         {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             state.frozen.clear();
-            state.runs = runs;
+            state.runs = self.observer.runs();
         }
         self.pending().frozen_bytes = 0;
         self.space.notify_all();
     }
 
-    /// The runs changed without a seal (a merge).
-    pub fn replace_runs(&self, runs: Arc<R>) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).runs = runs;
+    /// The runs changed without a seal (a merge, retention).
+    pub fn refresh_runs(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.runs = self.observer.runs();
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {

@@ -1,84 +1,83 @@
-//! From a frozen head to sorted tables by (partition, measurement), in the order the store writes them. Pure.
+//! From a frozen head to sorted tables by (slice of time, measurement), in the order the store writes them. Pure.
 
 use super::head::PartMap;
 use super::publish::parts_of;
 use crate::model::{MeasurementId, SeriesId, SortedRows, TimeRange, concat_ranges};
-use std::collections::BTreeMap;
+use crate::store::partition::{Partition, Slice, choose};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// About so many rows are put together at once: the head is sealed in slices, so that it is never in memory twice, and
-/// sorting a slice stays in the processor's cache.
-const SLICE_ROWS: usize = 1 << 16;
+/// About so many rows are put together at once: the head is sealed in pieces, so that it is never in memory twice, and
+/// sorting a piece stays in the processor's cache.
+const PIECE_ROWS: usize = 1 << 16;
 
-/// Tables of a frozen head: ascending partition, then measurement, then series. A measurement with many rows comes in several.
+/// Tables of a frozen head: ascending slice of time, then measurement, then series. A measurement with many rows comes in several.
 /// Each is made when it is asked for.
 pub fn sealed_tables<'a>(
     frozen: &'a [Arc<PartMap>],
-    partition_of: impl Fn(i64) -> i64 + Copy + 'a,
     alive: impl Fn(MeasurementId) -> bool + 'a,
-) -> impl Iterator<Item = (i64, SortedRows)> + 'a {
-    let mut wanted: BTreeMap<i64, Vec<MeasurementId>> = BTreeMap::new();
-    let mut measurements: Vec<MeasurementId> = frozen.iter().flat_map(|map| map.keys().copied()).collect();
-    measurements.sort_unstable();
-    measurements.dedup();
+) -> impl Iterator<Item = (Slice, SortedRows)> + 'a {
+    let measurements: BTreeSet<MeasurementId> = frozen.iter().flat_map(|map| map.keys().copied()).collect();
+    let (mut days, mut wanted) = (BTreeMap::new(), BTreeSet::new());
     for measurement in measurements.into_iter().filter(|&m| alive(m)) {
-        for partition in partitions(frozen, measurement, partition_of) {
-            wanted.entry(partition).or_default().push(measurement);
+        for part in parts_of(frozen, measurement) {
+            count_days(&part, |day, rows| {
+                *days.entry(day).or_default() += rows;
+                wanted.insert((day, measurement));
+            });
         }
     }
-    wanted.into_iter().flat_map(move |(partition, measurements)| {
+    choose(&days).into_iter().flat_map(move |slice| {
+        let inside = wanted.iter().filter(|(day, _)| slice.time.overlaps(&day.time()));
+        let measurements: BTreeSet<MeasurementId> = inside.map(|(_, measurement)| *measurement).collect();
         measurements.into_iter().flat_map(move |measurement| {
-            Slices::new(
-                measurement,
-                parts_of(frozen, measurement),
-                partition,
-                partition_of,
-            )
-            .map(move |rows| (partition, rows))
+            let pieces = Pieces::new(measurement, parts_of(frozen, measurement), slice.time);
+            pieces.map(move |rows| (slice, rows))
         })
     })
 }
 
-fn partitions(
-    frozen: &[Arc<PartMap>],
-    measurement: MeasurementId,
-    partition_of: impl Fn(i64) -> i64,
-) -> Vec<i64> {
-    let mut found = Vec::new();
-    for part in parts_of(frozen, measurement) {
-        let TimeRange { min, max } = part.time_range();
-        let (first, last) = (partition_of(min), partition_of(max));
-        if first == last {
-            found.push(first);
-        } else {
-            found.extend(part.times.iter().map(|&time| partition_of(time)));
-        }
-        found.sort_unstable();
-        found.dedup();
+fn count_days(part: &SortedRows, mut count: impl FnMut(Partition, u64)) {
+    let TimeRange { min, max } = part.time_range();
+    let first = Partition::day(min);
+    if first == Partition::day(max) {
+        return count(first, part.len() as u64);
     }
-    found
+    // Rows of a series follow each other in time, so most days come in stretches.
+    let mut row = 0;
+    while row < part.len() {
+        let day = Partition::day(part.times[row]);
+        let time = day.time();
+        let len = part.times[row..]
+            .iter()
+            .take_while(|&&t| time.contains(t))
+            .count();
+        count(day, len as u64);
+        row += len;
+    }
 }
 
-/// The rows of one measurement in one partition, some series at a time.
-struct Slices<F> {
+/// The rows of one measurement in one slice of time, some series at a time.
+struct Pieces {
     measurement: MeasurementId,
     parts: Vec<Arc<SortedRows>>,
-    partition: i64,
-    partition_of: F,
+    time: TimeRange,
+    /// Which parts lie in it whole.
+    whole: Vec<bool>,
     /// Rows of each part that were given already.
     at: Vec<usize>,
 }
 
-impl<F: Fn(i64) -> i64> Slices<F> {
-    fn new(measurement: MeasurementId, parts: Vec<Arc<SortedRows>>, partition: i64, partition_of: F) -> Self {
-        let at = vec![0; parts.len()];
+impl Pieces {
+    fn new(measurement: MeasurementId, parts: Vec<Arc<SortedRows>>, time: TimeRange) -> Self {
+        let inside = |range: TimeRange| time.min <= range.min && range.max <= time.max;
         Self {
             measurement,
+            whole: parts.iter().map(|part| inside(part.time_range())).collect(),
+            at: vec![0; parts.len()],
             parts,
-            partition,
-            partition_of,
-            at,
+            time,
         }
     }
 
@@ -88,7 +87,7 @@ impl<F: Fn(i64) -> i64> Slices<F> {
         parts.map(move |(part, &at)| at + part.series[at..].partition_point(|&series| series <= last))
     }
 
-    /// The last series of the next slice: as many as make about [`SLICE_ROWS`], and one at least.
+    /// The last series of the next piece: as many as make about [`PIECE_ROWS`], and one at least.
     fn last_series(&self) -> SeriesId {
         let first = self
             .parts
@@ -100,7 +99,7 @@ impl<F: Fn(i64) -> i64> Slices<F> {
         while low < high {
             // Rounded up, so that the range always shrinks.
             let middle = high - (high - low) / 2;
-            if self.ends(middle).sum::<usize>() - given <= SLICE_ROWS {
+            if self.ends(middle).sum::<usize>() - given <= PIECE_ROWS {
                 low = middle;
             } else {
                 high = middle - 1;
@@ -110,16 +109,20 @@ impl<F: Fn(i64) -> i64> Slices<F> {
     }
 }
 
-impl<F: Fn(i64) -> i64> Iterator for Slices<F> {
+impl Iterator for Pieces {
     type Item = SortedRows;
 
     fn next(&mut self) -> Option<SortedRows> {
         while self.at.iter().zip(&self.parts).any(|(&at, part)| at < part.len()) {
             let ends: Vec<usize> = self.ends(self.last_series()).collect();
             let mut ranges = Vec::new();
-            for ((part, at), end) in self.parts.iter().zip(&mut self.at).zip(ends) {
-                let rows = std::mem::replace(at, end)..end;
-                in_partition(part, rows, self.partition, &self.partition_of, &mut ranges);
+            for (i, end) in ends.into_iter().enumerate() {
+                let rows = std::mem::replace(&mut self.at[i], end)..end;
+                match self.whole[i] {
+                    true if rows.is_empty() => {}
+                    true => ranges.push((self.parts[i].as_ref(), rows)),
+                    false => in_time(&self.parts[i], rows, self.time, &mut ranges),
+                }
             }
             if !ranges.is_empty() {
                 return Some(concat_ranges(self.measurement, &ranges));
@@ -129,18 +132,17 @@ impl<F: Fn(i64) -> i64> Iterator for Slices<F> {
     }
 }
 
-/// Adds those of some rows that lie in a partition.
-fn in_partition<'a>(
+/// Adds those of some rows that lie in a range of time.
+fn in_time<'a>(
     part: &'a SortedRows,
     rows: Range<usize>,
-    partition: i64,
-    partition_of: &impl Fn(i64) -> i64,
+    time: TimeRange,
     ranges: &mut Vec<(&'a SortedRows, Range<usize>)>,
 ) {
     let mut row = rows.start;
     while row < rows.end {
         let start = row;
-        while row < rows.end && partition_of(part.times[row]) == partition {
+        while row < rows.end && time.contains(part.times[row]) {
             row += 1;
         }
         if start < row {
@@ -156,48 +158,79 @@ mod tests {
     use crate::model::{Column, Values};
     use std::collections::HashMap;
 
-    fn part(points: &[(SeriesId, i64)]) -> Arc<SortedRows> {
+    const DAY: i64 = 86_400_000_000_000;
+
+    fn part(measurement: MeasurementId, points: &[(SeriesId, i64)]) -> Arc<SortedRows> {
         let (series, times) = points.iter().copied().unzip();
-        let values = Values::Integer(
-            points
-                .iter()
-                .map(|(series, time)| i64::from(*series) * 1000 + time)
-                .collect(),
-        );
+        let values = points
+            .iter()
+            .map(|(series, time)| i64::from(*series) * 1000 + time);
         let column = Column {
-            values,
+            values: Values::Integer(values.collect()),
             present: None,
         };
-        Arc::new(SortedRows::from_unsorted(4, series, times, vec![(1, column)]))
+        Arc::new(SortedRows::from_unsorted(
+            measurement,
+            series,
+            times,
+            vec![(1, column)],
+        ))
     }
 
     #[test]
-    fn slices_hold_every_row_once_in_order() {
+    fn pieces_hold_every_row_once_in_order() {
         let many: Vec<(SeriesId, i64)> = (0..300u32)
-            .flat_map(|s| (0..700).map(move |t| (s * 7, t * 3)))
+            .flat_map(|s| (0..700).map(move |t| (s * 7, t * DAY / 300)))
             .collect();
         let others: Vec<(SeriesId, i64)> = (0..400u32).map(|s| (s * 5, i64::from(s))).collect();
-        let one_long: Vec<(SeriesId, i64)> = (0..(SLICE_ROWS as i64 + 10)).map(|t| (u32::MAX, t)).collect();
-        let parts = [part(&many), part(&others), part(&one_long)];
+        let one_long: Vec<(SeriesId, i64)> = (0..(PIECE_ROWS as i64 + 10)).map(|t| (u32::MAX, t)).collect();
+        let parts = [part(4, &many), part(4, &others), part(4, &one_long)];
         let map: PartMap = HashMap::from([(4, parts.as_slice().into())]);
         let frozen = [Arc::new(map)];
-        let partition_of = |time: i64| time / 1000;
-        let tables: Vec<(i64, SortedRows)> = sealed_tables(&frozen, partition_of, |_| true).collect();
-        let mut expected: Vec<(i64, SeriesId, i64)> = many
-            .iter()
-            .chain(&others)
-            .chain(&one_long)
-            .map(|&(series, time)| (partition_of(time), series, time))
+        let tables: Vec<(Slice, SortedRows)> = sealed_tables(&frozen, |_| true).collect();
+        let all = many.iter().chain(&others).chain(&one_long);
+        let mut expected: Vec<(i64, SeriesId, i64)> = all
+            .map(|&(series, time)| (time.div_euclid(DAY), series, time))
             .collect();
         expected.sort_unstable();
         expected.dedup();
-        let rows = |(partition, rows): &(i64, SortedRows)| {
+        let rows = |(slice, rows): &(Slice, SortedRows)| {
+            assert!(rows.times.iter().all(|time| slice.time.contains(*time)));
             let keys = rows.series.iter().zip(&rows.times);
-            keys.map(|(series, time)| (*partition, *series, *time))
+            keys.map(|(series, time)| (slice.partition.index, *series, *time))
                 .collect::<Vec<_>>()
         };
         assert_eq!(tables.iter().flat_map(rows).collect::<Vec<_>>(), expected);
-        assert!(tables.len() > 4 && tables.iter().all(|(_, rows)| rows.len() <= SLICE_ROWS + 10));
-        assert!(sealed_tables(&frozen, partition_of, |_| false).next().is_none());
+        assert!(tables.len() > 4 && tables.iter().all(|(_, rows)| rows.len() <= PIECE_ROWS + 10));
+        assert!(sealed_tables(&frozen, |_| false).next().is_none());
+    }
+
+    #[test]
+    fn thin_days_share_tables() {
+        let far: Vec<(SeriesId, i64)> = (0..50).map(|i| (i as u32 % 3, i * 9 * DAY - 100 * DAY)).collect();
+        let maps: Vec<Arc<PartMap>> = vec![
+            Arc::new(HashMap::from([(
+                1,
+                vec![part(1, &[(0, 5), (0, 2 * DAY), (1, 7)])].into(),
+            )])),
+            Arc::new(HashMap::from([
+                (1, vec![part(1, &[(0, 6)]), part(1, &far)].into()),
+                (2, vec![part(2, &[(0, 5)])].into()),
+                (3, vec![part(3, &[(0, 5)])].into()),
+            ])),
+        ];
+        let tables: Vec<(Slice, SortedRows)> = sealed_tables(&maps, |m| m != 3).collect();
+        let order: Vec<_> = tables.iter().map(|(s, t)| (s.time.min, t.measurement)).collect();
+        assert!(order.windows(2).all(|w| w[0] < w[1]), "{order:?}");
+        let rows = tables
+            .iter()
+            .flat_map(|(_, t)| t.times.iter().map(|&time| (t.measurement, time)));
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_unstable();
+        let mut expected: Vec<_> = far.iter().map(|&(_, t)| (1, t)).collect();
+        expected.extend([(1, 5), (1, 2 * DAY), (1, 7), (1, 6), (2, 5)]);
+        expected.sort_unstable();
+        assert_eq!(rows, expected);
+        assert!(tables.len() < 10, "{} tables", tables.len());
     }
 }

@@ -1,4 +1,4 @@
-//! What was read from the store lately, within a budget of bytes: directories and stripes.
+//! What was read from the store lately, within a budget of bytes: directories, stripes, steps.
 //!
 //! CLOCK: what was not asked for again since the hand last came by goes first, so one long scan does not push out what
 //! small queries use again and again. Values are checked (frame, checksum) before they come in here.
@@ -6,6 +6,7 @@
 use super::directory::Directory;
 use super::engine::Bytes;
 use super::keys::{Part, RunId};
+use crate::block::steps::{StepKeys, StepStats};
 use crate::model::MeasurementId;
 use hashbrown::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub enum CacheKey {
     /// A directory.
     Directory(RunId, MeasurementId),
-    /// A column of a stripe.
+    /// A part of a stripe.
     Stripe(RunId, MeasurementId, u32, Part),
 }
 
@@ -24,8 +25,12 @@ pub enum CacheKey {
 pub enum Cached {
     /// See [`CacheKey::Directory`].
     Directory(Arc<Directory>),
-    /// See [`CacheKey::Stripe`]; the whole value with its frame.
+    /// Chunks; the whole value with its frame.
     Stripe(Bytes),
+    /// Steps, decoded.
+    Steps(Arc<StepKeys>),
+    /// Statistics of steps, decoded.
+    StepStats(Arc<StepStats>),
 }
 
 /// Shared by all queries.

@@ -9,10 +9,10 @@ use super::error::StoreError;
 use super::keys;
 use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy, PartitioningPolicy, PinningPolicy};
 use fjall::{AbstractTree, CompressionType, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, UserValue};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Values from here on live in blob files beside the tables.
 const SEPARATION_BYTES: u32 = 4096;
@@ -39,6 +39,8 @@ pub struct Engine {
     index: Keyspace,
     database: fjall::Database,
     written: AtomicU64,
+    /// Held for reading while a pack is written, so that [`Engine::sweep`] takes no file away that is being made.
+    writing: RwLock<()>,
 }
 
 /// Takes the values of one atomic write into `blocks`; see [`Engine::ingest`].
@@ -79,6 +81,7 @@ impl Engine {
             index,
             database,
             written: AtomicU64::new(0),
+            writing: RwLock::new(()),
         };
         engine.check_format()?;
         Ok(engine)
@@ -107,8 +110,8 @@ impl Engine {
     }
 
     /// An atomic write into `blocks`: everything `fill` puts into the sink becomes durable and visible together when
-    /// it returns, or, when it fails, nothing does (files it left are removed at the next open). What `fill` returns
-    /// is alive until the commit is over, so it can carry a lock.
+    /// it returns, or, when it fails, nothing does (what it left behind goes with the next [`sweep`](Self::sweep)). Several
+    /// may be under way at once. What `fill` returns is alive until the commit is over, so it can carry a lock.
     ///
     /// # Errors
     /// Whatever `fill` gives; input/output. When the commit itself fails, whether the pack is there is known only after the next open.
@@ -117,6 +120,7 @@ impl Engine {
         fill: impl FnOnce(&mut PackSink<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let fail = |e| StoreError::from_fjall("writing a pack", e);
+        let _writing = self.writing.read().unwrap_or_else(PoisonError::into_inner);
         let mut ingestion = self.blocks.start_ingestion().map_err(fail)?;
         let mut write = |key: &[u8], value: Vec<u8>| ingestion.write(key, value);
         let mut sink = PackSink {
@@ -169,6 +173,37 @@ impl Engine {
             .drop_range(keys::pack_start(pack)..keys::pack_end(pack))
             .map_err(fail)?;
         self.trim(&self.blocks).map_err(fail)
+    }
+
+    /// Removes files that a write that failed left behind. Does nothing while another is being written.
+    ///
+    /// # Errors
+    /// Input/output; the next open removes them as well.
+    pub fn sweep(&self) -> Result<(), StoreError> {
+        let Ok(_idle) = self.writing.try_write() else {
+            return Ok(());
+        };
+        let version = self.blocks.tree.current_version();
+        let tables: HashSet<u64> = version.iter_tables().map(|table| table.id()).collect();
+        let blobs: HashSet<u64> = version.blob_files.list_ids().copied().collect();
+        for (folder, known) in [("tables", tables), ("blobs", blobs)] {
+            let entries = std::fs::read_dir(self.blocks.path().join(folder));
+            for entry in entries.map_err(StoreError::Io)? {
+                let path = entry.map_err(StoreError::Io)?.path();
+                let id = path
+                    .file_name()
+                    .and_then(|name| name.to_str()?.parse::<u64>().ok());
+                if id.is_some_and(|id| !known.contains(&id)) {
+                    match std::fs::remove_file(&path) {
+                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                            return Err(StoreError::Io(error));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Forgets all but the newest version of a tree, so that files no version needs are deleted. fjall does so only

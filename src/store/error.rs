@@ -22,6 +22,9 @@ pub enum StoreError {
     /// fjall refused for a reason that is neither damage nor input/output (poisoned, locked by another process, ..).
     #[error("storage engine failed: {0}")]
     Engine(String),
+    /// A merge was given up because it was told to.
+    #[error("stopped before it was done")]
+    Stopped,
     /// The caller broke the order the store needs (watermarks and tables ascend): a bug.
     #[error("input out of order: {0}")]
     Order(String),

@@ -40,6 +40,13 @@ pub fn open<'a>(key: &[u8], value: &'a [u8], version: u8) -> Result<&'a [u8], St
     }
 }
 
+/// The payload of a value that [`open`] has checked before.
+pub fn body(value: &[u8]) -> &[u8] {
+    value
+        .get(1..value.len().saturating_sub(CHECKSUM_BYTES))
+        .unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +55,8 @@ mod tests {
     fn every_flipped_bit_and_every_cut_is_found() {
         let value = finish(b"key", [begin(3), b"payload".to_vec()].concat());
         assert_eq!(open(b"key", &value, 3).ok(), Some(&b"payload"[..]));
+        assert_eq!(body(&value), b"payload");
+        assert_eq!(body(b"short"), b"");
         assert!(open(b"kez", &value, 3).is_err_and(|e| e.is_damage()));
         assert!(open(b"key", &value, 4).is_err_and(|e| e.is_damage()));
         for bit in 0..value.len() * 8 {

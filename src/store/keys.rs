@@ -12,13 +12,46 @@ const RUN_HEADER: u32 = u32::MAX;
 /// The stripe number of a directory, after every stripe.
 const STRIPE_DIRECTORY: u32 = u32::MAX;
 
-/// Which chunk of a stripe a value holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Which part of a stripe a value holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// Series ids and timestamps.
+    /// Chunks of series ids and timestamps.
     Rows,
-    /// One field.
+    /// Which rows its steps cover.
+    Steps,
+    /// Chunks of one field.
     Field(FieldId),
+    /// Statistics of one field in its steps.
+    FieldSteps(FieldId),
+}
+
+impl Part {
+    /// What stands for it in a key; keys of a stripe sort by it.
+    fn code(self) -> (u8, Option<FieldId>, u8) {
+        match self {
+            Self::Rows => (0, None, 0),
+            Self::Steps => (1, None, 0),
+            Self::Field(field) => (2, Some(field), 0),
+            Self::FieldSteps(field) => (2, Some(field), 1),
+        }
+    }
+
+    /// Rows and values, as opposed to statistics.
+    pub fn is_chunks(self) -> bool {
+        matches!(self, Self::Rows | Self::Field(_))
+    }
+}
+
+impl PartialOrd for Part {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Part {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.code().cmp(&other.code())
+    }
 }
 
 /// A run: the pack that carries it and its number in there. Never reused.
@@ -50,15 +83,14 @@ pub fn pack_of(key: &[u8]) -> Option<u64> {
     key.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
-/// The chunks of one column in one stripe.
+/// A part of one stripe.
 pub fn stripe(id: RunId, measurement: MeasurementId, stripe: u32, part: Part) -> Vec<u8> {
     let mut key = measurement_key(id, measurement, stripe);
-    match part {
-        Part::Rows => key.push(0),
-        Part::Field(field) => {
-            key.push(1);
-            key.extend_from_slice(&field.to_be_bytes());
-        }
+    let (kind, field, what) = part.code();
+    key.push(kind);
+    if let Some(field) = field {
+        key.extend_from_slice(&field.to_be_bytes());
+        key.push(what);
     }
     key
 }
@@ -69,7 +101,7 @@ pub fn directory(id: RunId, measurement: MeasurementId) -> Vec<u8> {
 }
 
 fn measurement_key(id: RunId, measurement: MeasurementId, stripe: u32) -> Vec<u8> {
-    let mut key = Vec::with_capacity(23);
+    let mut key = Vec::with_capacity(24);
     key.extend_from_slice(&id.pack.to_be_bytes());
     key.extend_from_slice(&id.run.to_be_bytes());
     key.extend_from_slice(&measurement.to_be_bytes());
@@ -94,9 +126,13 @@ pub fn describe(key: &[u8]) -> String {
         (_, Some(measurement), Some(stripe), Some(0)) => {
             format!("rows of stripe {stripe} of measurement {measurement} in run {pack}.{run}")
         }
-        (_, Some(measurement), Some(stripe), Some(1)) if key.len() == 23 => {
+        (_, Some(measurement), Some(stripe), Some(1)) => {
+            format!("steps of stripe {stripe} of measurement {measurement} in run {pack}.{run}")
+        }
+        (_, Some(measurement), Some(stripe), Some(2)) if key.len() == 24 => {
             let field = u16::from_be_bytes([key[21], key[22]]);
-            format!("field {field} of stripe {stripe} of measurement {measurement} in run {pack}.{run}")
+            let what = if key[23] == 0 { "" } else { "steps of " };
+            format!("{what}field {field} of stripe {stripe} of measurement {measurement} in run {pack}.{run}")
         }
         _ => format!("key {}", key.escape_ascii()),
     }
@@ -212,7 +248,9 @@ mod tests {
         let written = [
             pack_start(7).to_vec(),
             stripe(id, 1, 0, Part::Rows),
+            stripe(id, 1, 0, Part::Steps),
             stripe(id, 1, 0, Part::Field(0)),
+            stripe(id, 1, 0, Part::FieldSteps(0)),
             stripe(id, 1, 0, Part::Field(u16::MAX)),
             stripe(id, 1, 1, Part::Rows),
             directory(id, 1),
@@ -243,6 +281,10 @@ mod tests {
             (
                 stripe(id, 3, 1, Part::Field(9)),
                 "field 9 of stripe 1 of measurement 3 in run 7.2",
+            ),
+            (
+                stripe(id, 3, 0, Part::FieldSteps(9)),
+                "steps of field 9 of stripe 0 of measurement 3 in run 7.2",
             ),
             (b"F".to_vec(), "index key F"),
         ];

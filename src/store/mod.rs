@@ -1,8 +1,9 @@
 //! What is sealed: runs of columnar blocks, names, deletes, kept in fjall. The only home of fjall.
 //!
 //! Comes from the seal (sorted tables) and goes to queries (blocks). Everything blocks: never call it from an async
-//! thread. A *pack* is what one seal writes in one atomic ingestion: runs, one a partition, and a header that lists them
-//! and carries the watermark. Read in this order: [`keys`], [`frame`], [`directory`], [`writer`], [`pack`], [`engine`], [`runs`].
+//! thread. A *pack* is what one seal or merge writes in one atomic ingestion: runs, and a header that lists them, carries the
+//! watermark and names the runs they replace. Read in this order: [`keys`], [`frame`], [`partition`], [`directory`],
+//! [`writer`], [`pack`], [`engine`], [`state`], [`seal`], [`runs`], [`merge_policy`], [`merge_keys`], [`merge`], [`upkeep`].
 
 pub mod cache;
 pub mod deletes;
@@ -13,34 +14,38 @@ pub mod error;
 pub mod frame;
 pub mod index;
 pub mod keys;
+pub mod merge;
+pub mod merge_keys;
+pub mod merge_policy;
 pub mod names;
 pub mod pack;
+pub mod partition;
 pub mod runs;
+pub mod seal;
+pub mod state;
+pub mod upkeep;
 pub mod writer;
 
+#[cfg(test)]
+mod model_test;
+
 pub use error::StoreError;
+pub use merge::{MergeInput, MergeResult};
 pub use names::Loaded;
 pub use runs::{BlockInfo, BlockRows, RunBlocks, RunSet, SeriesFilter};
+pub use seal::SealInput;
 
-use crate::batch::{Command, Definitions};
-use crate::block::Level;
-use crate::model::SortedRows;
+use crate::batch::Command;
 use arc_swap::ArcSwap;
 use cache::Cache;
-use deletes::Deletes;
-use engine::Engine;
+use engine::{Engine, PackSink};
 use keys::RunId;
 use names::Names;
 use pack::{PackHeader, RunEntry};
-use runs::Run;
+use state::State;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use writer::{RunWriter, STRIPE_BLOCKS, WriteOptions};
-
-/// The partition of a timestamp: days since 1970-01-01 UTC.
-pub fn partition_of(time: i64) -> i64 {
-    time.div_euclid(86_400_000_000_000)
-}
 
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
@@ -49,24 +54,15 @@ pub struct StoreOptions {
     pub cache_bytes: usize,
 }
 
-/// What a seal brings besides its tables.
-pub struct SealInput<'a> {
-    /// The last sequence whose data is in the tables; grows from seal to seal.
-    pub watermark: u64,
-    /// Names not stored yet.
-    pub definitions: &'a Definitions,
-    /// Commands not stored yet, in order. Deletes are known from [`Store::apply_command`].
-    pub commands: &'a [Command],
-    /// The next free ids of databases, policies and measurements.
-    pub next_ids: [u32; 3],
-}
-
 /// See the module. Shared.
 pub struct Store {
     core: Arc<Core>,
     runs: ArcSwap<RunSet>,
-    /// Whoever changes the store, one at a time.
+    /// Whoever ends a pack, one at a time: seals while they write, merges only for their last step.
+    commit: Mutex<Commit>,
+    /// Taken after `commit` where both are needed; never held during input or output.
     state: Mutex<State>,
+    next_pack: AtomicU64,
 }
 
 /// What readers hold.
@@ -75,17 +71,12 @@ pub struct Core {
     cache: Cache,
 }
 
-struct State {
+struct Commit {
     names: Names,
-    deletes: Deletes,
     /// Deletes up to this sequence are in the index.
     deletes_stored: u64,
-    commit: u64,
-    next_pack: u64,
-    replaced: Vec<RunId>,
-    runs: Vec<Arc<Run>>,
-    /// Packs without runs: each is dropped when a newer header stands.
-    empty_packs: Vec<u64>,
+    /// Number of the last commit that was tried.
+    number: u64,
 }
 
 /// Figures for /metrics.
@@ -93,10 +84,14 @@ struct State {
 pub struct StoreCounters {
     /// Runs.
     pub runs: u64,
-    /// Rows in them.
+    /// Packs on disk.
+    pub packs: u64,
+    /// Rows in runs.
     pub rows: u64,
     /// Bytes of their values.
     pub bytes: u64,
+    /// Deletes that still hide something.
+    pub deletes: u64,
     /// Bytes of fjall's files.
     pub disk_bytes: u64,
     /// fjall's files.
@@ -127,48 +122,25 @@ impl Store {
             headers.push((pack, PackHeader::decode(pack, &value)?));
             before = Some(pack);
         }
-        let newest = headers
-            .iter()
-            .map(|(_, header)| header)
-            .max_by_key(|header| header.commit);
-        let (commit, watermark, next_pack, replaced) = newest
-            .map(|h| (h.commit, h.watermark, h.next_pack, h.replaces.clone()))
-            .unwrap_or_default();
+        let deletes_stored = deletes.list.iter().map(|d| d.sequence).max().unwrap_or(0);
+        let (state, number, next_pack) = State::open(headers, deletes);
         let core = Arc::new(Core {
             engine,
             cache: Cache::new(options.cache_bytes),
         });
-        let mut runs = Vec::new();
-        let mut empty_packs = Vec::new();
-        for (pack, header) in headers {
-            let ids = (0..).map(|run| RunId { pack, run });
-            let live: Vec<(RunId, RunEntry)> = ids
-                .zip(header.runs)
-                .filter(|(id, _)| !replaced.contains(id))
-                .collect();
-            if live.is_empty() {
-                empty_packs.push(pack);
-            }
-            runs.extend(live.into_iter().map(|(id, entry)| Arc::new(Run { id, entry })));
-        }
-        runs.sort_by_key(|run| (run.entry.sequence, run.id));
-        let deletes_stored = deletes.list.iter().map(|d| d.sequence).max().unwrap_or(0);
-        let state = State {
-            names,
-            deletes,
-            deletes_stored,
-            commit,
-            next_pack: next_pack.max(1),
-            replaced,
-            runs,
-            empty_packs,
-        };
-        let set = RunSet::new(core.clone(), watermark, &state.runs, &state.deletes);
-        Ok(Self {
+        let store = Self {
+            runs: ArcSwap::from_pointee(state.run_set(&core)),
             core,
-            runs: ArcSwap::from_pointee(set),
+            commit: Mutex::new(Commit {
+                names,
+                deletes_stored,
+                number,
+            }),
             state: Mutex::new(state),
-        })
+            next_pack: AtomicU64::new(next_pack),
+        };
+        store.free_spent();
+        Ok(store)
     }
 
     /// Highest sequence whose data is here.
@@ -181,86 +153,62 @@ impl Store {
         self.runs.load_full()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change of the state is made after what it describes is durable, in one step.
+    fn commit(&self) -> MutexGuard<'_, Commit> {
+        // It is changed only after what it describes is durable, in one step.
+        self.commit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // As above.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes names first, then all tables with the new watermark, atomically. Durable on return.
-    ///
-    /// # Errors
-    /// Tables not in order of (partition, measurement), a watermark that does not grow; input/output. Nothing is visible then;
-    /// the same may be tried again.
-    pub fn seal(
-        &self,
-        input: &SealInput<'_>,
-        tables: impl Iterator<Item = (i64, SortedRows)>,
-    ) -> Result<Arc<RunSet>, StoreError> {
-        let mut state = self.lock();
-        if input.watermark < self.watermark() {
-            return Err(StoreError::Order(format!(
-                "watermark {} after {}",
-                input.watermark,
-                self.watermark()
-            )));
-        }
-        let engine = &self.core.engine;
-        let mut write = state
-            .names
-            .prepare(engine, input.definitions, input.commands.iter())?;
-        write.put_next_ids(input.next_ids);
-        let stored = input.watermark;
-        for delete in state.deletes.list.iter() {
-            if delete.sequence > state.deletes_stored && delete.sequence <= stored {
-                write.put_delete(delete);
-            }
-        }
-        engine.index_write(&write.changes)?;
-        state.names.committed(&write);
-        state.deletes_stored = state.deletes_stored.max(stored);
-
-        let pack = state.next_pack;
+    fn new_pack_number(&self) -> u64 {
         // Even a pack that fails used its number up: parts of it may be on disk.
-        state.next_pack += 1;
-        let header = PackHeader {
-            commit: state.commit + 1,
-            watermark: input.watermark,
-            next_pack: state.next_pack,
-            replaces: state.replaced.clone(),
-            runs: Vec::new(),
-        };
-        let dead = |measurement| {
-            state
-                .deletes
-                .dead
-                .get(&measurement)
-                .map_or(0, |dead| dead.len() as u32)
-        };
-        let header = engine.ingest(|sink| write_pack(sink, pack, header, tables, dead))?;
+        self.next_pack.fetch_add(1, Ordering::Relaxed)
+    }
 
-        state.commit = header.commit;
-        let empty = header.runs.is_empty();
-        let ids = (0..).map(|run| RunId { pack, run });
-        let new = ids
-            .zip(header.runs)
-            .map(|(id, entry)| Arc::new(Run { id, entry }));
-        state.runs.extend(new);
-        for old in std::mem::take(&mut state.empty_packs) {
-            // Only room is lost when this fails; the next open tries again.
-            if let Err(error) = engine.drop_pack(old) {
-                tracing::warn!(pack = old, %error, "cannot drop an empty pack");
+    /// The last step of a pack: its header. The lock that comes back is for [`committed`](Self::committed), when the ingestion
+    /// is over.
+    fn commit_pack<'s>(
+        &'s self,
+        sink: &mut PackSink<'_>,
+        pack: u64,
+        runs: Vec<RunEntry>,
+        replaces: &[RunId],
+        seal: Option<(MutexGuard<'s, Commit>, u64)>,
+    ) -> Result<(MutexGuard<'s, Commit>, PackHeader), StoreError> {
+        let (mut commit, watermark) = match seal {
+            Some((commit, watermark)) => (commit, Some(watermark)),
+            None => (self.commit(), None),
+        };
+        // A commit that fails may be durable all the same, so its number is used up, too.
+        commit.number += 1;
+        let header = {
+            let state = self.state();
+            PackHeader {
+                commit: commit.number,
+                watermark: watermark.unwrap_or(state.watermark),
+                next_pack: self.next_pack.load(Ordering::Relaxed),
+                replaces: [state.replaced(), replaces].concat(),
+                runs,
             }
-        }
-        if empty {
-            state.empty_packs.push(pack);
-        }
-        Ok(self.publish(&state, input.watermark))
+        };
+        sink.write(&keys::header(pack), header.encode(pack))?;
+        Ok((commit, header))
+    }
+
+    /// The pack is durable: makes it visible.
+    fn committed(&self, _commit: &mut Commit, pack: u64, header: PackHeader) -> Arc<RunSet> {
+        let mut state = self.state();
+        state.committed(pack, header);
+        self.publish(&state)
     }
 
     /// Rows that a delete or a dropped series hides are hidden from now on. It becomes durable with the next seal; until
     /// then replay calls this again. Other commands are for the catalog.
     pub fn apply_command(&self, sequence: u64, command: &Command) -> Arc<RunSet> {
-        let mut state = self.lock();
+        let mut state = self.state();
         match command {
             Command::Delete {
                 measurement,
@@ -276,16 +224,12 @@ impl Store {
             }
             _ => return self.runs(),
         }
-        self.publish(&state, self.watermark())
+        self.publish(&state)
     }
 
-    fn publish(&self, state: &State, watermark: u64) -> Arc<RunSet> {
-        let set = Arc::new(RunSet::new(
-            self.core.clone(),
-            watermark,
-            &state.runs,
-            &state.deletes,
-        ));
+    /// Newer sets take the place of older ones in the order of changes, since the lock is held.
+    fn publish(&self, state: &State) -> Arc<RunSet> {
+        let set = Arc::new(state.run_set(&self.core));
         self.runs.store(set.clone());
         set
     }
@@ -301,8 +245,10 @@ impl Store {
         let (cache_bytes, cache_hits, cache_misses) = self.core.cache.figures();
         StoreCounters {
             runs: runs.runs().len() as u64,
+            packs: self.state().packs() as u64,
             rows: runs.runs().iter().map(|run| run.entry.rows).sum(),
             bytes: runs.runs().iter().map(|run| run.entry.bytes).sum(),
+            deletes: runs.deletes().list.len() as u64,
             disk_bytes: self.core.engine.disk_bytes(),
             files: self.core.engine.files() as u64,
             written_bytes: self.core.engine.written_bytes(),
@@ -313,51 +259,12 @@ impl Store {
     }
 }
 
-/// Writes the runs of a pack, one a partition, and its header.
-fn write_pack(
-    sink: &mut engine::PackSink<'_>,
-    pack: u64,
-    mut header: PackHeader,
-    tables: impl Iterator<Item = (i64, SortedRows)>,
-    dead: impl Fn(u32) -> u32,
-) -> Result<PackHeader, StoreError> {
-    let options = WriteOptions {
-        level: Level::Fast,
-        stripe_blocks: STRIPE_BLOCKS,
-    };
-    let mut tables = tables.peekable();
-    let mut last = i64::MIN;
-    while let Some(&(partition, _)) = tables.peek() {
-        if partition <= last && !header.runs.is_empty() {
-            return Err(StoreError::Order(format!("partition {partition} after {last}")));
-        }
-        last = partition;
-        let id = RunId {
-            pack,
-            run: header.runs.len() as u32,
-        };
-        let mut run = RunWriter::new(sink, id, partition, header.watermark, header.watermark, options);
-        while let Some((_, rows)) = tables.next_if(|(p, _)| *p == partition) {
-            let mut measurement = run.measurement(rows.measurement, dead(rows.measurement));
-            measurement.push(&rows)?;
-            while let Some((_, more)) =
-                tables.next_if(|(p, more)| *p == partition && more.measurement == rows.measurement)
-            {
-                measurement.push(&more)?;
-            }
-            measurement.finish()?;
-        }
-        header.runs.extend(run.finish());
-    }
-    sink.write(&keys::header(pack), header.encode(pack))?;
-    Ok(header)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::partition::{Partition, Slice};
     use super::*;
-    use crate::batch::{DatabaseDefinition, SeriesDefinition};
-    use crate::model::{Column, FieldValue, TimeRange, Values};
+    use crate::batch::{DatabaseDefinition, Definitions, SeriesDefinition};
+    use crate::model::{Column, FieldValue, SortedRows, TimeRange, Values};
 
     const DAY: i64 = 86_400_000_000_000;
 
@@ -384,7 +291,17 @@ mod tests {
         (store, loaded)
     }
 
+    fn slice(day: i64) -> Slice {
+        let partition = Partition::day(day * DAY);
+        Slice {
+            partition,
+            time: partition.time(),
+            rows: 1,
+        }
+    }
+
     fn seal(store: &Store, watermark: u64, tables: Vec<(i64, SortedRows)>) {
+        let tables = tables.into_iter().map(|(day, rows)| (slice(day), rows));
         let definitions = Definitions {
             databases: vec![DatabaseDefinition {
                 id: 0,
@@ -405,7 +322,7 @@ mod tests {
             commands: &[],
             next_ids: [1, 1, 6],
         };
-        store.seal(&input, tables.into_iter()).expect("an ordinary seal");
+        store.seal(&input, tables).expect("an ordinary seal");
     }
 
     /// `run: series time value` of everything readable.
@@ -532,7 +449,7 @@ mod tests {
         };
         let tables = vec![(1, rows(5, &[(0, DAY, 1)])), (0, rows(5, &[(0, 1, 1)]))];
         assert!(matches!(
-            store.seal(&input, tables.into_iter()),
+            store.seal(&input, tables.into_iter().map(|(day, rows)| (slice(day), rows))),
             Err(StoreError::Order(_))
         ));
         assert_eq!(

@@ -50,6 +50,7 @@ struct Tail {
 }
 
 /// A prepared write; [`Names::committed`] is told when it is durable.
+#[derive(Default)]
 pub struct IndexWrite {
     /// For [`Engine::index_write`].
     pub changes: IndexChanges,

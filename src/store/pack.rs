@@ -6,6 +6,7 @@
 use super::error::StoreError;
 use super::frame;
 use super::keys::{self, RunId};
+use super::partition::Partition;
 use crate::block::Level;
 use crate::block::bytes::{Input, put, put_signed};
 use crate::model::{MeasurementId, SeriesId, TimeRange};
@@ -33,11 +34,11 @@ pub struct PackHeader {
 /// One run: the rows of one partition that were sealed or merged together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunEntry {
-    /// Which day.
-    pub partition: i64,
+    /// Its slice of time.
+    pub partition: Partition,
     /// Its data was written up to this sequence; of two runs the one with the higher wins.
     pub sequence: u64,
-    /// Deletes up to this sequence are not needed for it any more.
+    /// No delete up to this sequence hides any row of it.
     pub deletes_applied: u64,
     /// How it was encoded.
     pub level: Level,
@@ -78,7 +79,8 @@ impl PackHeader {
         }
         put(&mut raw, self.runs.len() as u64);
         for run in &self.runs {
-            put_signed(&mut raw, run.partition);
+            put_signed(&mut raw, run.partition.index);
+            raw.push(run.partition.level);
             put(&mut raw, run.sequence);
             put(&mut raw, run.deletes_applied);
             raw.push(match run.level {
@@ -137,7 +139,7 @@ impl PackHeader {
         }
         for _ in 0..input.get_count(raw.len())? {
             let mut run = RunEntry {
-                partition: input.get_signed()?,
+                partition: Partition::new(input.get_signed()?, input.byte()?)?,
                 sequence: input.get()?,
                 deletes_applied: input.get()?,
                 level: match input.byte()? {
@@ -185,8 +187,11 @@ mod tests {
 
     #[test]
     fn headers_round_trip_and_damage_is_found() {
-        let run = |partition, level| RunEntry {
-            partition,
+        let run = |index, level| RunEntry {
+            partition: Partition {
+                index,
+                level: level as u8,
+            },
             sequence: 9,
             deletes_applied: 3,
             level,
@@ -210,7 +215,7 @@ mod tests {
             watermark: u64::MAX,
             next_pack: 12,
             replaces: vec![RunId { pack: 3, run: 0 }, RunId { pack: 3, run: 9 }],
-            runs: vec![run(-106_752, Level::Fast), run(20_000, Level::Small)],
+            runs: vec![run(-106_752, Level::Fast), run(-209, Level::Small)],
         };
         let value = header.encode(11);
         assert_eq!(PackHeader::decode(11, &value).ok(), Some(header));

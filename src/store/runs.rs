@@ -7,8 +7,10 @@ use super::engine::Bytes;
 use super::error::StoreError;
 use super::keys::{self, Part, RunId};
 use super::pack::RunEntry;
+use super::state::Pack;
 use super::writer::STRIPE_VERSION;
 use super::{Core, frame};
+use crate::block::steps::{StepKeys, StepStats};
 use crate::block::{ChunkStats, RowKeys, decode_column, decode_rows};
 use crate::model::{Column, FieldId, MeasurementId, SeriesId, TimeRange};
 use roaring::RoaringBitmap;
@@ -22,6 +24,8 @@ pub struct Run {
     pub id: RunId,
     /// What the manifest says of it.
     pub entry: RunEntry,
+    /// Keeps the pack on disk.
+    pub(super) pack: Arc<Pack>,
 }
 
 /// All runs at one moment, and what is deleted of them.
@@ -108,6 +112,19 @@ impl RunSet {
         self.watermark
     }
 
+    /// Everything that is hidden.
+    pub(super) fn deletes(&self) -> &Deletes {
+        &self.deletes
+    }
+
+    /// The part of a range of time in which rows of a measurement have not expired.
+    pub fn unexpired(&self, measurement: MeasurementId, time: TimeRange) -> TimeRange {
+        TimeRange {
+            min: time.min.max(self.deletes.expired_before(measurement)),
+            ..time
+        }
+    }
+
     /// The runs, oldest first.
     pub fn runs(&self) -> &[Arc<Run>] {
         &self.runs
@@ -123,6 +140,7 @@ impl RunSet {
         series: SeriesFilter<'_>,
         time: TimeRange,
     ) -> Result<Vec<RunBlocks>, StoreError> {
+        let time = self.unexpired(measurement, time);
         let mut selected = Vec::new();
         for run in &self.runs {
             if !run.entry.time.overlaps(&time) || run.entry.measurement(measurement).is_none() {
@@ -143,7 +161,7 @@ impl RunSet {
                 measurement,
                 pruned: directory.blocks.len() - blocks.len(),
                 blocks,
-                filter: self.deletes.filter(run.entry.sequence, measurement, time),
+                filter: self.deletes.filter(&run.entry, measurement, time),
                 directory,
             });
         }
@@ -177,6 +195,90 @@ impl RunBlocks {
     pub fn stats(&self, i: usize, field: FieldId) -> Option<&ChunkStats> {
         let chunks = &self.directory.field(field)?.chunks;
         chunks[self.blocks[i] as usize].as_ref().map(|chunk| &chunk.stats)
+    }
+
+    /// Is nothing of the `i`th block deleted, so that its statistics and steps hold?
+    pub fn is_whole(&self, i: usize) -> bool {
+        let entry = &self.directory.blocks[self.blocks[i] as usize];
+        self.filter
+            .narrow(entry.first_series, entry.last_series, entry.time)
+            .is_empty()
+    }
+
+    /// The steps of the stripe that the `i`th block is in, and which of them are the block's (see
+    /// [`StepKeys::of_block`]); `None` where steps would not pay. Deleted rows are in them: see [`is_whole`](Self::is_whole).
+    ///
+    /// # Errors
+    /// Damage; input/output.
+    pub fn steps(&self, i: usize) -> Result<Option<(Arc<StepKeys>, Range<usize>)>, StoreError> {
+        if self.directory.inline.is_some() {
+            return Ok(None);
+        }
+        let block = self.blocks[i] as usize;
+        let stripe = self.directory.stripe_of(block);
+        let at = CacheKey::Stripe(self.run.id, self.measurement, stripe, Part::Steps);
+        let in_stripe = block % self.directory.stripe_blocks;
+        let steps = match self.core.cache.get(&at) {
+            Some(Cached::Steps(steps)) => steps,
+            _ => {
+                let Some(value) = self
+                    .core
+                    .load(self.run.id, self.measurement, stripe, Part::Steps)?
+                else {
+                    return Ok(None);
+                };
+                let first = stripe as usize * self.directory.stripe_blocks;
+                let last = self
+                    .directory
+                    .blocks
+                    .len()
+                    .min(first + self.directory.stripe_blocks);
+                let decoded = StepKeys::decode(frame::body(&value)).filter(|k| k.ends.len() == last - first);
+                let steps = decoded.ok_or_else(|| self.damaged(stripe, Part::Steps))?;
+                let steps = Arc::new(steps);
+                let bytes = steps.memory_bytes();
+                self.core.cache.insert(at, Cached::Steps(steps.clone()), bytes);
+                steps
+            }
+        };
+        let of_block = steps.of_block(in_stripe);
+        Ok(Some((steps, of_block)))
+    }
+
+    /// What a field amounts to in the steps of [`steps`](Self::steps); `None`: no row of the stripe has it, or it has no numbers.
+    ///
+    /// # Errors
+    /// Damage; input/output.
+    pub fn step_stats(
+        &self,
+        i: usize,
+        steps: &StepKeys,
+        field: FieldId,
+    ) -> Result<Option<Arc<StepStats>>, StoreError> {
+        let Some(chunks) = self.directory.field(field) else {
+            return Ok(None);
+        };
+        let stripe = self.directory.stripe_of(self.blocks[i] as usize);
+        let part = Part::FieldSteps(field);
+        let at = CacheKey::Stripe(self.run.id, self.measurement, stripe, part);
+        if let Some(Cached::StepStats(stats)) = self.core.cache.get(&at) {
+            return Ok(Some(stats));
+        }
+        let Some(value) = self.core.load(self.run.id, self.measurement, stripe, part)? else {
+            return Ok(None);
+        };
+        let decoded = StepStats::decode(frame::body(&value), steps, chunks.field_type);
+        let stats = Arc::new(decoded.ok_or_else(|| self.damaged(stripe, part))?);
+        let bytes = stats.memory_bytes();
+        self.core
+            .cache
+            .insert(at, Cached::StepStats(stats.clone()), bytes);
+        Ok(Some(stats))
+    }
+
+    fn damaged(&self, stripe: u32, part: Part) -> StoreError {
+        let key = keys::stripe(self.run.id, self.measurement, stripe, part);
+        StoreError::damaged(keys::describe(&key), "contents of another shape")
     }
 
     /// Rows of the `i`th block; deleted ones are left out.
@@ -227,10 +329,7 @@ impl RunBlocks {
         decode: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, StoreError> {
         let stripe = self.directory.stripe_of(block);
-        let damaged = || {
-            let key = keys::stripe(self.run.id, self.measurement, stripe, part);
-            StoreError::damaged(keys::describe(&key), "a chunk of another shape")
-        };
+        let damaged = || self.damaged(stripe, part);
         let (offset, len) = (place.offset as usize, place.len as usize);
         if let Some(inline) = &self.directory.inline {
             return inline
@@ -239,9 +338,9 @@ impl RunBlocks {
                 .ok_or_else(damaged);
         }
         let value = self.core.stripe(self.run.id, self.measurement, stripe, part)?;
-        // The frame's version stands before the chunks; its checksum was checked when the value was read.
-        value
-            .get(1 + offset..1 + offset + len)
+        // Its checksum was checked when the value was read.
+        frame::body(&value)
+            .get(offset..offset + len)
             .and_then(decode)
             .ok_or_else(damaged)
     }
@@ -280,14 +379,23 @@ impl Core {
         if let Some(Cached::Directory(directory)) = self.cache.get(&cache_key) {
             return Ok(directory);
         }
-        let key = keys::directory(run, measurement);
-        let value = self.engine.block_get(&key)?;
-        let value = value.ok_or_else(|| StoreError::damaged(keys::describe(&key), "it is missing"))?;
-        let directory = Arc::new(Directory::decode(&key, &value)?);
+        let directory = Arc::new(self.load_directory(run, measurement)?);
         let bytes = directory.memory_bytes();
         self.cache
             .insert(cache_key, Cached::Directory(directory.clone()), bytes);
         Ok(directory)
+    }
+
+    /// A directory from disk, past the cache.
+    pub(super) fn load_directory(
+        &self,
+        run: RunId,
+        measurement: MeasurementId,
+    ) -> Result<Directory, StoreError> {
+        let key = keys::directory(run, measurement);
+        let value = self.engine.block_get(&key)?;
+        let value = value.ok_or_else(|| StoreError::damaged(keys::describe(&key), "it is missing"))?;
+        Directory::decode(&key, &value)
     }
 
     fn stripe(
@@ -301,12 +409,39 @@ impl Core {
         if let Some(Cached::Stripe(value)) = self.cache.get(&cache_key) {
             return Ok(value);
         }
-        let key = keys::stripe(run, measurement, stripe, part);
-        let value = self.engine.block_get(&key)?;
-        let value = value.ok_or_else(|| StoreError::damaged(keys::describe(&key), "it is missing"))?;
-        frame::open(&key, &value, STRIPE_VERSION)?;
+        let value = self.load_chunks(run, measurement, stripe, part)?;
         let bytes = value.len();
         self.cache.insert(cache_key, Cached::Stripe(value.clone()), bytes);
         Ok(value)
+    }
+
+    /// Chunks from disk, past the cache.
+    pub(super) fn load_chunks(
+        &self,
+        run: RunId,
+        measurement: MeasurementId,
+        stripe: u32,
+        part: Part,
+    ) -> Result<Bytes, StoreError> {
+        self.load(run, measurement, stripe, part)?.ok_or_else(|| {
+            let key = keys::stripe(run, measurement, stripe, part);
+            StoreError::damaged(keys::describe(&key), "it is missing")
+        })
+    }
+
+    /// A part of a stripe from disk, checked, if there is one.
+    fn load(
+        &self,
+        run: RunId,
+        measurement: MeasurementId,
+        stripe: u32,
+        part: Part,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let key = keys::stripe(run, measurement, stripe, part);
+        let Some(value) = self.engine.block_get(&key)? else {
+            return Ok(None);
+        };
+        frame::open(&key, &value, STRIPE_VERSION)?;
+        Ok(Some(value))
     }
 }

@@ -1,8 +1,8 @@
-//! Rows to stored values: cuts sorted rows into blocks, has each column encoded, puts the chunks of a column of
-//! [`STRIPE_BLOCKS`] consecutive blocks into one value, and writes the directory behind them.
+//! Rows to stored values: cuts sorted rows into blocks and stripes, has each column encoded, puts the chunks of a column of
+//! [`STRIPE_BLOCKS`] consecutive blocks into one value, beside it statistics of steps, and writes the directory behind them.
 //!
-//! Holds one stripe of encoded chunks at a time, whatever the size of the run. Knows nothing of packs beyond the sink
-//! it writes into.
+//! Works stripe by stripe and column by column, so a merge needs one column of one stripe in memory, whatever the size of
+//! the run and the number of its fields. Knows nothing of packs beyond the sink it writes into.
 
 use super::directory::{BlockEntry, Directory, FieldChunk, FieldChunks, Place};
 use super::engine::PackSink;
@@ -10,7 +10,9 @@ use super::error::StoreError;
 use super::frame;
 use super::keys::{self, Part, RunId};
 use super::pack::{MeasurementEntry, RunEntry};
-use crate::block::{self, ChunkStats, Level};
+use super::partition::Partition;
+use crate::block::steps::{StepKeys, StepStats, choose_width};
+use crate::block::{self, Level};
 use crate::model::{Column, FieldId, FieldType, MeasurementId, SeriesId, SortedRows, TimeRange};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,78 +21,77 @@ use std::ops::Range;
 pub const BLOCK_ROWS: usize = 8192;
 /// Blocks whose chunks of one column share a value (docs/adr/0003 has the measurement).
 pub const STRIPE_BLOCKS: usize = 16;
+/// Rows of a stripe.
+pub const STRIPE_ROWS: usize = BLOCK_ROWS * STRIPE_BLOCKS;
 /// A measurement whose chunks in a run are together no longer than this keeps them in its directory.
 pub const INLINE_BYTES: usize = 8 << 10;
 /// Version of the values that hold stripes.
 pub const STRIPE_VERSION: u8 = 1;
 
-/// How runs are written.
+/// What a run is, besides its rows.
 #[derive(Clone, Copy, Debug)]
-pub struct WriteOptions {
+pub struct RunAbout {
+    /// Its slice of time.
+    pub partition: Partition,
+    /// Its data was written up to this sequence.
+    pub sequence: u64,
+    /// No delete up to this sequence hides any of its rows.
+    pub deletes_applied: u64,
     /// How hard to encode.
     pub level: Level,
-    /// See [`STRIPE_BLOCKS`]; other values only to measure.
-    pub stripe_blocks: usize,
 }
 
 /// Writes one run.
 pub struct RunWriter<'s, 'w> {
     sink: &'s mut PackSink<'w>,
     id: RunId,
-    options: WriteOptions,
     entry: RunEntry,
     bytes_before: u64,
 }
 
-/// Writes one measurement of a run.
+/// Writes one measurement of a run, stripe by stripe.
 pub struct MeasurementWriter<'r, 's, 'w> {
     run: &'r mut RunWriter<'s, 'w>,
     measurement: MeasurementId,
     dead_series: u32,
     blocks: Vec<BlockEntry>,
-    rows: Vec<u8>,
-    fields: BTreeMap<FieldId, FieldBuffer>,
-    stripes_written: u32,
+    fields: BTreeMap<FieldId, FieldChunks>,
+    stripes: u32,
+    /// Rows that do not make a stripe yet.
+    pending: Option<SortedRows>,
+    /// Values of the first stripe, until they are too many to go into the directory.
+    waiting: Option<Vec<(Part, Vec<u8>)>>,
 }
 
-/// A field in the blocks so far, and its chunks in the current stripe.
-struct FieldBuffer {
-    field_type: FieldType,
-    chunks: Vec<Option<FieldChunk>>,
-    bytes: Vec<u8>,
+/// Writes the columns of one stripe, fields ascending.
+pub struct StripeWriter<'m, 'r, 's, 'w, 'd> {
+    to: &'m mut MeasurementWriter<'r, 's, 'w>,
+    times: &'d [i64],
+    first_block: usize,
+    steps: Option<StepKeys>,
+    last_field: Option<FieldId>,
 }
 
 impl<'s, 'w> RunWriter<'s, 'w> {
-    /// Begins run `id` of a partition, with data up to `sequence`.
-    pub fn new(
-        sink: &'s mut PackSink<'w>,
-        id: RunId,
-        partition: i64,
-        sequence: u64,
-        deletes_applied: u64,
-        options: WriteOptions,
-    ) -> Self {
-        let time = TimeRange {
-            min: i64::MAX,
-            max: i64::MIN,
-        };
-        let measurements = Vec::new();
-        let level = options.level;
+    /// Begins run `id`.
+    pub fn new(sink: &'s mut PackSink<'w>, id: RunId, about: RunAbout) -> Self {
         let entry = RunEntry {
-            partition,
-            sequence,
-            deletes_applied,
-            level,
-            time,
+            partition: about.partition,
+            sequence: about.sequence,
+            deletes_applied: about.deletes_applied,
+            level: about.level,
+            time: TimeRange {
+                min: i64::MAX,
+                max: i64::MIN,
+            },
             rows: 0,
             bytes: 0,
-            measurements,
+            measurements: Vec::new(),
         };
         let bytes_before = sink.bytes();
         Self {
             sink,
             id,
-            options,
             entry,
             bytes_before,
         }
@@ -107,9 +108,10 @@ impl<'s, 'w> RunWriter<'s, 'w> {
             measurement,
             dead_series,
             blocks: Vec::new(),
-            rows: Vec::new(),
             fields: BTreeMap::new(),
-            stripes_written: 0,
+            stripes: 0,
+            pending: None,
+            waiting: Some(Vec::new()),
         }
     }
 
@@ -120,127 +122,134 @@ impl<'s, 'w> RunWriter<'s, 'w> {
     }
 }
 
-impl MeasurementWriter<'_, '_, '_> {
-    /// Adds sorted rows, after all that were added before, in blocks of [`BLOCK_ROWS`].
+impl<'r, 's, 'w> MeasurementWriter<'r, 's, 'w> {
+    /// Adds sorted rows, after all that were added before. They are kept until they make a stripe.
     ///
     /// # Errors
-    /// Rows out of order or a field that changes its type: bugs of the caller. Input/output.
-    pub fn push(&mut self, rows: &SortedRows) -> Result<(), StoreError> {
-        let mut start = 0;
-        while start < rows.len() {
-            let end = rows.len().min(start + BLOCK_ROWS);
-            self.push_block(rows, start..end)?;
-            start = end;
-        }
-        Ok(())
-    }
-
-    /// Adds one block.
-    ///
-    /// # Errors
-    /// As [`push`](Self::push).
-    pub fn push_block(&mut self, from: &SortedRows, range: Range<usize>) -> Result<(), StoreError> {
-        let (series, times) = (&from.series[range.clone()], &from.times[range.clone()]);
-        let (Some(&first_series), Some(&last_series)) = (series.first(), series.last()) else {
-            return Ok(());
-        };
-        let ascending = self
-            .blocks
-            .last()
-            .is_none_or(|last| last.last_series <= first_series);
-        if !ascending || first_series > last_series {
-            return Err(StoreError::Order(format!(
-                "series {first_series} of measurement {}",
-                self.measurement
-            )));
-        }
-        if self.blocks.len() - self.stripes_written as usize * self.run.options.stripe_blocks
-            == self.run.options.stripe_blocks
-        {
-            self.write_stripe()?;
-        }
-        let level = self.run.options.level;
-        let min = times.iter().copied().min().unwrap_or(0);
-        let max = times.iter().copied().max().unwrap_or(0);
-        let len = appended(&mut self.rows, |out| {
-            block::encode_rows(series, times, level, out)
-        })
-        .0;
-        let place = Place { offset: 0, len };
-        let time = TimeRange { min, max };
-        self.blocks.push(BlockEntry {
-            rows: series.len() as u32,
-            first_series,
-            last_series,
-            time,
-            place,
-        });
-        for (field, column) in &from.columns {
-            self.push_column(*field, column, range.clone(), level)?;
-        }
-        let blocks = self.blocks.len();
-        self.fields
-            .values_mut()
-            .for_each(|f| f.chunks.resize(blocks, None));
-        let entry = &mut self.run.entry;
-        entry.time = TimeRange {
-            min: entry.time.min.min(min),
-            max: entry.time.max.max(max),
-        };
-        entry.rows += series.len() as u64;
-        Ok(())
-    }
-
-    fn push_column(
-        &mut self,
-        id: FieldId,
-        column: &Column,
-        range: Range<usize>,
-        level: Level,
-    ) -> Result<(), StoreError> {
-        if let Some(present) = &column.present
-            && !range.clone().any(|row| present.get(row))
-        {
-            return Ok(());
-        }
-        let field_type = column.values.field_type();
-        let field = self.fields.entry(id).or_insert_with(|| FieldBuffer {
-            field_type,
-            chunks: Vec::new(),
-            bytes: Vec::new(),
-        });
-        if field.field_type != field_type || field.chunks.len() >= self.blocks.len() {
-            let measurement = self.measurement;
-            return Err(StoreError::Order(format!(
-                "field {id} of measurement {measurement} twice or of two types"
-            )));
-        }
-        field.chunks.resize(self.blocks.len() - 1, None);
-        let (len, stats) = appended(&mut field.bytes, |out| {
-            block::encode_column(column, range, level, out)
-        });
-        let stats: ChunkStats = stats;
-        field.chunks.push(Some(FieldChunk {
-            place: Place { offset: 0, len },
-            stats,
-        }));
-        Ok(())
-    }
-
-    fn write_stripe(&mut self) -> Result<(), StoreError> {
-        let (id, stripe) = (self.run.id, self.stripes_written);
-        let key = keys::stripe(id, self.measurement, stripe, Part::Rows);
-        self.run.sink.write(&key, framed(&key, &self.rows))?;
-        self.rows.clear();
-        for (field, buffer) in &mut self.fields {
-            if !buffer.bytes.is_empty() {
-                let key = keys::stripe(id, self.measurement, stripe, Part::Field(*field));
-                self.run.sink.write(&key, framed(&key, &buffer.bytes))?;
-                buffer.bytes.clear();
+    /// As [`stripe`](Self::stripe).
+    pub fn push(&mut self, rows: SortedRows) -> Result<(), StoreError> {
+        let mut pending = match self.pending.take() {
+            None => rows,
+            Some(mut pending) => {
+                pending.extend_from(&rows, 0..rows.len());
+                pending
             }
+        };
+        let mut start = 0;
+        while pending.len() - start >= STRIPE_ROWS {
+            self.write_rows(&pending, start..start + STRIPE_ROWS)?;
+            start += STRIPE_ROWS;
         }
-        self.stripes_written += 1;
+        if start > 0 {
+            let mut rest = SortedRows::empty(pending.measurement);
+            rest.extend_from(&pending, start..pending.len());
+            pending = rest;
+        }
+        self.pending = (!pending.is_empty()).then_some(pending);
         Ok(())
+    }
+
+    fn write_rows(&mut self, rows: &SortedRows, range: Range<usize>) -> Result<(), StoreError> {
+        let mut stripe = self.stripe(&rows.series[range.clone()], &rows.times[range.clone()])?;
+        for (field, column) in &rows.columns {
+            stripe.column(*field, column, range.start)?;
+        }
+        Ok(())
+    }
+
+    /// Begins a stripe: [`STRIPE_ROWS`] rows, fewer in the last one. Its columns follow.
+    ///
+    /// # Errors
+    /// Rows out of order or a stripe behind a short one: bugs of the caller. Input/output.
+    pub fn stripe<'m, 'd>(
+        &'m mut self,
+        series: &'d [SeriesId],
+        times: &'d [i64],
+    ) -> Result<StripeWriter<'m, 'r, 's, 'w, 'd>, StoreError> {
+        let (Some(&first), Some(&last)) = (series.first(), series.last()) else {
+            return Err(self.out_of_order("a stripe without rows"));
+        };
+        let ascending = self.blocks.last().is_none_or(|b| b.last_series <= first) && first <= last;
+        let aligned = self.blocks.len() == self.stripes as usize * STRIPE_BLOCKS;
+        if !ascending || !aligned || series.len() > STRIPE_ROWS || series.len() != times.len() {
+            return Err(self.out_of_order("a stripe behind a later one"));
+        }
+        let first_block = self.blocks.len();
+        let mut chunks = Vec::new();
+        for (series, times) in series.chunks(BLOCK_ROWS).zip(times.chunks(BLOCK_ROWS)) {
+            let before = chunks.len();
+            block::encode_rows(series, times, self.run.entry.level, &mut chunks);
+            let (min, max) = bounds(times);
+            let place = Place {
+                offset: 0,
+                len: chunk_len(&chunks, before),
+            };
+            self.blocks.push(BlockEntry {
+                rows: series.len() as u32,
+                first_series: series[0],
+                last_series: series[series.len() - 1],
+                time: TimeRange { min, max },
+                place,
+            });
+            let time = &mut self.run.entry.time;
+            *time = TimeRange {
+                min: time.min.min(min),
+                max: time.max.max(max),
+            };
+        }
+        self.run.entry.rows += series.len() as u64;
+        self.stripes += 1;
+        self.write(Part::Rows, chunks)?;
+        let width = choose_width(series, times, BLOCK_ROWS);
+        let steps = width.map(|width| StepKeys::of(width, series, times, BLOCK_ROWS));
+        if let Some(steps) = &steps {
+            let mut encoded = Vec::new();
+            steps.encode(self.run.entry.level, &mut encoded);
+            self.write(Part::Steps, encoded)?;
+        }
+        Ok(StripeWriter {
+            to: self,
+            times,
+            first_block,
+            steps,
+            last_field: None,
+        })
+    }
+
+    fn out_of_order(&self, what: &str) -> StoreError {
+        StoreError::Order(format!("{what} in measurement {}", self.measurement))
+    }
+
+    /// Writes a value of the current stripe, or keeps it while all of them may still fit into the directory.
+    fn write(&mut self, part: Part, chunks: Vec<u8>) -> Result<(), StoreError> {
+        let Some(waiting) = &mut self.waiting else {
+            return self.write_now(self.stripes - 1, part, &chunks);
+        };
+        waiting.push((part, chunks));
+        if self.stripes > 1 || inline_bytes(waiting) > INLINE_BYTES {
+            self.write_waiting()?;
+        }
+        Ok(())
+    }
+
+    fn write_waiting(&mut self) -> Result<(), StoreError> {
+        let waiting = self.waiting.take().unwrap_or_default();
+        // Only the very last one can be of a second stripe.
+        let mut stripe = 0;
+        let mut last = None;
+        for (part, chunks) in waiting {
+            if last.is_some_and(|last| last >= part) {
+                stripe += 1;
+            }
+            self.write_now(stripe, part, &chunks)?;
+            last = Some(part);
+        }
+        Ok(())
+    }
+
+    fn write_now(&mut self, stripe: u32, part: Part, chunks: &[u8]) -> Result<(), StoreError> {
+        let key = keys::stripe(self.run.id, self.measurement, stripe, part);
+        self.run.sink.write(&key, framed(&key, chunks))
     }
 
     /// Writes what is left and the directory.
@@ -248,39 +257,31 @@ impl MeasurementWriter<'_, '_, '_> {
     /// # Errors
     /// Input/output.
     pub fn finish(mut self) -> Result<(), StoreError> {
+        if let Some(rows) = self.pending.take() {
+            self.write_rows(&rows, 0..rows.len())?;
+        }
         let Some(last) = self.blocks.last().copied() else {
             return Ok(());
         };
-        let waiting = self.rows.len() + self.fields.values().map(|f| f.bytes.len()).sum::<usize>();
-        let inline = (self.stripes_written == 0 && waiting <= INLINE_BYTES).then(|| {
-            let mut inline = std::mem::take(&mut self.rows);
-            self.fields
-                .values()
-                .for_each(|f| inline.extend_from_slice(&f.bytes));
-            inline
+        let inline = self.waiting.take().map(|waiting| {
+            let chunks = waiting.into_iter().filter(|(part, _)| part.is_chunks());
+            chunks.flat_map(|(_, chunks)| chunks).collect()
         });
-        if inline.is_none() {
-            self.write_stripe()?;
-        }
+        let blocks = self.blocks.len();
+        let mut fields: Vec<FieldChunks> = self.fields.into_values().collect();
+        fields.iter_mut().for_each(|f| f.chunks.resize(blocks, None));
         let rows = self.blocks.iter().map(|b| u64::from(b.rows)).sum();
-        let fields = self.fields.into_iter();
         let directory = Directory {
-            stripe_blocks: self.run.options.stripe_blocks,
+            stripe_blocks: STRIPE_BLOCKS,
             blocks: self.blocks,
-            fields: fields
-                .map(|(field, f)| FieldChunks {
-                    field,
-                    field_type: f.field_type,
-                    chunks: f.chunks,
-                })
-                .collect(),
+            fields,
             inline,
         };
         let key = keys::directory(self.run.id, self.measurement);
         self.run.sink.write(&key, directory.encode(&key))?;
         self.run.entry.measurements.push(MeasurementEntry {
             id: self.measurement,
-            last_series: last.last_series as SeriesId,
+            last_series: last.last_series,
             dead_series: self.dead_series,
             rows,
         });
@@ -288,13 +289,83 @@ impl MeasurementWriter<'_, '_, '_> {
     }
 }
 
-/// Runs `encode` and says how many bytes it appended.
-fn appended<T>(out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>) -> T) -> (u32, T) {
-    let before = out.len();
-    let result = encode(out);
-    let len = u32::try_from(out.len() - before)
-        .expect("a chunk of 8192 rows is far below 4 GiB: limits bound each value");
-    (len, result)
+impl StripeWriter<'_, '_, '_, '_, '_> {
+    /// Adds a field: its values are in the column from row `start` on. Columns without a value may be left out.
+    ///
+    /// # Errors
+    /// Fields out of order or a field that changes its type: bugs of the caller. Input/output.
+    pub fn column(&mut self, field: FieldId, column: &Column, start: usize) -> Result<(), StoreError> {
+        let field_type = column.values.field_type();
+        let first_block = self.first_block;
+        self.fields_entry(field, field_type)?
+            .chunks
+            .resize(first_block, None);
+        let level = self.to.run.entry.level;
+        let rows = self.times.len();
+        let (mut chunks, mut any) = (Vec::new(), false);
+        for block in (0..rows).step_by(BLOCK_ROWS) {
+            let range = start + block..start + rows.min(block + BLOCK_ROWS);
+            let before = chunks.len();
+            let chunk = column.has_any(range.clone()).then(|| {
+                let stats = block::encode_column(column, range, level, &mut chunks);
+                let place = Place {
+                    offset: 0,
+                    len: chunk_len(&chunks, before),
+                };
+                FieldChunk { place, stats }
+            });
+            any |= chunk.is_some();
+            self.fields_entry(field, field_type)?.chunks.push(chunk);
+        }
+        self.last_field = Some(field);
+        if !any {
+            return Ok(());
+        }
+        self.to.write(Part::Field(field), chunks)?;
+        let stats = self.steps.as_ref().and_then(|keys| {
+            let stats = StepStats::of(keys, self.times, column, start)?;
+            let mut encoded = Vec::new();
+            stats.encode(keys, level, &mut encoded);
+            Some(encoded)
+        });
+        match stats {
+            Some(encoded) => self.to.write(Part::FieldSteps(field), encoded),
+            None => Ok(()),
+        }
+    }
+
+    fn fields_entry(&mut self, id: FieldId, field_type: FieldType) -> Result<&mut FieldChunks, StoreError> {
+        let ascending = self.last_field.is_none_or(|last| last < id);
+        let measurement = self.to.measurement;
+        let entry = self.to.fields.entry(id).or_insert_with(|| FieldChunks {
+            field: id,
+            field_type,
+            chunks: Vec::new(),
+        });
+        if entry.field_type != field_type || !ascending {
+            return Err(StoreError::Order(format!(
+                "field {id} of measurement {measurement} twice or of two types"
+            )));
+        }
+        Ok(entry)
+    }
+}
+
+fn inline_bytes(waiting: &[(Part, Vec<u8>)]) -> usize {
+    let chunks = waiting.iter().filter(|(part, _)| part.is_chunks());
+    chunks.map(|(_, chunks)| chunks.len()).sum()
+}
+
+fn bounds(times: &[i64]) -> (i64, i64) {
+    let first = times.first().copied().unwrap_or(0);
+    times
+        .iter()
+        .fold((first, first), |(min, max), &t| (min.min(t), max.max(t)))
+}
+
+fn chunk_len(chunks: &[u8], before: usize) -> u32 {
+    u32::try_from(chunks.len() - before)
+        .expect("a chunk of 8192 rows is far below 4 GiB: limits bound each value")
 }
 
 fn framed(key: &[u8], chunks: &[u8]) -> Vec<u8> {

@@ -1,0 +1,138 @@
+//! Sealing: the head's rows become a pack. Names go first, since names without rows harm nobody; then, in one atomic
+//! ingestion, the rows and the new watermark.
+
+use super::Store;
+use super::deletes::Deletes;
+use super::engine::PackSink;
+use super::error::StoreError;
+use super::keys::RunId;
+use super::pack::RunEntry;
+use super::partition::Slice;
+use super::runs::RunSet;
+use super::writer::{RunAbout, RunWriter};
+use crate::batch::{Command, Definitions};
+use crate::block::Level;
+use crate::model::{MeasurementId, SortedRows};
+use std::sync::Arc;
+
+/// What a seal brings besides its tables.
+pub struct SealInput<'a> {
+    /// The last sequence whose data is in the tables; grows from seal to seal.
+    pub watermark: u64,
+    /// Names not stored yet.
+    pub definitions: &'a Definitions,
+    /// Commands not stored yet, in order. Deletes are known from [`Store::apply_command`].
+    pub commands: &'a [Command],
+    /// The next free ids of databases, policies and measurements.
+    pub next_ids: [u32; 3],
+}
+
+impl Store {
+    /// Writes names first, then all tables with the new watermark, atomically. Durable on return.
+    ///
+    /// # Errors
+    /// Tables not in order of (slice, measurement), a watermark that does not grow; input/output. Nothing is visible then;
+    /// the same may be tried again.
+    pub fn seal(
+        &self,
+        input: &SealInput<'_>,
+        tables: impl Iterator<Item = (Slice, SortedRows)>,
+    ) -> Result<Arc<RunSet>, StoreError> {
+        let mut commit = self.commit();
+        if input.watermark < self.watermark() {
+            return Err(StoreError::Order(format!(
+                "watermark {} after {}",
+                input.watermark,
+                self.watermark()
+            )));
+        }
+        let engine = &self.core.engine;
+        let mut write = commit
+            .names
+            .prepare(engine, input.definitions, input.commands.iter())?;
+        write.put_next_ids(input.next_ids);
+        let set = self.runs();
+        for delete in &set.deletes().list {
+            if delete.sequence > commit.deletes_stored && delete.sequence <= input.watermark {
+                write.put_delete(delete);
+            }
+        }
+        engine.index_write(&write.changes)?;
+        commit.names.committed(&write);
+        commit.deletes_stored = commit.deletes_stored.max(input.watermark);
+
+        let pack = self.new_pack_number();
+        let tables = tables.map(|(slice, rows)| (slice, without_dead(rows, set.deletes())));
+        let dead = |measurement| set.deletes().dead_series(measurement);
+        let written = engine.ingest(|sink| {
+            let runs = write_runs(sink, pack, input.watermark, tables, dead)?;
+            self.commit_pack(sink, pack, runs, &[], Some((commit, input.watermark)))
+        });
+        match written {
+            Ok((mut commit, header)) => Ok(self.committed(&mut commit, pack, header)),
+            Err(error) => {
+                self.sweep();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The head does not know of dropped series; the store says of a run that it has none of them.
+fn without_dead(rows: SortedRows, deletes: &Deletes) -> SortedRows {
+    let Some(dead) = deletes.dead.get(&rows.measurement) else {
+        return rows;
+    };
+    let keep: Vec<u32> = (0..rows.len() as u32)
+        .filter(|&row| !dead.contains(rows.series[row as usize]))
+        .collect();
+    if keep.len() == rows.len() {
+        rows
+    } else {
+        rows.gather(&keep)
+    }
+}
+
+/// Writes the runs of a pack, one a slice.
+fn write_runs(
+    sink: &mut PackSink<'_>,
+    pack: u64,
+    watermark: u64,
+    tables: impl Iterator<Item = (Slice, SortedRows)>,
+    dead: impl Fn(MeasurementId) -> u32,
+) -> Result<Vec<RunEntry>, StoreError> {
+    let mut tables = tables.peekable();
+    let mut runs: Vec<RunEntry> = Vec::new();
+    let mut last: Option<Slice> = None;
+    while let Some(&(slice, _)) = tables.peek() {
+        if last.is_some_and(|last| last.time.max >= slice.time.min) {
+            return Err(StoreError::Order(format!("slice {slice:?} after {last:?}")));
+        }
+        last = Some(slice);
+        let id = RunId {
+            pack,
+            run: runs.len() as u32,
+        };
+        let about = RunAbout {
+            partition: slice.partition,
+            sequence: watermark,
+            // The head has applied them to its rows.
+            deletes_applied: watermark,
+            level: Level::Fast,
+        };
+        let mut run = RunWriter::new(sink, id, about);
+        while let Some((_, rows)) = tables.next_if(|(s, _)| *s == slice) {
+            let measurement = rows.measurement;
+            let mut to = run.measurement(measurement, dead(measurement));
+            to.push(rows)?;
+            while let Some((_, more)) =
+                tables.next_if(|(s, more)| *s == slice && more.measurement == measurement)
+            {
+                to.push(more)?;
+            }
+            to.finish()?;
+        }
+        runs.extend(run.finish());
+    }
+    Ok(runs)
+}
