@@ -637,7 +637,11 @@ fn recover(bytes: &[u8], catalog: &Catalog, shards: u16) -> Result<EncodedBatch,
     })
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+/// Takes the data folder for this process, as long as the file is held.
+///
+/// # Errors
+/// [`OpenError::InUse`]; input/output.
+pub fn lock(dir: &Path) -> Result<File, OpenError> {
     let folder = |error: io::Error| OpenError::Folder {
         folder: dir.to_path_buf(),
         error,

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Some(Command::Query(args)) => kymo::cli::query::run(args),
         Some(Command::Write(args)) => kymo::cli::write::run(args),
         Some(Command::Live(args)) => kymo::cli::live::run(args),
+        Some(Command::Verify(args)) => kymo::cli::verify::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

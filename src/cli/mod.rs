@@ -1,8 +1,10 @@
-//! The command line: `kymo serve`, and three clients of a running server. Blocking code; speaks HTTP and WebSocket.
+//! The command line: `kymo serve`, three clients of a running server, and what works on a data folder that no server uses. Blocking code; speaks HTTP and WebSocket.
 
 pub mod http;
 pub mod live;
 pub mod query;
+mod repair;
+pub mod verify;
 pub mod write;
 
 use crate::config::ServeArgs;
@@ -31,6 +33,8 @@ pub enum Command {
     Write(write::WriteArgs),
     /// Print the windows of a SELECT as they change
     Live(live::LiveArgs),
+    /// Check that everything in a data folder is as it was written: exit status 0 only if it is
+    Verify(verify::VerifyArgs),
 }
 
 /// Which server, and which database.

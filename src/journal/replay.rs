@@ -60,14 +60,18 @@ pub fn replay<D: Disk>(
         let file = disk.open(&name)?;
         let mut bytes = [0; HEADER_BYTES as usize];
         let read = read_full(&file, 0, &mut bytes)?;
-        match Header::decode(&bytes[..read]).filter(|header| header.number == number) {
-            Some(header) => open.push((name, file, header)),
-            // A segment is named only after its header is durable.
-            None => out.damage.push(Damage {
-                file: name,
-                offset: 0,
-                lost: (0, 0),
-            }),
+        if let Some(header) = Header::decode(&bytes[..read]).filter(|header| header.number == number) {
+            open.push((name, file, header));
+            continue;
+        }
+        // A segment is named only after its header is durable: this one is damaged.
+        out.damage.push(Damage {
+            file: name.clone(),
+            offset: 0,
+            lost: (0, 0),
+        });
+        if let Some(header) = made_again(&file, number)? {
+            open.push((name, file, header));
         }
     }
     let mut next = watermark + 1;
@@ -131,6 +135,20 @@ pub fn replay<D: Disk>(
         .retain(|damage| damage.lost.1 == 0 || damage.lost.1 > watermark);
     out.existing.next_sequence = next;
     Ok(out)
+}
+
+/// The header of a segment whose own is damaged, if its first frame is sound: all of it follows from the name and that frame.
+fn made_again<F: DiskFile>(file: &F, number: u64) -> io::Result<Option<Header>> {
+    let mut bytes = [0; FRAME_BYTES as usize];
+    if read_full(file, HEADER_BYTES, &mut bytes)? < bytes.len() {
+        return Ok(None);
+    }
+    let Some(frame) = FrameHeader::decode(&bytes) else {
+        return Ok(None);
+    };
+    let header = Header::new(number, frame.sequence);
+    let sound = Reader::new(file, header.salt)?.frame(|_| true)?;
+    Ok(sound.then_some(header))
 }
 
 fn read_full<F: DiskFile>(file: &F, offset: u64, into: &mut [u8]) -> io::Result<usize> {

@@ -40,6 +40,13 @@ pub struct FrameHeader {
 }
 
 impl Header {
+    /// Of a segment that begins now. The salt follows from the rest, so that a header can be made again when it is damaged;
+    /// it differs for each life of a file.
+    pub fn new(number: u64, first: u64) -> Self {
+        let salt = xxh3_64(&[number.to_le_bytes(), first.to_le_bytes()].concat());
+        Self { number, salt, first }
+    }
+
     /// As stored.
     pub fn encode(&self) -> [u8; HEADER_BYTES as usize] {
         let mut out = [0; HEADER_BYTES as usize];

@@ -327,3 +327,54 @@ fn damage_is_contained_and_told() {
     );
     assert_eq!(replayed.existing.next_sequence, 21);
 }
+
+/// Every bit of the files, one at a time: what comes back is what was written, minus whole frames that are told of or are
+/// the last group, which cannot be told from one that a crash cut off.
+#[test]
+fn every_flipped_bit_costs_at_most_its_frame() {
+    let disk = SimDisk::default();
+    let existing = super::writer::Existing {
+        next_sequence: 1,
+        ..Default::default()
+    };
+    let mut writer = Writer::new(disk.clone(), 600, existing);
+    let mut random = Random(7);
+    let mut payloads = Vec::new();
+    for sequence in 1..=9u64 {
+        let mut bytes = sequence.to_le_bytes().to_vec();
+        bytes.resize(60 + random.below(200) as usize, sequence as u8);
+        assert!(writer.commit(&[&bytes]).1.is_none());
+        payloads.push(bytes);
+    }
+    let ids: Vec<(String, u64)> = disk.with(|i| i.names.iter().map(|(n, id)| (n.clone(), *id)).collect());
+    assert!(ids.len() >= 3, "several segments");
+    let (mut told, mut whole, mut tail) = (0, 0, 0);
+    for (name, id) in &ids {
+        let bits = disk.with(|image| image.files[id].0.len() * 8);
+        for bit in 0..bits {
+            let flip = |image: &mut Image| {
+                image.files.get_mut(id).expect("it is there").0[bit / 8] ^= 1 << (bit % 8);
+            };
+            disk.with(flip);
+            let mut found = Vec::new();
+            let replayed = replay(&disk, 0, |sequence, bytes| {
+                found.push(sequence);
+                assert_eq!(bytes, payloads[sequence as usize - 1], "{name} bit {bit}");
+                Ok(())
+            })
+            .expect("the files can be read");
+            let lost = 9 - found.len();
+            match (lost, replayed.damage.is_empty()) {
+                (0, true) => whole += 1,
+                (0 | 1, false) => told += 1,
+                (1, true) if found.last() == Some(&8) => tail += 1,
+                _ => panic!("{name} bit {bit}: {found:?}, {:?}", replayed.damage),
+            }
+            disk.with(flip);
+        }
+    }
+    assert!(
+        told > 0 && whole > 0 && tail > 0,
+        "{told} told, {whole} harmless, {tail} in the last group"
+    );
+}

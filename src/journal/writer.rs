@@ -150,14 +150,7 @@ impl<D: Disk> Writer<D> {
         };
         let len = len.max(HEADER_BYTES + frame);
         let number = self.next_number;
-        let header = Header {
-            number,
-            // Different for each life of a file; what it is does not matter.
-            salt: xxhash_rust::xxh3::xxh3_64(
-                &[number.to_le_bytes(), self.next_sequence.to_le_bytes()].concat(),
-            ),
-            first: self.next_sequence,
-        };
+        let header = Header::new(number, self.next_sequence);
         let spare = if len == self.segment_bytes {
             self.spares.pop()
         } else {

@@ -56,6 +56,14 @@ impl Engine {
     /// # Errors
     /// [`StoreError::Format`] when the folder is not ours or of another version; [`StoreError::Engine`] when another process has it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        super::files::check_lists(dir)?;
+        super::files::remove_damaged_journal(dir).map_err(StoreError::Io)?;
+        // Damage makes fjall panic here and there; a panic must not stop the program from saying which folder it is.
+        let opened = std::panic::catch_unwind(|| Self::open_checked(dir));
+        opened.unwrap_or_else(|_| Err(StoreError::damaged("the storage engine's files", "opening them panicked")))
+    }
+
+    fn open_checked(dir: &Path) -> Result<Self, StoreError> {
         let place = "opening the store";
         let database = fjall::Database::builder(dir)
             .cache_size(ENGINE_CACHE_BYTES)
@@ -260,6 +268,34 @@ impl Engine {
             if !key.starts_with(prefix) {
                 break;
             }
+            visit(&key, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Visits every entry of `index`, frames unchecked.
+    ///
+    /// # Errors
+    /// As [`block_get`](Self::block_get), and whatever `visit` gives.
+    pub fn index_entries(
+        &self,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.index_scan(b"", visit)
+    }
+
+    /// Visits every entry of `blocks`, frames unchecked.
+    ///
+    /// # Errors
+    /// As [`block_get`](Self::block_get), and whatever `visit` gives.
+    pub fn block_entries(
+        &self,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for guard in self.blocks.range::<[u8; 8], _>(..) {
+            let (key, value) = guard
+                .into_inner()
+                .map_err(|e| StoreError::from_fjall("the packs", e))?;
             visit(&key, &value)?;
         }
         Ok(())

@@ -11,6 +11,7 @@ pub mod dictionary;
 pub mod directory;
 pub mod engine;
 pub mod error;
+pub mod files;
 pub mod frame;
 pub mod index;
 pub mod keys;
@@ -24,6 +25,7 @@ pub mod runs;
 pub mod seal;
 pub mod state;
 pub mod upkeep;
+pub mod verify;
 pub mod writer;
 
 #[cfg(test)]

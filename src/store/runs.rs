@@ -143,29 +143,40 @@ impl RunSet {
         let time = self.unexpired(measurement, time);
         let mut selected = Vec::new();
         for run in &self.runs {
-            if !run.entry.time.overlaps(&time) || run.entry.measurement(measurement).is_none() {
-                continue;
-            }
-            let directory = self.core.directory(run.id, measurement)?;
-            let wanted = |block: &u32| {
-                let entry = &directory.blocks[*block as usize];
-                entry.time.overlaps(&time) && series.touches(entry.first_series, entry.last_series)
-            };
-            let blocks: Vec<u32> = (0..directory.blocks.len() as u32).filter(wanted).collect();
-            if blocks.is_empty() {
-                continue;
-            }
-            selected.push(RunBlocks {
-                core: self.core.clone(),
-                run: run.clone(),
-                measurement,
-                pruned: directory.blocks.len() - blocks.len(),
-                blocks,
-                filter: self.deletes.filter(&run.entry, measurement, time),
-                directory,
-            });
+            selected.extend(self.select_run(run, measurement, series, time)?);
         }
         Ok(selected)
+    }
+
+    /// As [`select`](Self::select), of one run; `None` when it has nothing that is wanted.
+    pub(super) fn select_run(
+        &self,
+        run: &Arc<Run>,
+        measurement: MeasurementId,
+        series: SeriesFilter<'_>,
+        time: TimeRange,
+    ) -> Result<Option<RunBlocks>, StoreError> {
+        if !run.entry.time.overlaps(&time) || run.entry.measurement(measurement).is_none() {
+            return Ok(None);
+        }
+        let directory = self.core.directory(run.id, measurement)?;
+        let wanted = |block: &u32| {
+            let entry = &directory.blocks[*block as usize];
+            entry.time.overlaps(&time) && series.touches(entry.first_series, entry.last_series)
+        };
+        let blocks: Vec<u32> = (0..directory.blocks.len() as u32).filter(wanted).collect();
+        if blocks.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(RunBlocks {
+            core: self.core.clone(),
+            run: run.clone(),
+            measurement,
+            pruned: directory.blocks.len() - blocks.len(),
+            blocks,
+            filter: self.deletes.filter(&run.entry, measurement, time),
+            directory,
+        }))
     }
 }
 
@@ -178,6 +189,11 @@ impl RunBlocks {
     /// None; [`RunSet::select`] leaves such runs out.
     pub fn is_empty(&self) -> bool {
         self.blocks.is_empty()
+    }
+
+    /// Every field that has values in this run.
+    pub(super) fn fields(&self) -> Vec<FieldId> {
+        self.directory.fields.iter().map(|f| f.field).collect()
     }
 
     /// What the directory says of the `i`th of them.
