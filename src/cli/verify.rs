@@ -1,7 +1,8 @@
 //! `kymo verify`: is everything in a data folder as it was written? Reads all of it; the server must not run.
 
 use crate::batch::EncodedBatch;
-use crate::engine::{self, Engine};
+use crate::budget::{Budgets, Machine, Overrides};
+use crate::engine::{self, Engine, EngineOptions};
 use crate::journal::disk::Folder;
 use crate::journal::replay::{Replayed, replay};
 use crate::store::files::Flaw;
@@ -169,15 +170,8 @@ fn quarantined(dir: &Path) -> anyhow::Result<Vec<Flaw>> {
 
 /// Opens the data folder as the server does, which takes everything sound in the journal into the store.
 pub(super) fn settle(dir: &Path) -> anyhow::Result<()> {
-    let machine = crate::config::Machine::look();
-    let engine = Engine::open(
-        dir,
-        engine::EngineOptions {
-            shards: machine.shards(),
-            head_bytes: machine.head_bytes(),
-            cache_bytes: machine.cache_bytes(),
-        },
-    )?;
+    let budgets = Budgets::new(&Machine::look(), &Overrides::default());
+    let engine = Engine::open(dir, EngineOptions::new(budgets))?;
     engine.stop();
     Ok(())
 }

@@ -56,11 +56,16 @@ impl Engine {
     /// # Errors
     /// [`StoreError::Format`] when the folder is not ours or of another version; [`StoreError::Engine`] when another process has it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        super::files::check_lists(dir)?;
+        super::files::heal_lists(dir)?;
         super::files::remove_damaged_journal(dir).map_err(StoreError::Io)?;
         // Damage makes fjall panic here and there; a panic must not stop the program from saying which folder it is.
         let opened = std::panic::catch_unwind(|| Self::open_checked(dir));
-        opened.unwrap_or_else(|_| Err(StoreError::damaged("the storage engine's files", "opening them panicked")))
+        opened.unwrap_or_else(|_| {
+            Err(StoreError::damaged(
+                "the storage engine's files",
+                "opening them panicked",
+            ))
+        })
     }
 
     fn open_checked(dir: &Path) -> Result<Self, StoreError> {

@@ -48,6 +48,24 @@ pub fn check_lists(dir: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// As [`check_lists`], after making anew what follows from other files. The damaged ones stay beside them, as `NAME.damaged`.
+///
+/// # Errors
+/// As [`check_lists`].
+pub fn heal_lists(dir: &Path) -> Result<(), StoreError> {
+    let Err(damage) = check_lists(dir) else {
+        return Ok(());
+    };
+    let mut keep = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        std::fs::copy(path, path.with_file_name(format!("{name}.damaged"))).map(drop)
+    };
+    for path in repair_lists(dir, &mut keep).map_err(StoreError::Io)? {
+        tracing::error!(file = %path.display(), %damage, "a damaged file of the storage engine was made anew");
+    }
+    check_lists(dir)
+}
+
 /// Compares every file with its checksum; `read` hears how many bytes were read. Nothing is changed.
 ///
 /// # Errors
@@ -83,7 +101,10 @@ pub fn listed_bytes(dir: &Path) -> io::Result<u64> {
 /// # Errors
 /// Input/output.
 pub fn remove_damaged_journal(dir: &Path) -> io::Result<()> {
-    for path in sorted(dir)?.into_iter().filter(|p| p.extension().is_some_and(|e| e == "jnl")) {
+    for path in sorted(dir)?
+        .into_iter()
+        .filter(|p| p.extension().is_some_and(|e| e == "jnl"))
+    {
         if journal_is_damaged(&path)? {
             tracing::warn!(file = %path.display(), "the storage engine's unused journal is damaged; it is made anew");
             std::fs::remove_file(path)?;
@@ -236,10 +257,7 @@ fn take<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
 ///
 /// # Errors
 /// Input/output, and what `keep` gives.
-pub fn repair_lists(
-    dir: &Path,
-    keep: &mut dyn FnMut(&Path) -> io::Result<()>,
-) -> io::Result<Vec<PathBuf>> {
+pub fn repair_lists(dir: &Path, keep: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<Vec<PathBuf>> {
     let mut made = Vec::new();
     for keyspace in sorted(&dir.join("keyspaces"))? {
         let current = keyspace.join("current");
