@@ -171,7 +171,7 @@ fn quarantined(dir: &Path) -> anyhow::Result<Vec<Flaw>> {
 /// Opens the data folder as the server does, which takes everything sound in the journal into the store.
 pub(super) fn settle(dir: &Path) -> anyhow::Result<()> {
     let budgets = Budgets::new(&Machine::look(), &Overrides::default());
-    let engine = Engine::open(dir, EngineOptions::new(budgets))?;
+    let engine = Engine::open(dir, EngineOptions::new(budgets, crate::net::clock::now))?;
     engine.stop();
     Ok(())
 }

@@ -26,7 +26,7 @@ impl Db {
             .with(Budget::Shards, Some(2))
             .with(Budget::Head, Some(8 << 20))
             .with(Budget::BlockCache, Some(1 << 20));
-        let options = EngineOptions::new(Budgets::new(&Machine::look(), &small));
+        let options = EngineOptions::new(Budgets::new(&Machine::look(), &small), || 0);
         Engine::open(dir, options).map(Self)
     }
 
