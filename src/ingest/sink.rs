@@ -8,11 +8,12 @@ use super::reject::Reject;
 use super::table::{FieldError, MeasurementTable};
 use crate::batch::Batch;
 use crate::catalog::Catalog;
-use crate::catalog::spelling::{Spelled, SpellingHash};
+use crate::catalog::spelling::{Place, Spelled, SpellingHash, Spellings};
 use crate::model::time::{TIME_MAX, TIME_MIN};
 use crate::model::{MeasurementId, PolicyId, SeriesKey};
 use kymo_plugin_api::{Options, Rejection, Row, RowSink, SeriesParts, Value};
 use std::collections::HashMap;
+use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The sink of one request (or of what a socket gathered). [`finish`](Self::finish) gives the batch.
@@ -24,7 +25,9 @@ pub struct Ingestor<'a> {
     context: u64,
     now: i64,
     shards: u16,
-    generation: u64,
+    spellings: Arc<Spellings>,
+    /// Where the spelling of the row before was found.
+    place: Option<Place>,
     tables: Vec<MeasurementTable>,
     table_of: HashMap<MeasurementId, usize>,
     /// The table of the row before: most rows have the same measurement.
@@ -56,7 +59,11 @@ impl<'a> Ingestor<'a> {
             context,
             now,
             shards,
-            generation: catalog.spellings().generation(),
+            spellings: {
+                catalog.spellings().make_room();
+                catalog.spellings().current()
+            },
+            place: None,
             tables: Vec::new(),
             table_of: HashMap::new(),
             last: usize::MAX,
@@ -90,45 +97,36 @@ impl<'a> Ingestor<'a> {
 
     #[inline]
     fn resolve(&mut self, row: &Row<'_>) -> Option<(usize, u32)> {
-        let hash = SpellingHash::new(self.context, row.series.spelling);
-        match self.catalog.spellings().get(hash) {
-            Some(Spelled {
-                measurement,
-                series,
-                committed,
-            }) => {
-                let table = if self
-                    .tables
-                    .get(self.last)
-                    .is_some_and(|t| t.measurement.id == measurement)
-                {
-                    self.last
-                } else {
-                    match self.table(measurement) {
-                        Some(table) => table,
-                        // Dropped since: resolve it afresh.
-                        None => return self.resolve_afresh(row, hash),
-                    }
-                };
-                self.last = table;
-                if !committed {
-                    self.note_uncommitted(table, series, hash);
-                }
-                Some((table, series))
-            }
-            None => self.resolve_afresh(row, hash),
+        if self.spellings.is_stale() {
+            self.spellings = self.catalog.spellings().current();
+            self.place = None;
         }
+        let hash = SpellingHash::new(self.context, row.series.spelling);
+        let Some((place, Spelled { measurement, series })) = self.spellings.find(hash, self.place) else {
+            return self.resolve_afresh(row, hash);
+        };
+        let known = self.tables.get(self.last);
+        let table = if known.is_some_and(|t| t.measurement.id == measurement) {
+            self.last
+        } else {
+            match self.table(measurement) {
+                Some(table) => table,
+                // Dropped since: resolve it afresh.
+                None => return self.resolve_afresh(row, hash),
+            }
+        };
+        self.last = table;
+        self.place = Some(place);
+        if !self.spellings.is_committed(place) {
+            self.note_uncommitted(table, series, place);
+        }
+        Some((table, series))
     }
 
-    fn note_uncommitted(&mut self, table: usize, series: u32, hash: SpellingHash) {
+    fn note_uncommitted(&mut self, table: usize, series: u32, place: Place) {
         let table = &mut self.tables[table];
         if table.measurement.is_series_committed(series) {
-            let spelled = Spelled {
-                measurement: table.measurement.id,
-                series,
-                committed: true,
-            };
-            self.catalog.spellings().put(hash, spelled, self.generation);
+            self.spellings.set_committed(place);
         } else {
             table.uncommitted.insert(series);
         }
@@ -152,19 +150,15 @@ impl<'a> Ingestor<'a> {
         let (table, series) = found?;
         self.last = table;
         let measurement = self.tables[table].measurement.id;
-        let committed = self.tables[table].measurement.is_series_committed(series);
-        if !committed {
-            self.tables[table].uncommitted.insert(series);
+        let spelled = Spelled { measurement, series };
+        self.place = self.spellings.put(hash, spelled, self.place);
+        match self.place {
+            Some(place) => self.note_uncommitted(table, series, place),
+            None if self.tables[table].measurement.is_series_committed(series) => {}
+            None => {
+                self.tables[table].uncommitted.insert(series);
+            }
         }
-        self.catalog.spellings().put(
-            hash,
-            Spelled {
-                measurement,
-                series,
-                committed,
-            },
-            self.generation,
-        );
         Some((table, series))
     }
 

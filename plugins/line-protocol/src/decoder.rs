@@ -1,5 +1,6 @@
 //! Walks lines once, front to back. The error path looks for the end of the line on its own.
 
+use crate::fast::Fast;
 use crate::number;
 use crate::series::{RawSeries, unescape};
 use kymo_plugin_api::{Decoder, Field, Origin, Rejection, Row, RowSink, SeriesRef, Value};
@@ -48,6 +49,7 @@ impl LineDecoder {
         let mut scratch = Scratch::default();
         // Its lifetime ends with the piece, so it lives here rather than in the decoder.
         let mut fields: Vec<Field<'_>> = Vec::new();
+        let mut fast = Fast::new(text);
         let mut line = first_line;
         let mut at = 0;
         while at < bytes.len() {
@@ -67,6 +69,26 @@ impl LineDecoder {
                     continue;
                 }
                 _ => {}
+            }
+            if let Some(found) = fast.line(start, self.unit, &mut fields) {
+                at = found.end;
+                sink.row(&Row {
+                    series: SeriesRef {
+                        spelling: &bytes[start..found.series_end],
+                        reader: &RawSeries,
+                    },
+                    time: found.time,
+                    fields: &fields,
+                    origin: Origin {
+                        line,
+                        text: &bytes[start..at],
+                    },
+                });
+                // A string may hold newlines.
+                if fields.iter().any(|field| matches!(field.value, Value::String(_))) {
+                    line += newlines(&bytes[start..at]);
+                }
+                continue;
             }
             match scan(bytes, start, self.unit, &mut scratch) {
                 Ok(scanned) => {

@@ -4,6 +4,7 @@
 //! first time. Nothing allocates on the way of a line, unless it has escapes.
 
 mod decoder;
+mod fast;
 mod number;
 mod series;
 

@@ -134,3 +134,58 @@ fn precision_scales_timestamps() {
     let got = kit::decode(&LineProtocol, &options, Framing::Whole, &[b"m f=1 9223372037"]);
     assert!(got.rejections[0].2.contains("time outside range"), "{got:?}");
 }
+
+mod ways {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn value() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<i64>().prop_map(|v| format!("{v}i")),
+            any::<u64>().prop_map(|v| format!("{v}u")),
+            any::<f64>()
+                .prop_filter("finite", |v| v.is_finite())
+                .prop_map(|v| format!("{v:?}")),
+            (0u64..99999, 0u32..6).prop_map(|(v, digits)| format!(
+                "{:.*}",
+                digits as usize,
+                v as f64 / 100.0
+            )),
+            any::<bool>().prop_map(|v| v.to_string()),
+            "[ -~&&[^\"\\\\]]{0,8}".prop_map(|v| format!("\"{v}\"")),
+        ]
+    }
+
+    fn line() -> impl Strategy<Value = String> {
+        let fields = prop::collection::vec(("[a-d]{1,3}", value()), 1..5);
+        let time = prop::option::of(prop_oneof![0i64..100_000_000_000, any::<i64>()]);
+        (
+            "[a-c]{1,4}",
+            prop::collection::vec("[a-z]{1,4}", 0..3),
+            fields,
+            time,
+        )
+            .prop_map(|(measurement, tags, fields, time)| {
+                let tags: String = tags
+                    .iter()
+                    .enumerate()
+                    .map(|(i, v)| format!(",t{i}={v}"))
+                    .collect();
+                let fields: Vec<String> = fields.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                let time = time.map(|t| format!(" {t}")).unwrap_or_default();
+                format!("{measurement}{tags} {}{time}\n", fields.join(","))
+            })
+    }
+
+    proptest! {
+        /// Two blanks between series and fields are the ordinary walk's; one is the quick one's. Both must see the same.
+        #[test]
+        fn the_quick_way_and_the_ordinary_one_agree(lines in prop::collection::vec(line(), 1..20)) {
+            let quick: String = lines.concat();
+            let ordinary: String = lines.iter().map(|line| line.replacen(' ', "  ", 1)).collect();
+            let read = |text: &str| kit::decode(&LineProtocol, &kit::options(&[]), Framing::Body, &[text.as_bytes()]);
+            prop_assert_eq!(read(&quick).rows, read(&ordinary).rows);
+            prop_assert_eq!(read(&quick).rejections.len(), read(&ordinary).rejections.len());
+        }
+    }
+}
