@@ -13,6 +13,7 @@ use crate::engine::{Engine, EngineOptions};
 use crate::host::Sampler;
 use crate::listen::{ListenAddress, Transport};
 use crate::live::hub::Hub;
+use crate::net::body::Bodies;
 use crate::net::clock::now;
 use crate::net::counters::Counters;
 use crate::net::datagrams::Source;
@@ -58,6 +59,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         engine: engine.clone(),
         hub: hub.clone(),
         counters: Counters::default(),
+        bodies: Bodies::default(),
         queries: Arc::new(Semaphore::new(queries)),
         started: Instant::now(),
     });

@@ -3,6 +3,7 @@
 //! Bytes come in here, are decoded by way of [`feed`], and go to the engine; answers go out. The actors that start and stop it all
 //! are in `actors`.
 
+pub mod body;
 pub mod clock;
 pub mod counters;
 pub mod datagrams;
@@ -25,6 +26,7 @@ pub mod write;
 
 use crate::engine::Engine;
 use crate::live::hub::Hub;
+use body::Bodies;
 use counters::Counters;
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,6 +40,8 @@ pub struct Services {
     pub hub: Arc<Hub>,
     /// Figures.
     pub counters: Counters,
+    /// Buffers for requests.
+    pub bodies: Bodies,
     /// Queries that may run at once.
     pub queries: Arc<Semaphore>,
     /// When the server started.

@@ -5,7 +5,6 @@ use super::clock::now;
 use super::counters::add;
 use super::error::HttpError;
 use super::parameters::Parameters;
-use super::write::read_body;
 use crate::lang::{Params, Query, params_from_json, parse};
 use crate::model::Precision;
 use crate::query::encode::{ChunkedJson, Csv, Encoder, Event, Indent, Json, TimeFormat};
@@ -59,7 +58,7 @@ pub async fn query(
 ) -> Result<HttpResponse, HttpError> {
     let mut parameters = Parameters::parse(request.query_string());
     if request.method() == Method::POST {
-        let body = read_body(body).await?;
+        let body = services.bodies.read(&request, body).await?;
         let media = request
             .headers()
             .get(CONTENT_TYPE)

@@ -4,10 +4,11 @@
 use super::Services;
 use super::clock::now;
 use super::counters::add;
-use super::encoding::{Encoding, too_large};
+use super::encoding::Encoding;
 use super::error::HttpError;
 use super::feed::Reading;
 use super::parameters::Parameters;
+use crate::engine::WriteError;
 use crate::ingest::Outcome;
 use crate::ingest::framing::split_message;
 use crate::listen::DEFAULT_DATABASE;
@@ -16,12 +17,9 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use futures_util::StreamExt;
 use kymo_plugin_api::{Answer, Decoder, Format, Framing, Options, Origin, Rejection, RowSink, Tally};
 use std::sync::Arc;
 
-/// Bytes of a body as sent.
-pub const BODY_BYTES_MAX: usize = 25_000_000;
 /// Larger bodies are decoded on a thread of their own kind, so that others are not kept waiting.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 /// URL parameters that are no options of a format.
@@ -154,15 +152,23 @@ async fn write(
     add(&counters.requests, 1);
     let encoding = Encoding::from_header(header(request, CONTENT_ENCODING.as_str()))?;
     let choice = Choice::of(request, services, parameters, target.by_path)?;
-    let body = read_body(body).await?;
+    let body = services.bodies.read(request, body).await?;
     add(&counters.bytes, body.len() as u64);
     let inline = body.len() <= INLINE_BYTES_MAX;
     let native = target.by_path.is_some();
     let work = {
         let services = services.clone();
-        move || decode(&services, &body, encoding, &target, choice)
+        move || {
+            let (mut outcome, decoder) = decode(&services, &body, encoding, &target, choice)?;
+            services.bodies.give_back(body);
+            let encoded = outcome.batch.take().map(|batch| services.engine.encode(batch));
+            let encoded = encoded
+                .transpose()
+                .map_err(|e| HttpError::from(WriteError::from(e)))?;
+            Ok::<_, HttpError>((outcome, encoded, decoder))
+        }
     };
-    let (outcome, mut decoder) = if inline {
+    let (outcome, encoded, mut decoder) = if inline {
         work()?
     } else {
         let done = tokio::task::spawn_blocking(work).await;
@@ -175,11 +181,7 @@ async fn write(
     let (error, told) = (outcome.error(limits), outcome.told(limits));
     let rejected = outcome.unparsed + outcome.dropped;
     let mut sequence = None;
-    if let Some(batch) = outcome.batch {
-        let batch = services
-            .engine
-            .encode(batch)
-            .map_err(|e| HttpError::from(crate::engine::WriteError::from(e)))?;
+    if let Some(batch) = encoded {
         sequence = Some(services.commit(batch).await?);
         add(&counters.rows, outcome.rows);
     }
@@ -321,19 +323,6 @@ fn options(format: &dyn Format, parameters: &Parameters, strict: bool) -> Result
         }
     }
     Ok(options)
-}
-
-/// Reads a body up to [`BODY_BYTES_MAX`].
-pub async fn read_body(mut body: Payload) -> Result<Vec<u8>, HttpError> {
-    let mut out = Vec::new();
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|e| HttpError::bad_request(format!("cannot read the body: {e}")))?;
-        if out.len() + chunk.len() > BODY_BYTES_MAX {
-            return Err(too_large());
-        }
-        out.extend_from_slice(&chunk);
-    }
-    Ok(out)
 }
 
 fn decode(
