@@ -3,7 +3,6 @@
 
 use crate::model::SeriesId;
 use crate::store::index::page::PageBuilder;
-use crate::store::index::slots::id_of;
 use crate::store::index::{PAGE_SERIES, Page, key_hash, page_of, slot_of};
 use hashbrown::HashTable;
 use std::collections::BTreeMap;
