@@ -45,6 +45,7 @@ const READERS_MAX: usize = 4;
 /// # Errors
 /// The data folder or an address cannot be had.
 pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
+    crate::telemetry::end_with_vital_threads();
     let folder = args.data_folder().map_err(|e| anyhow!(e))?;
     let machine = args.machine();
     let budgets = Budgets::new(&machine, &args.overrides());

@@ -3,6 +3,7 @@
 //! Plain threads and channels: the journal's thread, one a shard, one that seals, and one that merges. Nothing here knows actix or sockets.
 //! ARCHITECTURE.md follows a point through it.
 
+pub mod attempt;
 pub mod merger;
 pub mod room;
 
@@ -24,11 +25,13 @@ use crate::shard::publish::{Head, Observer};
 use crate::shard::seal::sealed_tables;
 use crate::shard::{Ack, CommitError, Group};
 use crate::store::{Loaded, RunSet, SealInput, Store, StoreCounters, StoreError, StoreOptions};
+use attempt::Attempt;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use merger::{MergeControl, MergeCounters, Merger};
 use room::Room;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -309,6 +312,8 @@ pub struct Recovery {
     pub bytes: u64,
     /// Batches that were damaged and left out.
     pub damaged: u64,
+    /// Batches that lie in the data folder as `quarantine-N.batch`.
+    pub quarantined: u64,
     /// How long it took.
     pub took: Duration,
 }
@@ -359,14 +364,19 @@ impl Engine {
             counters: seal_counters.clone(),
         };
         let mut recovery = Recovery::default();
-        let (mut damaged, mut last_command) = (0, 0);
+        let (mut damaged, mut last_command, mut last_dispatched) = (0, 0, 0);
+        let mut attempt = Attempt::begin(dir).map_err(folder)?;
         let replayed = replay(&disk, watermark, |sequence, bytes| {
             // Names are made again only after what was dropped before them is dropped.
             while head.sequence() < last_command {
                 std::thread::yield_now();
             }
-            match recover(bytes, &catalog, shards) {
-                Ok(batch) => {
+            if attempt.leave_out(sequence, bytes)? {
+                damaged += 1;
+                return Ok(());
+            }
+            match std::panic::catch_unwind(AssertUnwindSafe(|| recover(bytes, &catalog, shards))) {
+                Ok(Ok(batch)) => {
                     if !batch.commands().is_empty() {
                         last_command = sequence;
                     }
@@ -376,19 +386,27 @@ impl Engine {
                         last: sequence,
                         batches: vec![batch],
                     };
+                    last_dispatched = sequence;
                     dispatcher.dispatch(group, Vec::new());
                 }
-                Err(error) => {
+                Ok(Err(error)) => {
                     damaged += 1;
-                    let file = dir.join(format!("quarantine-{sequence}.batch"));
-                    tracing::error!(sequence, %error, file = %file.display(), "a batch of the journal cannot be read; it is kept aside");
-                    std::fs::write(&file, bytes)?;
+                    attempt.set_aside(sequence, bytes, &error.to_string())?;
                 }
+                Err(_) => {
+                    damaged += 1;
+                    attempt.set_aside(sequence, bytes, "reading it panicked")?;
+                }
+            }
+            while attempt.is_careful() && head.sequence() < last_dispatched {
+                std::thread::yield_now();
             }
             // Replay stays within the memory that running has.
             let (active, frozen) = head.bytes();
             if active + frozen >= options.budgets.get().size(Budget::Head) {
-                sealer.seal(&|| true).map_err(|error| io::Error::other(error.to_string()))?;
+                sealer
+                    .seal(&|| true)
+                    .map_err(|error| io::Error::other(error.to_string()))?;
             }
             Ok(())
         })
@@ -406,6 +424,11 @@ impl Engine {
         recovery.batches = replayed.frames;
         recovery.bytes = replayed.bytes;
         recovery.damaged = damaged;
+        // What the shards still work on ends the process while the note is there, if it does.
+        while head.sequence() < last_dispatched {
+            std::thread::yield_now();
+        }
+        recovery.quarantined = attempt.finish().map_err(folder)?;
         let writer = Writer::new(disk, SEGMENT_BYTES, replayed.existing);
         let outcome = FromJournal {
             head: head.clone(),

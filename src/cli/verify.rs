@@ -2,7 +2,7 @@
 
 use crate::batch::EncodedBatch;
 use crate::budget::{Budgets, Machine, Overrides};
-use crate::engine::{self, Engine, EngineOptions};
+use crate::engine::{self, Engine, EngineOptions, attempt};
 use crate::journal::disk::Folder;
 use crate::journal::replay::{Replayed, replay};
 use crate::store::files::Flaw;
@@ -150,22 +150,14 @@ fn look_at_journal(dir: &Path, watermark: u64, wanted: Option<u64>) -> anyhow::R
 
 /// Batches that were set aside while replaying: data that is not in any query.
 fn quarantined(dir: &Path) -> anyhow::Result<Vec<Flaw>> {
-    let mut flaws = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        let name = path
-            .file_name()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        if name.starts_with("quarantine-") && name.ends_with(".batch") {
-            flaws.push(Flaw {
-                place: path.display().to_string(),
-                reason: "a batch that replay set aside; its points are not in any query".into(),
-            });
-        }
-    }
-    flaws.sort_by(|a, b| a.place.cmp(&b.place));
-    Ok(flaws)
+    let flaw = |sequence| Flaw {
+        place: format!("batch {sequence}"),
+        reason: format!(
+            "replay set it aside, its points are in no query: {}/quarantine-{sequence}.batch",
+            dir.display()
+        ),
+    };
+    Ok(attempt::aside(dir)?.into_iter().map(flaw).collect())
 }
 
 /// Opens the data folder as the server does, which takes everything sound in the journal into the store.

@@ -120,6 +120,22 @@ fn text(services: &Services) -> String {
         "Last sequence queries see.",
         services.engine.sequence(),
     );
+    let recovery = services.engine.recovery();
+    out.gauge(
+        "kymo_recovery_batches",
+        "Batches replayed at the start.",
+        recovery.batches,
+    );
+    out.gauge(
+        "kymo_recovery_damaged",
+        "Places in the journal that were damaged at the start.",
+        recovery.damaged,
+    );
+    out.gauge(
+        "kymo_quarantined_batches",
+        "Batches that replay set aside in the data folder.",
+        recovery.quarantined,
+    );
     let (seal, active, frozen) = services.engine.seal_figures();
     out.gauge(
         "kymo_sequence_sealed",

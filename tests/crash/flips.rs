@@ -7,6 +7,7 @@ use crate::{Random, rounds};
 use kymo::journal::disk::Folder;
 use kymo::journal::replay::replay;
 use kymo::store::verify::verify;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const MEASUREMENTS: [&str; 3] = ["cpu", "noise", "late"];
@@ -64,6 +65,8 @@ struct Tally {
     nothing_lost: u64,
     harmless: u64,
     last_group: u64,
+    /// Refused to open: how often, by file.
+    refused_by_file: BTreeMap<PathBuf, u64>,
 }
 
 #[test]
@@ -78,7 +81,7 @@ fn every_flipped_bit_is_found_or_harmless() {
     for bit in choose(&image, rounds("KYMO_FLIPS", 2000), &mut random) {
         check(&image, &bit, &expected, &work, &mut tally);
     }
-    eprintln!("{tally:?}");
+    eprintln!("{tally:#?}");
     let found = tally.refused + tally.answered_less_and_said_so + tally.nothing_lost;
     assert!(
         found > tally.flips / 2,
@@ -123,6 +126,7 @@ fn check(image: &Image, (path, bit): &(PathBuf, u64), expected: &[Rows], work: &
         Err(error) => {
             assert!(damaged, "{place}: verify finds nothing, and yet: {error}");
             tally.refused += 1;
+            *tally.refused_by_file.entry(path.clone()).or_default() += 1;
             return;
         }
     };
@@ -154,5 +158,31 @@ fn check(image: &Image, (path, bit): &(PathBuf, u64), expected: &[Rows], work: &
         (false, false) => tally.harmless += 1,
         (false, true) if of_last_group => tally.last_group += 1,
         (false, true) => panic!("{place}: verify finds nothing, {less} rows are missing, failed: {failed}"),
+    }
+}
+
+/// A start that died twice at a batch sets it aside; the rest is there, and `verify` says what is missing.
+#[test]
+fn a_batch_that_ends_the_server_is_set_aside() {
+    let dir = fast_folder();
+    let (image, expected) = example(&dir.path().join("example"));
+    let work = dir.path().join("work");
+    image.put(&work);
+    let db = Db::open(&work).expect("a sound folder");
+    let last = db.0.sequence();
+    db.0.stop();
+    image.put(&work);
+    // As the note is when a second careful start died at the batch before the last.
+    let note = [(last - 1).to_le_bytes(), 1u64.to_le_bytes()].concat();
+    std::fs::write(work.join("replaying"), note).expect("room");
+    for _ in 0..2 {
+        let db = Db::open(&work).expect("it opens");
+        assert_eq!(db.0.recovery().quarantined, 1);
+        let rows = db.rows("late").expect("sound data");
+        let there = |key: &(String, i64)| !key.0.contains("\"2\"");
+        assert!(rows.len() == 60 && rows.keys().all(there), "{:?}", rows.keys());
+        assert_eq!(db.rows("cpu").as_ref(), Ok(&expected[0]));
+        db.0.stop();
+        assert!(work.join(format!("quarantine-{}.batch", last - 1)).is_file());
     }
 }
