@@ -27,6 +27,9 @@ const META_KEYSPACE: u64 = 0;
 const JOURNAL_HEAD_BYTES: usize = 4096;
 /// Bytes of the file `current`: number of the list, its checksum, kind of checksum.
 const CURRENT_BYTES: usize = 25;
+/// So many bits of `current` may have changed for it to be made anew. Two checksums that have nothing to do with each other
+/// differ in 64 of 128 bits, give or take 6.
+const ROTTEN_BITS_MAX: u32 = 8;
 const READ_BYTES: usize = 1 << 20;
 
 /// A file and the checksum of its content.
@@ -264,7 +267,7 @@ pub fn repair_lists(dir: &Path, keep: &mut dyn FnMut(&Path) -> io::Result<()>) -
         if !current.try_exists()? || list_of(&keyspace).is_ok() {
             continue;
         }
-        let Some(content) = sound_list(&keyspace)? else {
+        let Some(content) = sound_list(&keyspace, &std::fs::read(&current)?)? else {
             continue;
         };
         keep(&current)?;
@@ -280,8 +283,9 @@ pub fn repair_lists(dir: &Path, keep: &mut dyn FnMut(&Path) -> io::Result<()>) -
     Ok(made)
 }
 
-/// What `current` must say for the newest list of which every file is as it says.
-fn sound_list(keyspace: &Path) -> io::Result<Option<Vec<u8>>> {
+/// What `current` must say for the newest list of which every file is as it says, if `damaged` differs from that in a few
+/// bits. If it differs in more, the list's own content has changed, and no list is better than a wrong one.
+fn sound_list(keyspace: &Path, damaged: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix('v')?.parse::<u64>().ok();
     let mut lists: Vec<(u64, PathBuf)> = sorted(keyspace)?
         .into_iter()
@@ -300,7 +304,14 @@ fn sound_list(keyspace: &Path) -> io::Result<Option<Vec<u8>>> {
             let mut current = number.to_le_bytes().to_vec();
             current.extend_from_slice(&hash.digest128().to_le_bytes());
             current.push(0);
-            return Ok(Some(current));
+            let bits: u32 = current
+                .iter()
+                .zip(damaged)
+                .map(|(a, b)| (a ^ b).count_ones())
+                .sum();
+            if damaged.len() == current.len() && bits <= ROTTEN_BITS_MAX {
+                return Ok(Some(current));
+            }
         }
     }
     Ok(None)
