@@ -3,14 +3,17 @@
 use super::condition::split_tags;
 use super::context::Context;
 use super::error::QueryError;
+use super::extension::Fold;
 use super::finish::Finisher;
+use super::folds;
 use super::functions::aggregate::{Aggregate, Picked, Run, State};
 use super::functions::transform::Transform;
 use super::input::{Groups, Input, InputRequest, Resolved, Rows, Wanted};
 use super::node::{Environment, Node, Only, Refs, compile};
 use super::result::{Give, Piece, ResultColumn, Series};
-use super::time::Windows;
+use super::rolling;
 use super::value::{self, Value};
+use super::windows::Windows;
 use crate::lang::{BinaryOp, DataType, Expr, Fill, VarRef};
 use crate::model::{Column, FieldType, TimeRange, time::TIME_MIN};
 use std::collections::HashMap;
@@ -25,6 +28,8 @@ pub struct Prepared {
     pub time_name: String,
     /// Calls; those inside others come first.
     pub calls: Vec<Call>,
+    /// For each call, how many windows before the first it gives, for the functions built on it.
+    pub leads: Vec<i64>,
     /// References to fields and tags.
     pub refs: Refs,
     /// WHERE without time.
@@ -33,6 +38,8 @@ pub struct Prepared {
     pub dimensions: Vec<String>,
     /// Which times.
     pub time: TimeRange,
+    /// Which times are read: also what the first windows of some functions need from before.
+    pub read: TimeRange,
     /// `GROUP BY time(..)`.
     pub windows: Option<Windows>,
     /// What stands in empty windows.
@@ -71,6 +78,37 @@ pub enum Call {
         /// Number of the call.
         inner: usize,
     },
+    /// A function of several fields, or of each series: see [`super::folds`].
+    Fold {
+        /// Which.
+        fold: Fold,
+        /// Of what.
+        arguments: Vec<Node>,
+    },
+}
+
+impl Prepared {
+    /// The first time that a call looks at.
+    pub fn since(&self, call: usize) -> i64 {
+        let lead = self.leads[call];
+        read_from(self.time.min, self.windows.as_ref(), lead)
+    }
+}
+
+/// The first time that has to be read for the windows from `min` on and so many before them.
+pub fn read_from(min: i64, windows: Option<&Windows>, lead: i64) -> i64 {
+    let Some(windows) = windows.filter(|_| min > TIME_MIN) else {
+        return min;
+    };
+    let min = match lead {
+        0 => min,
+        _ if windows.months > 0 => windows.back(windows.start(min), lead),
+        _ => min.saturating_sub(windows.step.saturating_mul(lead)),
+    };
+    match windows.over {
+        Some(_) => rolling::reach(windows, windows.start(min)),
+        None => min,
+    }
 }
 
 impl Call {
@@ -78,14 +116,14 @@ impl Call {
     pub fn function(&self) -> Option<&Aggregate> {
         match self {
             Self::Aggregate { function, .. } | Self::Ranked { function, .. } => Some(function),
-            Self::Transform { .. } => None,
+            Self::Transform { .. } | Self::Fold { .. } => None,
         }
     }
 
     fn argument(&self) -> Option<&Node> {
         match self {
             Self::Aggregate { argument, .. } | Self::Ranked { argument, .. } => Some(argument),
-            Self::Transform { .. } => None,
+            Self::Transform { .. } | Self::Fold { .. } => None,
         }
     }
 }
@@ -109,11 +147,11 @@ pub fn run(
     };
     let mut columns = vec![prepared.time_name.clone()];
     columns.extend(prepared.columns.iter().map(|(name, _)| name.clone()));
-    if let Some(Call::Ranked { beside, .. }) = prepared.calls.first() {
-        columns.extend(beside.iter().map(|r| prepared.refs.list()[*r].name.clone()));
-    }
     let mut order: Vec<usize> = (0..found.len()).filter(|&g| !found[g].times.is_empty()).collect();
     order.sort_by(|a, b| groups.list[*a].cmp(&groups.list[*b]));
+    if !prepared.ascending {
+        order.reverse();
+    }
     let mut found: Vec<Option<Found>> = found.into_iter().map(Some).collect();
     let columns: Arc<[String]> = columns.into();
     for group in order {
@@ -154,14 +192,14 @@ pub(super) struct Found {
 }
 
 /// An input with what a statement wants of it.
-struct Plan<'a> {
+pub(super) struct Plan<'a> {
     input: &'a Input,
-    wanted: Wanted,
+    pub wanted: Wanted,
     predicate: crate::catalog::TagPredicate,
     rest: Option<Node>,
 }
 
-fn plan<'a>(input: &'a Input, prepared: &Prepared) -> Result<Plan<'a>, QueryError> {
+pub(super) fn plan<'a>(input: &'a Input, prepared: &Prepared) -> Result<Plan<'a>, QueryError> {
     let is_tag = |var: &VarRef| match var.kind {
         Some(DataType::Tag) => true,
         Some(_) => false,
@@ -183,12 +221,12 @@ fn plan<'a>(input: &'a Input, prepared: &Prepared) -> Result<Plan<'a>, QueryErro
 }
 
 /// A row of an input as the environment of its expressions.
-struct RowOf<'a> {
-    rows: &'a Rows<'a>,
-    resolved: &'a [Resolved],
-    row: usize,
+pub(super) struct RowOf<'a> {
+    pub rows: &'a Rows<'a>,
+    pub resolved: &'a [Resolved],
+    pub row: usize,
     /// In conditions a missing tag is an empty text.
-    condition: bool,
+    pub condition: bool,
 }
 
 impl Environment for RowOf<'_> {
@@ -211,7 +249,7 @@ impl Environment for RowOf<'_> {
 
 impl Plan<'_> {
     /// Visits the rows that satisfy the condition; `None` for all of them, else which.
-    fn scan(
+    pub(super) fn scan(
         &self,
         ctx: &Context<'_>,
         prepared: &Prepared,
@@ -329,6 +367,7 @@ fn raw(
             .map(|r| plan.wanted.resolved[*r])
             .filter(|r| matches!(r, Resolved::Field(_)))
             .collect();
+        let stored = matches!(input, Input::Stored(_));
         plan.scan(ctx, prepared, prepared.time, groups, &mut |rows, chosen| {
             if gathered.len() <= rows.group {
                 gathered.resize_with(rows.group + 1, Gathered::default);
@@ -342,7 +381,8 @@ fn raw(
                 if prepared.ascending && to.found.times.len() - to.series_start >= rows_max {
                     return;
                 }
-                if fields.iter().all(|f| rows.value(*f, row).is_null()) {
+                // A row that a subquery gave is a row, whatever is in it.
+                if stored && fields.iter().all(|f| rows.value(*f, row).is_null()) {
                     return;
                 }
                 let env = RowOf {
@@ -361,7 +401,11 @@ fn raw(
             };
             match chosen {
                 Some(chosen) => chosen.iter().for_each(|&row| take(row as usize, to)),
-                None if !prepared.ascending && rows_max < rows.times.len() && fields.len() == used.len() => {
+                None if !prepared.ascending
+                    && stored
+                    && rows_max < rows.times.len()
+                    && fields.len() == used.len() =>
+                {
                     // Only the end can be wanted; rows without any value are rare enough to be looked through from there.
                     let mut left = rows_max;
                     let mut first = rows.times.len();
@@ -435,29 +479,10 @@ fn aggregated(
     }
     let alone = sets.len() == 1 && prepared.calls.len() == 1;
     let selector = alone && prepared.calls[0].function().is_some_and(Aggregate::is_selector);
-    let extra = prepared
-        .calls
-        .iter()
-        .map(|call| {
-            if let Call::Transform { transform, .. } = call {
-                transform.extra_windows()
-            } else {
-                0
-            }
-        })
-        .max()
-        .unwrap_or(0);
-    let mut time = prepared.time;
-    let mut first_window = None;
-    if let Some(windows) = &prepared.windows
-        && time.min > TIME_MIN
-    {
-        let start = windows.start(time.min);
-        first_window = Some(start);
-        if extra > 0 {
-            time.min = (0..extra).fold(start, |at, _| at.saturating_sub(windows.step));
-        }
-    }
+    let time = prepared.read;
+    // Rolling windows are put together from the slots they share.
+    let slots = prepared.windows.as_ref().map(rolling::slots);
+    let since: Vec<i64> = sets.iter().map(|&call| prepared.since(call)).collect();
     let mut states: Vec<Group> = Vec::new();
     let (mut buckets, mut held) = (0usize, 0usize);
     for input in inputs {
@@ -496,7 +521,7 @@ fn aggregated(
             let group = &mut states[rows.group];
             let mut row = 0;
             while row < times.len() {
-                let (slot, end) = match &prepared.windows {
+                let (slot, end) = match &slots {
                     None => (
                         group.slot(i64::MIN, i64::MAX, sets.len(), &mut buckets),
                         times.len(),
@@ -536,10 +561,16 @@ fn aggregated(
                     let Some(function) = prepared.calls[sets[number]].function() else {
                         continue;
                     };
+                    // Earlier rows were read for other calls.
+                    let first = row + times[row..end].partition_point(|time| *time < since[number]);
+                    if first == end {
+                        continue;
+                    }
+                    let aux = |i: usize| aux(first - row + i);
                     let run = Run {
-                        times: &times[row..end],
+                        times: &times[first..end],
                         column,
-                        start: start + row,
+                        start: start + first,
                         aux: if wants_points { Some(&aux) } else { None },
                     };
                     let state = &mut group.states[slot * sets.len() + number];
@@ -575,21 +606,31 @@ fn aggregated(
             }
         })?;
     }
+    let mut folded = folds::run(ctx, inputs, prepared, groups)?;
     let finisher = Finisher {
         ctx,
         prepared,
         beside: &beside,
-        selector,
-        first_window,
     };
     let mut left = ctx.limits.buckets_max;
-    states
-        .into_iter()
-        .map(|group| match group.points(ctx, prepared, &sets, selector)? {
-            Some(points) => finisher.finish(points, &mut left),
-            None => Ok(Found::default()),
-        })
-        .collect()
+    let count = states.len().max(folded.len());
+    states.resize_with(count, Group::default);
+    folded.resize_with(count, Vec::new);
+    let all = states.into_iter().zip(folded);
+    all.map(|(group, folds)| {
+        let sets = group.points(ctx, prepared, &sets, selector)?;
+        if sets.is_none() && folds.iter().all(Vec::is_empty) {
+            return Ok(Found::default());
+        }
+        let (mut sets, mut folds) = (sets.unwrap_or_default().into_iter(), folds.into_iter());
+        let given = prepared.calls.iter().filter_map(|call| match call {
+            Call::Fold { .. } => Some(folds.next().unwrap_or_default()),
+            Call::Transform { .. } => None,
+            _ => Some(sets.next().unwrap_or_default()),
+        });
+        finisher.finish(given.collect(), &mut left)
+    })
+    .collect()
 }
 
 /// A function refuses a field of a type it cannot take, as InfluxDB does.
@@ -647,15 +688,30 @@ impl Group {
         let mut states: Vec<Option<State>> = self.states.into_iter().map(Some).collect();
         let mut points = Vec::with_capacity(sets.len());
         for (set, &call) in sets.iter().enumerate() {
-            let mut made = Vec::new();
             let Some(function) = prepared.calls[call].function() else {
                 continue;
             };
-            for &slot in &order {
-                ctx.check()?;
+            let mut take = |&slot: &usize| {
                 let state = states[slot * sets.len() + set].take().unwrap_or(State::Empty);
-                let found = state.finish(function);
-                made.extend(stamped(found, function, self.starts[slot], prepared, selector));
+                (self.starts[slot], state)
+            };
+            let found: Vec<(i64, State)> = match &prepared.windows {
+                Some(windows) if windows.over.is_some() => {
+                    let slots = order.iter().map(&mut take).collect();
+                    rolling::states(function, windows, slots, windows.start(prepared.time.max))
+                }
+                _ => order.iter().map(&mut take).collect(),
+            };
+            let mut made = Vec::new();
+            for (start, state) in found {
+                ctx.check()?;
+                made.extend(stamped(
+                    state.finish(function),
+                    function,
+                    start,
+                    prepared,
+                    selector,
+                ));
             }
             points.push(made);
         }

@@ -1,5 +1,5 @@
-//! From the states of a group to its rows: finishes functions, fills empty windows, puts the points of all calls side by
-//! side, and evaluates the columns.
+//! From the points that the functions gave for a group to its rows: fills empty windows, runs functions of sequences, puts
+//! the points of all calls side by side, and evaluates the columns.
 
 use super::context::Context;
 use super::error::QueryError;
@@ -7,22 +7,19 @@ use super::exec::{Call, Found, Prepared};
 use super::functions::Point;
 use super::functions::aggregate::{Aggregate, Picked, plain};
 use super::node::Environment;
-use super::time::Windows;
 use super::value::Value;
+use super::windows::Windows;
 use crate::lang::Fill;
 use crate::model::FieldType;
+use crate::model::time::TIME_MIN;
 use std::collections::BTreeMap;
 
-/// Turns the states of a group into rows.
+/// Turns the points of a group into rows.
 pub(super) struct Finisher<'a> {
     pub ctx: &'a Context<'a>,
     pub prepared: &'a Prepared,
     /// References whose values stand beside a selected point.
     pub beside: &'a [usize],
-    /// The statement is one selector and nothing else.
-    pub selector: bool,
-    /// Start of the first window that is wanted, if the time has a lower bound.
-    pub first_window: Option<i64>,
 }
 
 /// A row of the result as the environment of its columns.
@@ -49,24 +46,28 @@ impl Environment for ResultRow<'_> {
 }
 
 impl Finisher<'_> {
-    /// The rows of a group. `sets` has the points that each function of sets gave, in the order of the calls.
-    pub(super) fn finish(&self, sets: Vec<Vec<Picked>>, left: &mut usize) -> Result<Found, QueryError> {
-        let mut sets = sets.into_iter();
+    /// The rows of a group. `given` has the points of each call that is no function of a sequence, in the order of the calls.
+    pub(super) fn finish(&self, given: Vec<Vec<Picked>>, left: &mut usize) -> Result<Found, QueryError> {
+        let mut given = given.into_iter();
+        let windows = self.prepared.windows.as_ref();
         let mut points: Vec<Vec<Picked>> = Vec::with_capacity(self.prepared.calls.len());
-        for call in &self.prepared.calls {
+        for (number, call) in self.prepared.calls.iter().enumerate() {
             let made = match call {
-                Call::Aggregate { function, .. } | Call::Ranked { function, .. } => {
-                    let made = sets.next().unwrap_or_default();
-                    match &self.prepared.windows {
-                        Some(windows) if !function.gives_many() => {
-                            self.filled(made, function, windows, left)?
+                Call::Aggregate { .. } | Call::Ranked { .. } | Call::Fold { .. } => {
+                    let made = given.next().unwrap_or_default();
+                    let many = call.function().is_some_and(Aggregate::gives_many);
+                    let counts = matches!(call.function(), Some(Aggregate::Count | Aggregate::CountDistinct));
+                    match windows {
+                        Some(windows) if !many && self.prepared.fill != Fill::None => {
+                            let first = self.first_window(number, windows);
+                            self.filled(made, counts, first, windows, left)?
                         }
                         _ => made,
                     }
                 }
                 Call::Transform { transform, inner } => {
                     let input: Vec<Point> = plain(points[*inner].clone());
-                    let made = transform.apply(&input);
+                    let made = transform.apply(&input, windows, &|| self.ctx.check())?;
                     made.into_iter()
                         .map(|(time, value)| Picked {
                             time,
@@ -81,20 +82,30 @@ impl Finisher<'_> {
         Ok(self.rows(points))
     }
 
+    /// Start of the first window of a call, if the time has a lower bound.
+    fn first_window(&self, call: usize, windows: &Windows) -> Option<i64> {
+        let since = self.prepared.since(call);
+        (since > TIME_MIN).then(|| windows.start(since))
+    }
+
     /// Puts in what stands in empty windows.
     fn filled(
         &self,
         points: Vec<Picked>,
-        function: &Aggregate,
+        counts: bool,
+        first: Option<i64>,
         windows: &Windows,
         left: &mut usize,
     ) -> Result<Vec<Picked>, QueryError> {
-        let fill = match (self.prepared.fill, function) {
-            (Fill::None, _) => return Ok(points),
-            (Fill::Null, Aggregate::Count | Aggregate::CountDistinct) => Fill::Integer(0),
-            (fill, _) => fill,
+        let fill = match self.prepared.fill {
+            Fill::Null if counts => Fill::Integer(0),
+            fill => fill,
         };
-        let Some(first) = self.first_window.or_else(|| points.first().map(|p| p.time)) else {
+        // A call without any point has no rows of its own.
+        let Some(first) = first
+            .or(points.first().map(|p| p.time))
+            .filter(|_| !points.is_empty())
+        else {
             return Ok(points);
         };
         let end = windows.start(self.prepared.time.max);
@@ -103,7 +114,7 @@ impl Finisher<'_> {
         let constant = match fill {
             Fill::Integer(v) if is_float => Value::Float(v as f64),
             Fill::Integer(v) => Value::Integer(v),
-            Fill::Float(v) if is_float || points.is_empty() => Value::Float(v),
+            Fill::Float(v) if is_float => Value::Float(v),
             Fill::Float(v) => Value::Integer(v as i64),
             _ => Value::Null,
         };
@@ -125,7 +136,9 @@ impl Finisher<'_> {
                     let value = match fill {
                         Fill::Previous => previous.as_ref().map(|(_, v)| v.clone()).unwrap_or_default(),
                         Fill::Linear => match (&previous, points.peek()) {
-                            (Some(before), Some(after)) => between(before, (after.time, &after.value), at),
+                            (Some(before), Some(after)) => {
+                                between(before, (after.time, &after.value), at, windows.step)
+                            }
                             _ => Value::Null,
                         },
                         _ => constant.clone(),
@@ -149,26 +162,20 @@ impl Finisher<'_> {
     /// Puts the points of all calls side by side.
     fn rows(&self, points: Vec<Vec<Picked>>) -> Found {
         let mut found = Found::default();
-        let shown: Vec<usize> = {
-            // Only what columns show makes rows: a call inside another does not.
-            let mut inner = vec![false; points.len()];
-            for call in &self.prepared.calls {
-                if let Call::Transform { inner: number, .. } = call {
-                    inner[*number] = true;
-                }
-            }
-            (0..points.len()).filter(|&c| !inner[c]).collect()
-        };
+        // Only what columns show makes rows: a call inside another does not, unless it also stands for itself.
+        let mut shown = vec![false; points.len()];
+        for (_, node) in &self.prepared.columns {
+            node.calls(&mut |number| shown[number] = true);
+        }
+        let shown: Vec<usize> = (0..points.len()).filter(|&call| shown[call]).collect();
+        let first = self.prepared.windows.as_ref().and_then(|windows| {
+            let min = self.prepared.time.min;
+            (min > TIME_MIN).then(|| windows.start(min))
+        });
         let mut emit = |time: i64, calls: &[Value], aux: Option<&[Value]>| {
-            if self.first_window.is_some_and(|first| time < first) && self.prepared.windows.is_some() {
-                let keeps = self.selector
-                    && matches!(
-                        self.prepared.calls[0].function(),
-                        Some(Aggregate::Top { .. } | Aggregate::Bottom { .. } | Aggregate::Sample(_))
-                    );
-                if !keeps {
-                    return;
-                }
+            // Earlier windows were only read for others.
+            if first.is_some_and(|first| time < first) {
+                return;
             }
             let row = ResultRow {
                 time,
@@ -177,14 +184,8 @@ impl Finisher<'_> {
                 aux,
             };
             found.times.push(time);
-            found
-                .values
-                .extend(self.prepared.columns.iter().map(|(_, node)| node.eval(&row)));
-            if let Some(Call::Ranked { beside, .. }) = self.prepared.calls.first() {
-                found.values.extend(
-                    (0..beside.len()).map(|i| aux.and_then(|a| a.get(i).cloned()).unwrap_or_default()),
-                );
-            }
+            let values = self.prepared.columns.iter().map(|(_, node)| node.eval(&row));
+            found.values.extend(values);
         };
         let mut values = vec![Value::Null; points.len()];
         if let [only] = shown[..] {
@@ -214,12 +215,17 @@ impl Finisher<'_> {
     }
 }
 
-fn between(before: &(i64, Value), after: (i64, &Value), at: i64) -> Value {
-    let share = (at - before.0) as f64 / (after.0 - before.0) as f64;
+/// The value of a straight line, by windows between its ends.
+fn between(before: &(i64, Value), after: (i64, &Value), at: i64, step: i64) -> Value {
+    let windows = |from: i64, to: i64| (to.wrapping_sub(from) as f64 / step as f64).round();
+    let (run, so_far) = (windows(before.0, after.0), windows(before.0, at));
     match (&before.1, after.1) {
-        (Value::Integer(a), Value::Integer(b)) => Value::Integer((*a as f64 + (b - a) as f64 * share) as i64),
+        (Value::Integer(a), Value::Integer(b)) => {
+            let slope = b.wrapping_sub(*a) as f64 / run;
+            Value::Integer((slope * so_far + *a as f64) as i64)
+        }
         (a, b) => match (a.as_f64(), b.as_f64()) {
-            (Some(a), Some(b)) => Value::Float(a + (b - a) * share),
+            (Some(a), Some(b)) => Value::Float((b - a) / run * so_far + a),
             _ => Value::Null,
         },
     }

@@ -3,17 +3,24 @@
 //! Read in this order: [`statements`] (what each statement does), [`select`] (SELECT: what it reads and computes), [`exec`] (how),
 //! [`input`] (rows of measurements and subqueries), [`scan`] and [`sources`] (rows of head and runs), [`functions`], [`encode`].
 
+mod build;
+mod check;
 pub mod condition;
 pub mod context;
 pub mod encode;
 pub mod error;
 pub mod exec;
+mod expand;
+pub mod extension;
 mod finish;
+mod folds;
+mod from;
 pub mod functions;
 pub mod input;
 pub mod node;
 pub mod records;
 pub mod result;
+mod rolling;
 pub mod scan;
 pub mod select;
 pub mod show;
@@ -21,7 +28,9 @@ pub mod snapshot;
 pub mod sources;
 pub mod statements;
 pub mod time;
+mod types;
 pub mod value;
+pub mod windows;
 
 pub use context::{Cancel, Context, QueryLimits};
 pub use error::QueryError;

@@ -26,6 +26,8 @@ pub enum Node {
     Math(String, Vec<Node>),
     /// `CASE`: conditions with values, and the value otherwise.
     Case(Vec<(Node, Node)>, Option<Box<Node>>),
+    /// A value for where there is none.
+    Default(Box<Node>, Value),
 }
 
 /// The references of a statement to fields and tags, each once.
@@ -197,6 +199,10 @@ impl Node {
                 let args: Vec<Value> = args.iter().map(|arg| arg.eval(env)).collect();
                 math::apply(name, &args)
             }
+            Self::Default(node, default) => match node.eval(env) {
+                Value::Null => default.clone(),
+                value => value,
+            },
             Self::Case(branches, otherwise) => {
                 let holds = |node: &Node| node.eval(env) == Value::Boolean(true);
                 match branches.iter().find(|(condition, _)| holds(condition)) {
@@ -204,6 +210,46 @@ impl Node {
                     None => otherwise.as_ref().map(|node| node.eval(env)).unwrap_or_default(),
                 }
             }
+        }
+    }
+
+    /// The same, with a value wherever a reference or call has none.
+    pub fn with_default(self, value: &Value) -> Self {
+        let inner = |node: Self| node.with_default(value);
+        match self {
+            Self::Ref(..) | Self::Call(_) => Self::Default(Box::new(self), value.clone()),
+            Self::Binary(op, sides) => {
+                let (lhs, rhs) = *sides;
+                Self::Binary(op, Box::new((inner(lhs), inner(rhs))))
+            }
+            Self::Matches(node, regex, wanted) => Self::Matches(Box::new(inner(*node)), regex, wanted),
+            Self::Math(name, args) => Self::Math(name, args.into_iter().map(inner).collect()),
+            Self::Case(branches, otherwise) => Self::Case(
+                branches.into_iter().map(|(c, v)| (inner(c), inner(v))).collect(),
+                otherwise.map(|node| Box::new(inner(*node))),
+            ),
+            other => other,
+        }
+    }
+
+    /// Visits the numbers of all calls in it.
+    pub fn calls(&self, visit: &mut dyn FnMut(usize)) {
+        match self {
+            Self::Call(number) => visit(*number),
+            Self::Binary(_, sides) => {
+                sides.0.calls(visit);
+                sides.1.calls(visit);
+            }
+            Self::Matches(node, ..) | Self::Default(node, _) => node.calls(visit),
+            Self::Math(_, args) => args.iter().for_each(|arg| arg.calls(visit)),
+            Self::Case(branches, otherwise) => {
+                for (condition, value) in branches {
+                    condition.calls(visit);
+                    value.calls(visit);
+                }
+                otherwise.iter().for_each(|node| node.calls(visit));
+            }
+            Self::Constant(_) | Self::Time | Self::Ref(..) => {}
         }
     }
 
@@ -215,7 +261,7 @@ impl Node {
                 sides.0.references(out);
                 sides.1.references(out);
             }
-            Self::Matches(node, ..) => node.references(out),
+            Self::Matches(node, ..) | Self::Default(node, _) => node.references(out),
             Self::Math(_, args) => args.iter().for_each(|arg| arg.references(out)),
             Self::Case(branches, otherwise) => {
                 for (condition, value) in branches {

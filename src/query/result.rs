@@ -132,6 +132,27 @@ impl Series {
         }
     }
 
+    /// The rows at these places, in this order.
+    pub fn gather(&self, rows: &[usize]) -> Self {
+        let column = |column: &ResultColumn| {
+            let mut out = ResultColumn::default();
+            rows.iter().for_each(|&row| out.push(column.value(row)));
+            out
+        };
+        let times = if self.has_time() {
+            rows.iter().map(|&row| self.times[row]).collect()
+        } else {
+            Vec::new()
+        };
+        Self {
+            name: self.name.clone(),
+            tags: self.tags.clone(),
+            columns: self.columns.clone(),
+            times,
+            values: self.values.iter().map(column).collect(),
+        }
+    }
+
     /// Adds the rows of the next piece of the same series.
     pub fn append(&mut self, next: Self) {
         self.times.extend(next.times);

@@ -2,7 +2,7 @@
 
 use super::error::QueryError;
 use crate::lang::{BinaryOp, Expr};
-use crate::model::time::{TIME_MAX, TIME_MIN};
+use crate::model::time::TIME_MAX;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -61,62 +61,6 @@ pub fn constant(expr: &Expr, now: i64, zone: &TimeZone) -> Result<i64, QueryErro
     Ok(value)
 }
 
-/// The windows of `GROUP BY time(..)`.
-#[derive(Clone, Debug)]
-pub struct Windows {
-    /// Length in nanoseconds, positive.
-    pub step: i64,
-    /// Shift of the borders in nanoseconds.
-    pub offset: i64,
-    /// Borders are local midnights and so on in this zone.
-    pub zone: TimeZone,
-}
-
-impl Windows {
-    /// First nanosecond of the window that a time is in.
-    #[inline]
-    pub fn start(&self, time: i64) -> i64 {
-        let local = if self.zone == TimeZone::UTC {
-            0
-        } else {
-            self.zone_offset(time)
-        };
-        let shifted = i128::from(time) - i128::from(self.offset) + i128::from(local);
-        let start =
-            shifted - shifted.rem_euclid(i128::from(self.step)) + i128::from(self.offset) - i128::from(local);
-        if local != 0 || self.zone != TimeZone::UTC {
-            // Across a change of the clocks the border moves with the local time.
-            let at_start = self.zone_offset(start.clamp(i128::from(TIME_MIN), i128::from(TIME_MAX)) as i64);
-            return clamp(start + i128::from(local) - i128::from(at_start));
-        }
-        clamp(start)
-    }
-
-    /// First nanosecond of the next window.
-    #[inline]
-    pub fn next(&self, start: i64) -> i64 {
-        let next = start.saturating_add(self.step);
-        if self.zone == TimeZone::UTC {
-            return next;
-        }
-        let shift = self.zone_offset(start) - self.zone_offset(next);
-        if shift % self.step == 0 {
-            next
-        } else {
-            next.saturating_add(shift)
-        }
-    }
-
-    fn zone_offset(&self, time: i64) -> i64 {
-        let time = Timestamp::from_nanosecond(i128::from(time)).unwrap_or(Timestamp::UNIX_EPOCH);
-        i64::from(self.zone.to_offset(time).seconds()) * 1_000_000_000
-    }
-}
-
-fn clamp(time: i128) -> i64 {
-    time.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
-}
-
 /// RFC 3339 with as many digits as needed, in a zone.
 pub fn format_time(time: i64, zone: &TimeZone, out: &mut String) {
     use std::fmt::Write;
@@ -161,28 +105,5 @@ mod tests {
         for (text, want) in cases {
             assert_eq!(parse_time(text, &TimeZone::UTC), want, "{text}");
         }
-    }
-
-    #[test]
-    fn windows_begin_at_multiples_and_local_midnights() {
-        let utc = Windows {
-            step: 10,
-            offset: 3,
-            zone: TimeZone::UTC,
-        };
-        for (time, want) in [(0, -7), (2, -7), (3, 3), (12, 3), (13, 13), (-8, -17)] {
-            assert_eq!(utc.start(time), want, "{time}");
-        }
-        let hour = 3_600_000_000_000;
-        let zone = TimeZone::get("Europe/Berlin").expect("a known zone");
-        let day = Windows {
-            step: 24 * hour,
-            offset: 0,
-            zone,
-        };
-        // 2020-03-29, the clocks go from UTC+1 to UTC+2 at 01:00 UTC.
-        let noon = 1_585_476_000_000_000_000;
-        assert_eq!(day.start(noon), 1_585_436_400_000_000_000);
-        assert_eq!(day.next(day.start(noon)) - day.start(noon), 23 * hour);
     }
 }

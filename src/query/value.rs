@@ -117,7 +117,7 @@ impl Value {
 /// `lhs op rhs` for arithmetic and comparisons (not `=~`). Null with anything, and types that do not fit, give null; comparisons of
 /// types that do not fit are false.
 pub fn binary(op: BinaryOp, lhs: &Value, rhs: &Value) -> Value {
-    use Value::{Boolean, Float, Integer, Unsigned};
+    use Value::{Boolean, Integer, Unsigned};
     if op.is_comparison() {
         return Boolean(compare(op, lhs, rhs));
     }
@@ -136,45 +136,57 @@ pub fn binary(op: BinaryOp, lhs: &Value, rhs: &Value) -> Value {
         (_, Unsigned(a), Integer(b)) if *b >= 0 => unsigned(op, *a, *b as u64),
         (_, Integer(a), Unsigned(b)) if *a >= 0 => unsigned(op, *a as u64, *b),
         _ => match (lhs.as_f64(), rhs.as_f64()) {
-            (Some(a), Some(b)) => match op {
-                BinaryOp::Add => Float(a + b),
-                BinaryOp::Sub => Float(a - b),
-                BinaryOp::Mul => Float(a * b),
-                BinaryOp::Div => Float(if b == 0.0 { 0.0 } else { a / b }),
-                BinaryOp::Mod => Float(a % b),
-                _ => Value::Null,
-            },
+            (Some(a), Some(b)) => floats(op, a, b),
             _ => Value::Null,
         },
     }
 }
 
+/// A result that does not fit becomes a float: large, not wrong.
 fn integers(op: BinaryOp, a: i64, b: i64) -> Value {
-    Value::Integer(match op {
-        BinaryOp::Add => a.wrapping_add(b),
-        BinaryOp::Sub => a.wrapping_sub(b),
-        BinaryOp::Mul => a.wrapping_mul(b),
+    let fitting = match op {
+        BinaryOp::Add => a.checked_add(b),
+        BinaryOp::Sub => a.checked_sub(b),
+        BinaryOp::Mul => a.checked_mul(b),
         BinaryOp::Div => return Value::Float(if b == 0 { 0.0 } else { a as f64 / b as f64 }),
-        BinaryOp::Mod => a.checked_rem(b).unwrap_or(0),
-        BinaryOp::BitAnd => a & b,
-        BinaryOp::BitOr => a | b,
-        BinaryOp::BitXor => a ^ b,
+        BinaryOp::Mod => Some(a.checked_rem(b).unwrap_or(0)),
+        BinaryOp::BitAnd => Some(a & b),
+        BinaryOp::BitOr => Some(a | b),
+        BinaryOp::BitXor => Some(a ^ b),
         _ => return Value::Null,
-    })
+    };
+    fitting.map_or_else(|| floats(op, a as f64, b as f64), Value::Integer)
 }
 
+/// As for integers; a difference below zero is an integer.
 fn unsigned(op: BinaryOp, a: u64, b: u64) -> Value {
-    Value::Unsigned(match op {
-        BinaryOp::Add => a.wrapping_add(b),
-        BinaryOp::Sub => a.wrapping_sub(b),
-        BinaryOp::Mul => a.wrapping_mul(b),
-        BinaryOp::Div => a.checked_div(b).unwrap_or(0),
-        BinaryOp::Mod => a.checked_rem(b).unwrap_or(0),
-        BinaryOp::BitAnd => a & b,
-        BinaryOp::BitOr => a | b,
-        BinaryOp::BitXor => a ^ b,
+    let fitting = match op {
+        BinaryOp::Add => a.checked_add(b),
+        BinaryOp::Sub if a < b => {
+            return i64::try_from(b - a)
+                .map_or_else(|_| floats(op, a as f64, b as f64), |n| Value::Integer(-n));
+        }
+        BinaryOp::Sub => Some(a - b),
+        BinaryOp::Mul => a.checked_mul(b),
+        BinaryOp::Div => Some(a.checked_div(b).unwrap_or(0)),
+        BinaryOp::Mod => Some(a.checked_rem(b).unwrap_or(0)),
+        BinaryOp::BitAnd => Some(a & b),
+        BinaryOp::BitOr => Some(a | b),
+        BinaryOp::BitXor => Some(a ^ b),
         _ => return Value::Null,
-    })
+    };
+    fitting.map_or_else(|| floats(op, a as f64, b as f64), Value::Unsigned)
+}
+
+fn floats(op: BinaryOp, a: f64, b: f64) -> Value {
+    match op {
+        BinaryOp::Add => Value::Float(a + b),
+        BinaryOp::Sub => Value::Float(a - b),
+        BinaryOp::Mul => Value::Float(a * b),
+        BinaryOp::Div => Value::Float(if b == 0.0 { 0.0 } else { a / b }),
+        BinaryOp::Mod => Value::Float(a % b),
+        _ => Value::Null,
+    }
 }
 
 fn compare(op: BinaryOp, lhs: &Value, rhs: &Value) -> bool {
@@ -238,6 +250,19 @@ mod tests {
             (BinaryOp::Mod, Integer(7), Integer(0), Integer(0)),
             (BinaryOp::Mul, Integer(2), Float(1.5), Float(3.0)),
             (BinaryOp::Sub, Unsigned(3), Integer(1), Unsigned(2)),
+            (BinaryOp::Sub, Unsigned(3), Unsigned(5), Integer(-2)),
+            (
+                BinaryOp::Add,
+                Integer(i64::MAX),
+                Integer(1),
+                Float(9_223_372_036_854_775_808.0),
+            ),
+            (
+                BinaryOp::Mul,
+                Unsigned(u64::MAX),
+                Integer(2),
+                Float(36_893_488_147_419_103_232.0),
+            ),
             (BinaryOp::BitXor, Boolean(true), Boolean(true), Boolean(false)),
             (BinaryOp::Add, Null, Integer(1), Null),
             (BinaryOp::Add, Value::String("a".into()), Integer(1), Null),

@@ -420,7 +420,12 @@ impl State {
                 &min,
             )),
             (Self::Floats(mut v), Aggregate::Median) => one(Value::Float(median(&mut v))),
-            (Self::Floats(v), Aggregate::Stddev) => one(stddev(&v)),
+            // Of a single point there is a row without a value.
+            (Self::Floats(v), Aggregate::Stddev) => vec![Picked {
+                time: 0,
+                value: stddev(&v),
+                aux: None,
+            }],
             (Self::Floats(mut v), Aggregate::Percentile(p)) => match nearest_rank(v.len(), *p) {
                 Some(at) => one(Value::Float(*v.select_nth_unstable_by(at, f64::total_cmp).1)),
                 None => Vec::new(),
@@ -664,7 +669,7 @@ mod tests {
             panic!("a float")
         };
         assert!((deviation - 3.082_207_001_484_488).abs() < 1e-12);
-        assert_eq!(run_all(Aggregate::Stddev, &[Some(1)], false), []);
+        assert_eq!(run_all(Aggregate::Stddev, &[Some(1)], false), [(0, Value::Null)]);
         assert_eq!(run_all(Aggregate::Sample(3), &input, false).len(), 3);
     }
 }

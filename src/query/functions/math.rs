@@ -2,18 +2,34 @@
 
 use crate::query::value::Value;
 
+/// The names of all of them.
+pub const NAMES: &[&str] = &[
+    "abs", "acos", "asin", "atan", "atan2", "ceil", "cos", "exp", "floor", "if", "ln", "log", "log10",
+    "log2", "pow", "round", "sin", "sqrt", "tan",
+];
+
 /// How many arguments a function takes; `None` for other names.
 pub fn arity(name: &str) -> Option<usize> {
     Some(match name {
         "abs" | "acos" | "asin" | "atan" | "ceil" | "cos" | "exp" | "floor" | "ln" | "log10" | "log2"
         | "round" | "sin" | "sqrt" | "tan" => 1,
         "atan2" | "log" | "pow" => 2,
+        // An extension: `if(condition, value, value otherwise)`.
+        "if" => 3,
         _ => return None,
     })
 }
 
 /// Applies a function of [`arity`].
 pub fn apply(name: &str, args: &[Value]) -> Value {
+    if let ("if", [condition, then, otherwise]) = (name, args) {
+        let chosen = if *condition == Value::Boolean(true) {
+            then
+        } else {
+            otherwise
+        };
+        return chosen.clone();
+    }
     if let ("abs" | "ceil" | "floor" | "round", [whole @ (Value::Integer(_) | Value::Unsigned(_))]) =
         (name, args)
     {

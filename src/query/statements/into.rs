@@ -2,7 +2,7 @@
 
 use super::{Target, commit};
 use crate::ingest::Ingestor;
-use crate::lang::SelectStatement;
+use crate::lang::{Expr, SelectStatement};
 use crate::query::context::Context;
 use crate::query::error::QueryError;
 use crate::query::result::Series;
@@ -21,7 +21,13 @@ pub(super) fn select_into(
     };
     let database = ctx.database(into.database.as_deref())?;
     let policy = ctx.policy(&database, into.retention_policy.as_deref())?;
-    let found = select(ctx, statement)?;
+    // What stands beside `top(field, tag, .., n)` are tags of the points it writes.
+    let plain = SelectStatement {
+        target: None,
+        ..statement.clone()
+    };
+    let beside = tags_beside(statement);
+    let found = select(ctx, &plain)?;
     let mut ingestor = Ingestor::new(
         ctx.catalog,
         target.limits(),
@@ -35,16 +41,22 @@ pub(super) fn select_into(
     let mut written = 0;
     for series in &found {
         let name = into.name.as_deref().unwrap_or(&series.name);
-        let tags: Vec<(&str, &str)> = series
-            .tags
-            .iter()
-            .map(|(k, v)| (k.as_str(), v.as_str()))
-            .collect();
-        SeriesParts::spell(name, &tags, &mut spelling);
         let names = &series.columns[1..];
+        let kept = names.len().saturating_sub(beside.len());
         for row in 0..series.rows() {
             let values: Vec<Value> = series.row(row).collect();
-            let fields: Vec<Field<'_>> = names
+            let own = beside
+                .iter()
+                .zip(&values[kept..])
+                .filter_map(|(key, value)| match value {
+                    Value::String(text) => Some((*key, &**text)),
+                    _ => None,
+                });
+            let of_group = series.tags.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+            let mut tags: Vec<(&str, &str)> = of_group.chain(own).collect();
+            tags.sort_unstable();
+            SeriesParts::spell(name, &tags, &mut spelling);
+            let fields: Vec<Field<'_>> = names[..kept]
                 .iter()
                 .zip(&values)
                 .filter_map(|(key, value)| field(key, value))
@@ -90,6 +102,24 @@ pub(super) fn select_into(
         values: vec![Value::Integer(written).into()],
         ..Series::default()
     }])
+}
+
+/// The tags named in a single `top` or `bottom`; their columns come last.
+fn tags_beside(statement: &SelectStatement) -> Vec<&str> {
+    let [only] = statement.fields.as_slice() else {
+        return Vec::new();
+    };
+    match &only.expr {
+        Expr::Call(call) if matches!(call.name.as_str(), "top" | "bottom") => {
+            let tags = call.args.iter().skip(1).take(call.args.len().saturating_sub(2));
+            tags.filter_map(|tag| match tag {
+                Expr::VarRef(var) => Some(var.name.as_str()),
+                _ => None,
+            })
+            .collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn field<'a>(key: &'a str, value: &'a Value) -> Option<Field<'a>> {

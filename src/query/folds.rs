@@ -1,0 +1,364 @@
+//! Kymo's own functions of sets of rows: of several fields (`corr`), or of each series for itself (`rate`). A pass of its own
+//! over the rows, which feeds every window that a row belongs to.
+
+use super::context::Context;
+use super::error::QueryError;
+use super::exec::{Call, Plan, Prepared, RowOf, plan};
+use super::extension::Fold;
+use super::functions::aggregate::Picked;
+use super::functions::counter::{Growth, Sample};
+use super::functions::digest::Digest;
+use super::functions::lag::best_lag;
+use super::functions::moments::Moments;
+use super::input::{Groups, Input, Resolved, Rows};
+use super::node::Node;
+use super::value::Value;
+use crate::model::TimeRange;
+use crate::model::Values;
+use crate::model::time::TIME_MIN;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+/// A counter's sample before a window counts when it is not older than this, or than two windows if that is more.
+pub const COUNTER_LOOKBACK: i64 = 3_600_000_000_000;
+
+/// What is gathered for one call in one window.
+enum State {
+    Moments(Moments),
+    Growth(Growth),
+    Digest(Box<Digest>),
+    Points(Vec<(i64, Option<f64>, Option<f64>)>),
+}
+
+impl State {
+    fn new(fold: &Fold) -> Self {
+        match fold {
+            Fold::BestLag { .. } => Self::Points(Vec::new()),
+            Fold::Increase | Fold::Rate(_) => Self::Growth(Growth::default()),
+            Fold::ApproxPercentile(_) => Self::Digest(Box::default()),
+            _ => Self::Moments(Moments::default()),
+        }
+    }
+
+    fn finish(self, fold: &Fold, ctx: &Context<'_>) -> Result<Option<Value>, QueryError> {
+        let float = |value: Option<f64>| value.filter(|v| v.is_finite()).map(Value::Float);
+        Ok(match (self, *fold) {
+            (Self::Moments(m), Fold::Covariance) => float(m.covariance()),
+            (Self::Moments(m), Fold::Slope) => float(m.slope()),
+            (Self::Moments(m), Fold::Intercept) => float(m.intercept()),
+            (Self::Moments(m), Fold::R2) => float(m.r2()),
+            (Self::Moments(m), _) => float(m.correlation()),
+            (Self::Growth(growth), Fold::Rate(unit)) => float(growth.rate(unit)),
+            (Self::Growth(growth), _) => float(growth.increase()),
+            (Self::Digest(digest), Fold::ApproxPercentile(p)) => float(digest.percentile(p)),
+            (Self::Points(points), Fold::BestLag { max, coefficient }) => {
+                let found = best_lag(&points, max, &|| ctx.check())?;
+                found.map(|found| {
+                    if coefficient {
+                        Value::Float(found.coefficient)
+                    } else {
+                        Value::Integer(found.lag)
+                    }
+                })
+            }
+            _ => None,
+        })
+    }
+}
+
+/// One call of the statement.
+struct Wanted<'a> {
+    fold: Fold,
+    arguments: &'a [Node],
+}
+
+/// The states of a group: by start of window, call by call.
+#[derive(Default)]
+struct Group {
+    slots: HashMap<i64, usize>,
+    starts: Vec<i64>,
+    states: Vec<State>,
+}
+
+/// The points that each fold gives, by group and then in the order of the calls.
+///
+/// # Errors
+/// A limit, cancelled, damage.
+pub(super) fn run(
+    ctx: &Context<'_>,
+    inputs: &[Input],
+    prepared: &Prepared,
+    groups: &mut Groups,
+) -> Result<Vec<Vec<Vec<Picked>>>, QueryError> {
+    let wanted: Vec<Wanted<'_>> = prepared
+        .calls
+        .iter()
+        .filter_map(|call| match call {
+            Call::Fold { fold, arguments } => Some(Wanted {
+                fold: *fold,
+                arguments,
+            }),
+            _ => None,
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut pass = Pass {
+        ctx,
+        prepared,
+        wanted: &wanted,
+        groups: Vec::new(),
+        buckets: 0,
+        held: 0,
+        before: vec![None; wanted.len()],
+        series: None,
+    };
+    let read = pass.times();
+    for (number, input) in inputs.iter().enumerate() {
+        let plan = plan(input, prepared)?;
+        plan.scan(ctx, prepared, read, groups, &mut |rows, chosen| {
+            pass.rows(number, &plan, rows, chosen)?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+    }
+    pass.finish()
+}
+
+struct Pass<'a> {
+    ctx: &'a Context<'a>,
+    prepared: &'a Prepared,
+    wanted: &'a [Wanted<'a>],
+    groups: Vec<Group>,
+    buckets: usize,
+    held: usize,
+    /// For each call, the last sample of the series at hand.
+    before: Vec<Option<Sample>>,
+    series: Option<(usize, u64)>,
+}
+
+impl Pass<'_> {
+    fn lookback(&self) -> i64 {
+        let windows = self.prepared.windows.as_ref();
+        windows.map_or(COUNTER_LOOKBACK, |w| {
+            w.step.saturating_mul(2).max(COUNTER_LOOKBACK)
+        })
+    }
+
+    fn counts(&self) -> bool {
+        self.wanted
+            .iter()
+            .any(|w| matches!(w.fold, Fold::Increase | Fold::Rate(_)))
+    }
+
+    /// What has to be read: for counters the sample before the first window too.
+    fn times(&self) -> TimeRange {
+        let read = self.prepared.read;
+        if read.min == TIME_MIN {
+            return read;
+        }
+        let mut min = read.min;
+        if self.counts() {
+            min = min.saturating_sub(self.lookback());
+        }
+        TimeRange { min, ..read }
+    }
+
+    fn rows(
+        &mut self,
+        input: usize,
+        plan: &Plan<'_>,
+        rows: &Rows<'_>,
+        chosen: Option<&[u32]>,
+    ) -> Result<(), QueryError> {
+        if self.series != Some((input, rows.series)) {
+            self.series = Some((input, rows.series));
+            self.before.iter_mut().for_each(|before| *before = None);
+        }
+        if self.groups.len() <= rows.group {
+            self.groups.resize_with(rows.group + 1, Group::default);
+        }
+        let count = chosen.map_or(rows.times.len(), <[u32]>::len);
+        let first = self.prepared.read.min;
+        for i in 0..count {
+            let row = chosen.map_or(i, |chosen| chosen[i] as usize);
+            let time = rows.times[row];
+            for call in 0..self.wanted.len() {
+                self.row(call, plan, rows, row, time, time >= first)?;
+            }
+        }
+        let limits = self.ctx.limits;
+        if self.buckets > limits.buckets_max {
+            let limit = limits.buckets_max;
+            return Err(QueryError::Limit(format!(
+                "too many windows (query_buckets_max {limit}); take longer windows or a shorter time"
+            )));
+        }
+        if self.held > limits.values_max {
+            let limit = limits.values_max;
+            return Err(QueryError::Limit(format!(
+                "the query holds too many values (query_values_max {limit}); narrow its time or series"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Gives the row to one call, in every window that it belongs to.
+    fn row(
+        &mut self,
+        call: usize,
+        plan: &Plan<'_>,
+        rows: &Rows<'_>,
+        row: usize,
+        time: i64,
+        wanted: bool,
+    ) -> Result<(), QueryError> {
+        let Wanted { fold, arguments } = &self.wanted[call];
+        let value = |node: &Node| value_of(node, plan, rows, row);
+        if let Fold::Increase | Fold::Rate(_) = fold {
+            let value = value(&arguments[0]);
+            if value.as_f64().is_none_or(f64::is_nan) {
+                return Ok(());
+            }
+            let sample = (time, value);
+            let lookback = self.lookback();
+            let before = self.before[call].take();
+            let before = before.filter(|before| time.saturating_sub(before.0) <= lookback);
+            if wanted {
+                let series = (self.series.map_or(0, |(input, _)| input as u64) << 32) ^ rows.series;
+                self.windows(call, rows.group, time, &mut |state| {
+                    if let State::Growth(growth) = state {
+                        growth.push(series, before.as_ref(), &sample);
+                    }
+                });
+            }
+            self.before[call] = Some(sample);
+            return Ok(());
+        }
+        if !wanted {
+            return Ok(());
+        }
+        let numbers: Vec<Option<f64>> = arguments.iter().map(|node| value(node).as_f64()).collect();
+        match (fold, numbers.as_slice()) {
+            (Fold::ApproxPercentile(_), [Some(x)]) => self.windows(call, rows.group, time, &mut |state| {
+                if let State::Digest(digest) = state {
+                    digest.push(*x);
+                }
+            }),
+            (Fold::BestLag { .. }, [x, y]) if x.is_some() || y.is_some() => {
+                self.held += 1;
+                self.windows(call, rows.group, time, &mut |state| {
+                    if let State::Points(points) = state {
+                        points.push((time, *x, *y));
+                    }
+                });
+            }
+            // Coefficients are over rows that have both.
+            (_, [y, x]) => {
+                if let (Some(y), Some(x)) = (y, x) {
+                    self.windows(call, rows.group, time, &mut |state| {
+                        if let State::Moments(moments) = state {
+                            moments.push(*x, *y);
+                        }
+                    });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Visits the states of the windows that a time belongs to.
+    fn windows(&mut self, call: usize, group: usize, time: i64, visit: &mut dyn FnMut(&mut State)) {
+        let group = &mut self.groups[group];
+        let wanted = self.wanted;
+        let mut at = |start: i64| {
+            let new = group.starts.len();
+            let slot = *group.slots.entry(start).or_insert(new);
+            if slot == new {
+                group.starts.push(start);
+                group.states.extend(wanted.iter().map(|w| State::new(&w.fold)));
+                self.buckets += 1;
+            }
+            visit(&mut group.states[slot * wanted.len() + call]);
+        };
+        let Some(windows) = &self.prepared.windows else {
+            at(i64::MIN);
+            return;
+        };
+        let mut start = windows.start(time);
+        let last = match windows.over {
+            Some(over) => time.saturating_add(over - windows.step),
+            None => start,
+        };
+        // The window of the row's own time, and those after it that reach back to it.
+        let end = windows.start(self.prepared.time.max);
+        while start <= last.min(end) {
+            at(start);
+            let next = windows.next(start);
+            if next <= start {
+                break;
+            }
+            start = next;
+        }
+    }
+
+    fn finish(self) -> Result<Vec<Vec<Vec<Picked>>>, QueryError> {
+        let unwindowed = match self.prepared.time.min {
+            TIME_MIN => 0,
+            min => min,
+        };
+        let mut out = Vec::with_capacity(self.groups.len());
+        for group in self.groups {
+            let mut order: Vec<usize> = (0..group.starts.len()).collect();
+            order.sort_unstable_by_key(|&slot| group.starts[slot]);
+            let mut states: Vec<Option<State>> = group.states.into_iter().map(Some).collect();
+            let mut points = vec![Vec::new(); self.wanted.len()];
+            for slot in order {
+                self.ctx.check()?;
+                for (call, wanted) in self.wanted.iter().enumerate() {
+                    let Some(state) = states[slot * self.wanted.len() + call].take() else {
+                        continue;
+                    };
+                    let time = match group.starts[slot] {
+                        i64::MIN => unwindowed,
+                        start => start,
+                    };
+                    if let Some(value) = state.finish(&wanted.fold, self.ctx)? {
+                        points[call].push(Picked {
+                            time,
+                            value,
+                            aux: None,
+                        });
+                    }
+                }
+            }
+            out.push(points);
+        }
+        Ok(out)
+    }
+}
+
+/// The value of an argument in a row: straight from the column for a field.
+fn value_of(node: &Node, plan: &Plan<'_>, rows: &Rows<'_>, row: usize) -> Value {
+    if let Node::Ref(number, None) = node
+        && let Resolved::Field(at) = plan.wanted.resolved[*number]
+    {
+        let slice = &rows.columns[at];
+        let Some(column) = slice.column else {
+            return Value::Null;
+        };
+        let row = slice.start + row;
+        return match &column.values {
+            Values::Float(v) if column.has(row) => Value::Float(v[row]),
+            Values::Integer(v) if column.has(row) => Value::Integer(v[row]),
+            _ => Value::of_column(column, row),
+        };
+    }
+    node.eval(&RowOf {
+        rows,
+        resolved: &plan.wanted.resolved,
+        row,
+        condition: false,
+    })
+}

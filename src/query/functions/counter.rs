@@ -1,0 +1,141 @@
+//! Counters: how much they grew, with resets. A counter that is smaller than before began anew at zero.
+//!
+//! Each series counts for itself: what a group of them gives is the sum of what each gave. Nothing is extrapolated.
+
+use crate::query::value::Value;
+
+/// A sample: when, and what the counter showed.
+pub type Sample = (i64, Value);
+
+/// The growth of one series between the samples it was given.
+#[derive(Clone, Debug, PartialEq)]
+struct Run {
+    series: u64,
+    first: i64,
+    last: Sample,
+    increase: f64,
+}
+
+/// The growth of the counters of a group in a window.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Growth {
+    open: Option<Run>,
+    increase: f64,
+    /// Per nanosecond.
+    rate: f64,
+    /// Has any series shown two samples?
+    known: bool,
+}
+
+/// How much larger a counter has become.
+fn growth(before: &Value, now: &Value) -> f64 {
+    let reset = |now: &Value| now.as_f64().unwrap_or(0.0);
+    match (before, now) {
+        (Value::Integer(a), Value::Integer(b)) if b >= a => (i128::from(*b) - i128::from(*a)) as f64,
+        (Value::Unsigned(a), Value::Unsigned(b)) if b >= a => (b - a) as f64,
+        (Value::Integer(_) | Value::Unsigned(_), Value::Integer(_) | Value::Unsigned(_)) => reset(now),
+        _ => match (before.as_f64(), now.as_f64()) {
+            (Some(a), Some(b)) if b >= a => b - a,
+            _ => reset(now),
+        },
+    }
+}
+
+impl Growth {
+    /// Adds a sample of a series, which come in ascending time, series after series. `before` is the series' sample before
+    /// it, perhaps outside of the window.
+    pub fn push(&mut self, series: u64, before: Option<&Sample>, sample: &Sample) {
+        if self.open.as_ref().is_none_or(|open| open.series != series) {
+            self.close();
+            let from = before.unwrap_or(sample);
+            self.open = Some(Run {
+                series,
+                first: from.0,
+                last: from.clone(),
+                increase: 0.0,
+            });
+        }
+        if let Some(open) = &mut self.open
+            && sample.0 > open.last.0
+        {
+            open.increase += growth(&open.last.1, &sample.1);
+            open.last = sample.clone();
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(run) = self.open.take()
+            && run.last.0 > run.first
+        {
+            self.known = true;
+            self.increase += run.increase;
+            self.rate += run.increase / run.last.0.wrapping_sub(run.first) as f64;
+        }
+    }
+
+    /// How much all of them grew; `None` when no series had two samples.
+    pub fn increase(mut self) -> Option<f64> {
+        self.close();
+        self.known.then_some(self.increase)
+    }
+
+    /// How fast, per so many nanoseconds: for each series its growth by the time between its first and last sample.
+    pub fn rate(mut self, unit: i64) -> Option<f64> {
+        self.close();
+        self.known.then_some(self.rate * unit as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(
+        samples: &[(u64, i64, i64)],
+        before: Option<(i64, i64)>,
+        increase: Option<f64>,
+        rate: Option<f64>,
+    ) {
+        let mut growth = Growth::default();
+        let mut last: Option<(u64, Sample)> = before.map(|(t, v)| (samples[0].0, (t, Value::Integer(v))));
+        for (series, time, value) in samples {
+            let sample = (*time, Value::Integer(*value));
+            let known = last.as_ref().filter(|(of, _)| of == series).map(|(_, s)| s);
+            growth.push(*series, known, &sample);
+            last = Some((*series, sample));
+        }
+        assert_eq!(growth.clone().increase(), increase);
+        assert_eq!(growth.rate(10), rate);
+    }
+
+    #[test]
+    fn growth_resets_and_series() {
+        check(&[(1, 0, 5)], None, None, None);
+        check(&[(1, 0, 5), (1, 20, 9)], None, Some(4.0), Some(2.0));
+        // The sample before the window counts.
+        check(&[(1, 10, 9)], Some((0, 5)), Some(4.0), Some(4.0));
+        // A reset to zero: 9 to 0 to 3.
+        check(&[(1, 0, 5), (1, 10, 9), (1, 20, 3)], None, Some(7.0), Some(3.5));
+        // Two series: the sum of both.
+        check(
+            &[(1, 0, 0), (1, 10, 10), (2, 0, 100), (2, 20, 140)],
+            None,
+            Some(50.0),
+            Some(30.0),
+        );
+        check(&[(1, 0, 5), (1, 10, 5)], None, Some(0.0), Some(0.0));
+    }
+
+    #[test]
+    fn large_integers_are_exact() {
+        assert_eq!(
+            growth(&Value::Integer(i64::MAX - 1), &Value::Integer(i64::MAX)),
+            1.0
+        );
+        assert_eq!(
+            growth(&Value::Unsigned(u64::MAX - 3), &Value::Unsigned(u64::MAX)),
+            3.0
+        );
+        assert_eq!(growth(&Value::Float(2.0), &Value::Float(1.5)), 1.5);
+    }
+}
