@@ -16,6 +16,8 @@ fn main() -> ExitCode {
         Some(Command::Write(args)) => kymo::cli::write::run(args),
         Some(Command::Live(args)) => kymo::cli::live::run(args),
         Some(Command::Verify(args)) => kymo::cli::verify::run(args),
+        Some(Command::Backup(args)) => kymo::cli::backup::backup(args),
+        Some(Command::Restore(args)) => kymo::cli::backup::restore(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! The command line: `kymo serve`, three clients of a running server, and what works on a data folder that no server uses. Blocking code; speaks HTTP and WebSocket.
 
+pub mod backup;
 pub mod http;
 pub mod live;
 pub mod query;
@@ -35,6 +36,10 @@ pub enum Command {
     Live(live::LiveArgs),
     /// Check that everything in a data folder is as it was written: exit status 0 only if it is
     Verify(verify::VerifyArgs),
+    /// Copy a data folder as it is at one moment; the server may run. Again into the same place copies what is new
+    Backup(backup::BackupArgs),
+    /// Make a data folder of a backup
+    Restore(backup::RestoreArgs),
 }
 
 /// Which server, and which database.

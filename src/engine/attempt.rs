@@ -118,7 +118,8 @@ impl Attempt {
     }
 }
 
-fn file_name(sequence: u64) -> String {
+/// The file of a batch that is set aside.
+pub fn file_name(sequence: u64) -> String {
     format!("quarantine-{sequence}.batch")
 }
 

@@ -58,6 +58,7 @@ impl Engine {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         super::files::heal_lists(dir)?;
         super::files::remove_damaged_journal(dir).map_err(StoreError::Io)?;
+        super::files::make_lock(dir).map_err(StoreError::Io)?;
         // Damage makes fjall panic here and there; a panic must not stop the program from saying which folder it is.
         let opened = std::panic::catch_unwind(|| Self::open_checked(dir));
         opened.unwrap_or_else(|_| {

@@ -7,6 +7,7 @@
 use super::error::StoreError;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -30,6 +31,12 @@ const CURRENT_BYTES: usize = 25;
 /// So many bits of `current` may have changed for it to be made anew. Two checksums that have nothing to do with each other
 /// differ in 64 of 128 bits, give or take 6.
 const ROTTEN_BITS_MAX: u32 = 8;
+/// The end of an archive: magic, version, kind of checksum, checksum of the table of contents, its place and length.
+const TRAILER_BYTES: usize = 38;
+const TRAILER_START: &[u8; 6] = b"SFA!\x01\0";
+/// No honest table of contents is longer.
+const CONTENTS_BYTES_MAX: u64 = 1 << 16;
+const LINK_BYTES: u64 = 32;
 const READ_BYTES: usize = 1 << 20;
 
 /// A file and the checksum of its content.
@@ -97,6 +104,53 @@ pub fn listed_bytes(dir: &Path) -> io::Result<u64> {
         .iter()
         .map(|file| file.path.metadata().map_or(0, |m| m.len()))
         .sum())
+}
+
+/// fjall does not open a store without its empty lock file, which no backup has.
+///
+/// # Errors
+/// Input/output.
+pub fn make_lock(dir: &Path) -> io::Result<()> {
+    if dir.join("version").try_exists()? {
+        File::options().create(true).append(true).open(dir.join("lock"))?;
+    }
+    Ok(())
+}
+
+/// What every keyspace's `current` says now: as long as that stays the same, so does everything that is listed.
+///
+/// # Errors
+/// Input/output.
+pub fn current_lists(dir: &Path) -> io::Result<Vec<Option<Vec<u8>>>> {
+    let keyspaces = sorted(&dir.join("keyspaces"))?;
+    Ok(keyspaces
+        .iter()
+        .map(|keyspace| std::fs::read(keyspace.join("current")).ok())
+        .collect())
+}
+
+/// The names, below `dir`, of every file that belongs to the store: what a copy needs.
+///
+/// # Errors
+/// Input/output; [`io::ErrorKind::NotFound`] when a list changes meanwhile.
+pub fn names_of(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = vec![dir.join("version")];
+    for keyspace in sorted(&dir.join("keyspaces"))? {
+        let current = keyspace.join("current");
+        if !current.try_exists()? {
+            continue;
+        }
+        let changed = |wrong: Flaw| io::Error::new(io::ErrorKind::NotFound, wrong.reason);
+        let listed = list_of(&keyspace).map_err(changed)?;
+        let number = std::fs::read(&current)?
+            .first_chunk()
+            .map(|n| u64::from_le_bytes(*n));
+        paths.push(keyspace.join(format!("v{}", number.unwrap_or_default())));
+        paths.push(current);
+        paths.extend(listed.into_iter().map(|file| file.path));
+    }
+    let below = |path: PathBuf| path.strip_prefix(dir).map(Path::to_path_buf).unwrap_or(path);
+    Ok(paths.into_iter().map(below).collect())
 }
 
 /// fjall's own journal is never written. If it is not empty at its start it is damaged, and without worth: it is removed.
@@ -172,6 +226,8 @@ fn listed_files(dir: &Path, flaws: &mut Vec<Flaw>) -> io::Result<Vec<Listed>> {
         for file in listed {
             if !file.path.try_exists()? {
                 flaws.push(flaw(&file.path, "it is missing"));
+            } else if !ends_soundly(&file.path)? {
+                flaws.push(flaw(&file.path, "its end is damaged"));
             } else if number == META_KEYSPACE && checksum(&file.path, &mut |_| {})? != file.checksum {
                 flaws.push(flaw(&file.path, "its content does not match its checksum"));
             } else {
@@ -213,6 +269,45 @@ fn list_of(keyspace: &Path) -> Result<Vec<Listed>, Flaw> {
         return Err(flaw(&current, format!("it does not match {}", list.display())));
     }
     parse(&content, keyspace).ok_or_else(|| flaw(&list, "a list of another shape"))
+}
+
+/// Does the end of an archive, which says where its parts are, match its own checksum? Those who read archives believe what
+/// it says of its length, and ask for as much memory.
+fn ends_soundly(path: &Path) -> io::Result<bool> {
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    let mut trailer = [0; TRAILER_BYTES];
+    let Some(end) = len.checked_sub(TRAILER_BYTES as u64) else {
+        return Ok(false);
+    };
+    file.read_exact_at(&mut trailer, end)?;
+    let number = |at: usize| u64::from_le_bytes(trailer[at..at + 8].try_into().expect("eight bytes"));
+    let checksum = u128::from_le_bytes(trailer[6..22].try_into().expect("sixteen bytes"));
+    let start = number(22);
+    let Some(size) = end.checked_sub(start).filter(|size| *size <= CONTENTS_BYTES_MAX) else {
+        return Ok(false);
+    };
+    let mut contents = vec![0; size as usize];
+    file.read_exact_at(&mut contents, start)?;
+    let mut hash = Xxh3Default::new();
+    hash.update(&contents);
+    if trailer[..6] != *TRAILER_START || hash.digest128() != checksum {
+        return Ok(false);
+    }
+    links_fit(&file)
+}
+
+/// The list of blob files that a table points to has no checksum of its own, and says how long it is.
+fn links_fit(mut file: &File) -> io::Result<bool> {
+    let Ok(archive) = sfa::Reader::from_reader(&mut file) else {
+        return Ok(false);
+    };
+    let Some(links) = archive.toc().section(b"linked_blob_files") else {
+        return Ok(true);
+    };
+    let mut count = [0; 4];
+    file.read_exact_at(&mut count, links.pos())?;
+    Ok(links.len() == 4 + u64::from(u32::from_le_bytes(count)) * LINK_BYTES)
 }
 
 fn parse(content: &[u8], keyspace: &Path) -> Option<Vec<Listed>> {
@@ -294,24 +389,23 @@ fn sound_list(keyspace: &Path, damaged: &[u8]) -> io::Result<Option<Vec<u8>>> {
     lists.sort();
     for (number, path) in lists.into_iter().rev() {
         let content = std::fs::read(&path)?;
-        let Some(files) = parse(&content, keyspace) else {
+        let mut hash = Xxh3Default::new();
+        hash.update(&content);
+        let mut current = number.to_le_bytes().to_vec();
+        current.extend_from_slice(&hash.digest128().to_le_bytes());
+        current.push(0);
+        let bits: u32 = current
+            .iter()
+            .zip(damaged)
+            .map(|(a, b)| (a ^ b).count_ones())
+            .sum();
+        // IMPORTANT: before the list is parsed, which a damaged one may turn into a request for all memory.
+        if damaged.len() != current.len() || bits > ROTTEN_BITS_MAX {
             continue;
-        };
+        }
         let sound = |file: &Listed| checksum(&file.path, &mut |_| {}).is_ok_and(|c| c == file.checksum);
-        if files.iter().all(sound) {
-            let mut hash = Xxh3Default::new();
-            hash.update(&content);
-            let mut current = number.to_le_bytes().to_vec();
-            current.extend_from_slice(&hash.digest128().to_le_bytes());
-            current.push(0);
-            let bits: u32 = current
-                .iter()
-                .zip(damaged)
-                .map(|(a, b)| (a ^ b).count_ones())
-                .sum();
-            if damaged.len() == current.len() && bits <= ROTTEN_BITS_MAX {
-                return Ok(Some(current));
-            }
+        if parse(&content, keyspace).is_some_and(|files| files.iter().all(sound)) {
+            return Ok(Some(current));
         }
     }
     Ok(None)

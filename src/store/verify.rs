@@ -10,6 +10,7 @@ use super::runs::{RunBlocks, RunSet, SeriesFilter};
 use super::{Loaded, Store, StoreOptions};
 use crate::model::TimeRange;
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::path::Path;
 
 /// Flaws listed; more are only counted.
@@ -47,7 +48,10 @@ impl Verified {
             StoreError::Damaged { place, reason } => Flaw { place, reason },
             other => Flaw {
                 place: place.to_string(),
-                reason: other.to_string(),
+                reason: match other.source() {
+                    Some(source) => format!("{other}: {source}"),
+                    None => other.to_string(),
+                },
             },
         });
     }

@@ -1,9 +1,15 @@
 //! Damage, crashes and full disks against the real store and the real binary. How often each runs comes from the environment
 //! (`KYMO_FLIPS`, `KYMO_IMAGES`, ..); what a run has counted is printed, and docs/reliability.md reports the large ones.
 
+mod backup;
 mod db;
 mod flips;
 mod folder;
+mod images;
+mod kill;
+#[allow(dead_code, reason = "written for the end to end tests")]
+#[path = "../end_to_end/support.rs"]
+mod support;
 
 /// How many rounds of something to run.
 fn rounds(variable: &str, default: u64) -> u64 {
