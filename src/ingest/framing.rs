@@ -13,8 +13,7 @@ pub enum Framer {
 }
 
 impl Framer {
-    /// Of a framing. A stream that is not cut at all is taken as lines: its format must say that it can be (see
-    /// [`stream_framing`](super::registry::stream_framing)).
+    /// Of a framing of streams (see [`stream_framing`](super::registry::stream_framing)).
     pub fn new(framing: Framing, limits: &Limits) -> Self {
         match framing {
             Framing::Lines | Framing::Whole => Self::Lines(LineFramer::new(limits.line_bytes_max)),

@@ -15,6 +15,28 @@ impl Registry {
             Box::new(kymo_line_protocol::LineProtocol),
             #[cfg(feature = "statsd")]
             Box::new(kymo_statsd::Statsd),
+            #[cfg(feature = "json")]
+            Box::new(kymo_json::Json),
+            #[cfg(feature = "csv")]
+            Box::new(kymo_csv::Csv),
+            #[cfg(feature = "protobuf")]
+            Box::new(kymo_protobuf::Protobuf),
+            #[cfg(feature = "flatbuffers")]
+            Box::new(kymo_flatbuffers::FlatBuffers),
+            #[cfg(feature = "remote-write")]
+            Box::new(kymo_remote_write::RemoteWrite),
+            #[cfg(feature = "otlp")]
+            Box::new(kymo_otlp::Otlp),
+            #[cfg(feature = "prometheus")]
+            Box::new(kymo_prometheus::Prometheus),
+            #[cfg(feature = "graphite")]
+            Box::new(kymo_graphite::Graphite),
+            #[cfg(feature = "opentsdb")]
+            Box::new(kymo_opentsdb::OpenTsdb),
+            #[cfg(feature = "collectd")]
+            Box::new(kymo_collectd::Collectd),
+            #[cfg(feature = "tutorial")]
+            Box::new(kymo_tutorial::Thermometer),
         ])
     }
 
@@ -89,10 +111,11 @@ pub fn stream_framing(format: &dyn Format, options: &mut Options) -> Result<Fram
             )),
         };
     };
-    match Framing::from_name(&given).filter(|framing| framings.contains(framing)) {
-        Some(framing) => Ok(framing),
+    let streams = || framings.iter().filter(|framing| **framing != Framing::Whole);
+    match streams().find(|framing| framing.name() == given) {
+        Some(framing) => Ok(*framing),
         None => {
-            let names: Vec<&str> = framings.iter().map(|framing| framing.name()).collect();
+            let names: Vec<&str> = streams().map(|framing| framing.name()).collect();
             fault(format!("invalid framing {given:?} (use {})", names.join(", ")))
         }
     }
@@ -199,7 +222,11 @@ mod tests {
             ("a", "lines", Ok(Framing::Lines)),
             ("a", "whole", Err("invalid framing \"whole\" (use lines)")),
             ("b", "", Ok(Framing::LengthPrefixed)),
-            ("b", "whole", Ok(Framing::Whole)),
+            (
+                "b",
+                "whole",
+                Err("invalid framing \"whole\" (use length-prefixed)"),
+            ),
             (
                 "c",
                 "",

@@ -7,6 +7,7 @@ mod budgets;
 mod cli;
 mod clients;
 mod crash;
+mod formats;
 mod http;
 mod live;
 mod sockets;

@@ -1,0 +1,281 @@
+//! Points as Kymo's own shape has them: `{"measurement":"cpu","tags":{"host":"a"},"fields":{"usage":1.5},"time":1}`.
+//!
+//! The fast way borrows everything and takes the series by the raw text of measurement and tags, which it passes over without
+//! reading; it gives up at anything unusual (an escape, an unknown key, a mistake), and the careful way reads the object again and
+//! says what is wrong.
+
+use crate::point::{Point, number_value, tag_text, time};
+use crate::settings::Settings;
+use kymo_plugin_api::{Field, SeriesParts, SeriesSpelling, Value};
+use kymo_plugin_reading::json::{Cursor, Fault};
+use kymo_plugin_reading::number;
+use kymo_plugin_reading::time::TimeUnit;
+use memchr::{memchr, memchr_iter, memchr2};
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// What the fast way found beside the fields.
+pub struct Fast {
+    pub spelling: Spelling,
+    pub time: Option<i64>,
+}
+
+/// Where the spelling of the series is.
+pub enum Spelling {
+    /// A part of the text.
+    Text(Range<usize>),
+    /// Put together in the scratch space.
+    Scratch,
+}
+
+/// Reads the object at the cursor; `None` when care is needed. The cursor is then anywhere.
+pub fn fast<'a>(
+    settings: &Settings,
+    cursor: &mut Cursor<'a>,
+    fields: &mut Vec<Field<'a>>,
+    scratch: &mut Vec<u8>,
+) -> Option<Fast> {
+    let (mut measurement, mut tags, mut time, mut has_fields) = (None, None, None, false);
+    fields.clear();
+    cursor.enter(b'{').ok()?;
+    let mut first = true;
+    while cursor.more(b'}', &mut first).ok()? {
+        let begin = cursor.at();
+        let Ok(Cow::Borrowed(key)) = cursor.key() else {
+            return None;
+        };
+        if key == settings.measurement_key && measurement.is_none() && settings.measurement.is_none() {
+            match cursor.string() {
+                Ok(Cow::Borrowed(name)) if !name.is_empty() => {}
+                _ => return None,
+            }
+            measurement = Some(begin..cursor.at());
+        } else if key == settings.tags_key && tags.is_none() {
+            pass_tags(cursor)?;
+            tags = Some(begin..cursor.at());
+        } else if key == settings.fields_key && !has_fields {
+            has_fields = true;
+            read_fields(settings, cursor, fields)?;
+        } else if key == settings.time_key && time.is_none() {
+            time = Some(read_time(settings.time_unit, cursor)?);
+        } else {
+            return None;
+        }
+    }
+    if fields.is_empty() {
+        return None;
+    }
+    let spelling = match (measurement, tags) {
+        (None, _) if settings.measurement.is_none() => return None,
+        (None, tags) => Spelling::Text(tags.unwrap_or(0..0)),
+        (Some(measurement), None) => Spelling::Text(measurement),
+        (Some(a), Some(b)) => {
+            let (a, b) = if a.start < b.start { (a, b) } else { (b, a) };
+            let text = cursor.text().as_bytes();
+            let between = &text[a.end..b.start];
+            if between.trim_ascii() == b"," {
+                Spelling::Text(a.start..b.end)
+            } else {
+                scratch.clear();
+                scratch.extend_from_slice(&text[a]);
+                scratch.push(b',');
+                scratch.extend_from_slice(&text[b]);
+                Spelling::Scratch
+            }
+        }
+    };
+    Some(Fast { spelling, time })
+}
+
+/// Passes over `{..}` without reading it: at a brace with an even number of quotes before it and neither backslash nor
+/// brace inside. Whether it makes sense is found out when the series is seen for the first time.
+#[inline]
+fn pass_tags(cursor: &mut Cursor<'_>) -> Option<()> {
+    cursor.enter(b'{').ok()?;
+    let rest = cursor.rest();
+    let mut end = memchr(b'}', rest)?;
+    // A brace in a value in quotes: look for the next.
+    while memchr_iter(b'"', &rest[..end]).count() % 2 == 1 {
+        end += 1 + memchr(b'}', &rest[end + 1..])?;
+    }
+    if memchr2(b'\\', b'{', &rest[..end]).is_some() {
+        return None;
+    }
+    cursor.pass(end + 1);
+    Some(())
+}
+
+#[inline]
+fn read_fields<'a>(settings: &Settings, cursor: &mut Cursor<'a>, fields: &mut Vec<Field<'a>>) -> Option<()> {
+    cursor.enter(b'{').ok()?;
+    let mut first = true;
+    while cursor.more(b'}', &mut first).ok()? {
+        let Ok(Cow::Borrowed(key)) = cursor.key() else {
+            return None;
+        };
+        let value = match cursor.peek()? {
+            b'"' => match cursor.string() {
+                Ok(Cow::Borrowed(text)) => Value::String(text),
+                _ => return None,
+            },
+            b'-' | b'0'..=b'9' if !settings.integers => Value::Float(read_float(cursor)?),
+            b'-' | b'0'..=b'9' => number_value(cursor.number().ok()?, true)?,
+            b't' if cursor.rest().starts_with(b"true") => {
+                cursor.pass(4);
+                Value::Boolean(true)
+            }
+            b'f' if cursor.rest().starts_with(b"false") => {
+                cursor.pass(5);
+                Value::Boolean(false)
+            }
+            b'n' if cursor.rest().starts_with(b"null") => {
+                cursor.pass(4);
+                continue;
+            }
+            _ => return None,
+        };
+        fields.push(Field::new(key, value));
+    }
+    Some(())
+}
+
+/// A number, read as it is passed over. `01` and `1.` are left to the careful way, which refuses them.
+#[inline]
+fn read_float(cursor: &mut Cursor<'_>) -> Option<f64> {
+    let rest = cursor.rest();
+    let (value, len) = number::float(rest)?;
+    let digits = rest[..len].strip_prefix(b"-").unwrap_or(&rest[..len]);
+    let odd = match digits {
+        [b'0', b'0'..=b'9', ..] | [b'.', ..] | [.., b'.'] => true,
+        _ => !value.is_finite() || digits.windows(2).any(|pair| pair == b".e" || pair == b".E"),
+    };
+    if odd {
+        return None;
+    }
+    cursor.pass(len);
+    Some(value)
+}
+
+#[inline]
+fn read_time(unit: TimeUnit, cursor: &mut Cursor<'_>) -> Option<i64> {
+    if cursor.peek()? == b'"' {
+        let Ok(Cow::Borrowed(text)) = cursor.string() else {
+            return None;
+        };
+        return unit.read(text);
+    }
+    let rest = cursor.rest();
+    let len = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    if (1..=18).contains(&len) && rest[0] != b'0' && !matches!(rest.get(len), Some(b'.' | b'e' | b'E')) {
+        let number = rest[..len].iter().fold(0, |n, b| n * 10 + i64::from(b - b'0'));
+        cursor.pass(len);
+        return unit.whole(number);
+    }
+    unit.read(cursor.number().ok()?)
+}
+
+/// Reads spellings of the fast way: `"measurement":"cpu","tags":{..}`, either or both, in any order.
+impl SeriesSpelling for Settings {
+    fn read(&self, spelling: &[u8], parts: &mut SeriesParts) -> Result<(), (u64, String)> {
+        let text = std::str::from_utf8(spelling).map_err(|_| (1, "invalid UTF-8".to_string()))?;
+        let mut cursor = Cursor::new(text, 0);
+        if let Some(name) = &self.measurement {
+            parts.measurement.push_str(name);
+        }
+        let mut read = || -> Result<(), Fault> {
+            while cursor.peek().is_some() {
+                let key = cursor.key()?;
+                if key == self.measurement_key {
+                    parts.measurement.push_str(&cursor.string()?);
+                } else {
+                    let mut tags = Vec::new();
+                    read_tags(&mut cursor, &mut tags)?;
+                    let owned = tags.into_iter().map(|(k, v)| (k.into_owned(), v.into_owned()));
+                    parts.tags.extend(owned);
+                }
+                if cursor.peek().is_some() {
+                    cursor.enter(b',')?;
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|fault| (fault.at as u64 + 1, fault.reason.into_owned()))
+    }
+}
+
+fn read_tags<'a>(cursor: &mut Cursor<'a>, tags: &mut Vec<(Cow<'a, str>, Cow<'a, str>)>) -> Result<(), Fault> {
+    cursor.enter(b'{')?;
+    let mut first = true;
+    while cursor.more(b'}', &mut first)? {
+        let key = cursor.key()?;
+        cursor.peek();
+        let at = cursor.at();
+        let scalar = cursor
+            .scalar()
+            .map_err(|_| Fault::new(at, format!("tag \"{key}\" is no text, number or boolean")))?;
+        if let Some(value) = tag_text(scalar) {
+            tags.push((key, value));
+        }
+    }
+    Ok(())
+}
+
+/// Reads the object at the cursor, which is known to be JSON.
+pub fn careful<'a>(settings: &Settings, cursor: &mut Cursor<'a>) -> Result<Point<'a>, Fault> {
+    let mut point = Point::default();
+    let mut seen: Vec<Cow<'a, str>> = Vec::new();
+    cursor.enter(b'{')?;
+    let mut first = true;
+    while cursor.more(b'}', &mut first)? {
+        cursor.peek();
+        let at = cursor.at();
+        let key = cursor.key()?;
+        if seen.contains(&key) {
+            return Err(Fault::new(at, format!("key \"{key}\" twice")));
+        }
+        if key == settings.measurement_key && settings.measurement.is_none() {
+            point.measurement = Some(cursor.string()?);
+        } else if key == settings.tags_key {
+            if cursor.peek() == Some(b'n') {
+                cursor.scalar()?;
+            } else {
+                read_tags(cursor, &mut point.tags)?;
+            }
+        } else if key == settings.fields_key {
+            careful_fields(cursor, &mut point)?;
+        } else if key == settings.time_key {
+            cursor.peek();
+            let at = cursor.at();
+            point.time = time(&cursor.scalar()?, settings, at)?;
+        } else {
+            let known = [
+                settings.measurement_key.as_str(),
+                &settings.tags_key,
+                &settings.fields_key,
+                &settings.time_key,
+            ];
+            let known = known.join(", ");
+            let reason = format!("unknown key \"{key}\" (known are {known}; or use shape=flat)");
+            return Err(Fault::new(at, reason));
+        }
+        seen.push(key);
+    }
+    Ok(point)
+}
+
+fn careful_fields<'a>(cursor: &mut Cursor<'a>, point: &mut Point<'a>) -> Result<(), Fault> {
+    cursor.enter(b'{')?;
+    let mut first = true;
+    while cursor.more(b'}', &mut first)? {
+        cursor.peek();
+        let at = cursor.at();
+        let key = cursor.key()?;
+        if matches!(cursor.peek(), Some(b'{' | b'[')) {
+            let reason =
+                format!("field \"{key}\" is no text, number or boolean (shape=flat takes nested values)");
+            return Err(Fault::new(at, reason));
+        }
+        point.fields.push((key, cursor.scalar()?));
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! One point as both shapes make it when care is needed, and values on their way into it.
+
+use crate::settings::Settings;
+use kymo_plugin_api::series::PlainSpelling;
+use kymo_plugin_api::{Field, Origin, Row, RowSink, SeriesParts, SeriesRef, Value};
+use kymo_plugin_reading::json::{Fault, Scalar};
+use kymo_plugin_reading::number;
+use std::borrow::Cow;
+
+/// See the module.
+#[derive(Default)]
+pub struct Point<'a> {
+    pub measurement: Option<Cow<'a, str>>,
+    pub tags: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    pub fields: Vec<(Cow<'a, str>, Scalar<'a>)>,
+    pub time: Option<i64>,
+}
+
+impl Point<'_> {
+    /// Pushes it as a row.
+    pub fn emit(
+        &self,
+        settings: &Settings,
+        origin: Origin<'_>,
+        spelling: &mut Vec<u8>,
+        sink: &mut dyn RowSink,
+    ) -> Result<(), Fault> {
+        let measurement = match (&settings.measurement, &self.measurement) {
+            (Some(name), _) => name,
+            (None, Some(name)) if !name.is_empty() => name.as_ref(),
+            _ => return Err(Fault::new(0, "missing measurement")),
+        };
+        let tags: Vec<(&str, &str)> = self
+            .tags
+            .iter()
+            .map(|(key, value)| (key.as_ref(), value.as_ref()))
+            .collect();
+        let mut fields = Vec::with_capacity(self.fields.len());
+        for (key, scalar) in &self.fields {
+            if let Some(value) = value(scalar, settings.integers)? {
+                fields.push(Field::new(key, value));
+            }
+        }
+        if fields.is_empty() {
+            return Err(Fault::new(0, "missing fields"));
+        }
+        SeriesParts::spell(measurement, &tags, spelling);
+        sink.row(&Row {
+            series: SeriesRef {
+                spelling,
+                reader: &PlainSpelling,
+            },
+            time: self.time,
+            fields: &fields,
+            origin,
+        });
+        Ok(())
+    }
+}
+
+/// A field's value; null is none.
+pub fn value<'a>(scalar: &'a Scalar<'_>, integers: bool) -> Result<Option<Value<'a>>, Fault> {
+    Ok(Some(match scalar {
+        Scalar::Null => return Ok(None),
+        Scalar::Boolean(value) => Value::Boolean(*value),
+        Scalar::Text(text) => Value::String(text),
+        Scalar::Number(text) => {
+            number_value(text, integers).ok_or_else(|| Fault::new(0, "number out of range"))?
+        }
+    }))
+}
+
+/// A number as JSON writes it. Integers beyond 64 bits are floats.
+pub fn number_value(text: &str, integers: bool) -> Option<Value<'static>> {
+    if integers && !text.contains(['.', 'e', 'E']) {
+        if let Ok(value) = text.parse() {
+            return Some(Value::Integer(value));
+        }
+        if let Ok(value) = text.parse() {
+            return Some(Value::Unsigned(value));
+        }
+    }
+    let (value, _) = number::float(text.as_bytes())?;
+    value.is_finite().then_some(Value::Float(value))
+}
+
+/// A tag's value as text; null is none.
+pub fn tag_text<'a>(scalar: Scalar<'a>) -> Option<Cow<'a, str>> {
+    match scalar {
+        Scalar::Text(text) => Some(text).filter(|text| !text.is_empty()),
+        Scalar::Number(text) => Some(Cow::Borrowed(text)),
+        Scalar::Boolean(value) => Some(Cow::Borrowed(if value { "true" } else { "false" })),
+        Scalar::Null => None,
+    }
+}
+
+/// A time; null is none. `at` is where it stands.
+pub fn time(scalar: &Scalar<'_>, settings: &Settings, at: usize) -> Result<Option<i64>, Fault> {
+    let text = match scalar {
+        Scalar::Null => return Ok(None),
+        Scalar::Number(text) => *text,
+        Scalar::Text(text) => text.as_ref(),
+        Scalar::Boolean(_) => "",
+    };
+    match settings.time_unit.read(text) {
+        Some(time) => Ok(Some(time)),
+        None => Err(Fault::new(at, "invalid time")),
+    }
+}

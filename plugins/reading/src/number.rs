@@ -1,0 +1,163 @@
+//! Numbers in decimal text, correctly rounded.
+
+/// Powers of ten that an f64 holds exactly.
+const EXACT_POWERS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+    1e19, 1e20, 1e21, 1e22,
+];
+/// Integers up to here are exact in an f64.
+const EXACT_MAX: u64 = 1 << 53;
+/// So many digits fit 64 bits, whatever they are.
+const DIGITS_MAX: usize = 19;
+
+/// Reads the number at the start of `bytes` (`-1.5e3`, `.5`, `1.`): its value, which may be infinite when it is too large, and its
+/// length. A leading `+`, `inf` and `nan` are no numbers here. The caller looks at what follows.
+#[inline]
+pub fn float(bytes: &[u8]) -> Option<(f64, usize)> {
+    let negative = bytes.first() == Some(&b'-');
+    let first = usize::from(negative);
+    let (mut mantissa, mut at) = digits(bytes, first, 0);
+    let mut count = at - first;
+    let mut scale = 0;
+    if bytes.get(at) == Some(&b'.') {
+        let point = at + 1;
+        (mantissa, at) = digits(bytes, point, mantissa);
+        scale = at - point;
+        count += scale;
+    }
+    if count == 0 {
+        return None;
+    }
+    // Both numbers are exact, so the division rounds once: correctly.
+    let is_exact = count <= DIGITS_MAX && mantissa <= EXACT_MAX && scale < EXACT_POWERS.len();
+    if is_exact && !matches!(bytes.get(at), Some(b'e' | b'E')) {
+        let value = mantissa as f64 / EXACT_POWERS[scale];
+        return Some((if negative { -value } else { value }, at));
+    }
+    fast_float2::parse_partial(bytes).ok()
+}
+
+#[inline]
+fn digits(bytes: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
+    while let Some(digit) = bytes.get(at).map(|b| b.wrapping_sub(b'0')).filter(|&d| d < 10) {
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+        at += 1;
+    }
+    (value, at)
+}
+
+/// A text that is a number as a whole, or one of `NaN`, `Inf`, `+Inf`, `-Inf` (in any case, as Go writes and reads them); it may
+/// have a `+` before it.
+pub fn float_or_special(text: &str) -> Option<f64> {
+    let bytes = text.as_bytes();
+    if let Some((value, len)) = float(bytes)
+        && len == bytes.len()
+    {
+        return Some(value);
+    }
+    let (sign, rest) = match bytes.first()? {
+        b'+' => (1.0, &text[1..]),
+        b'-' => (-1.0, &text[1..]),
+        _ => (1.0, text),
+    };
+    match rest.to_ascii_lowercase().as_str() {
+        "nan" => Some(f64::NAN),
+        "inf" | "infinity" => Some(sign * f64::INFINITY),
+        _ if bytes[0] == b'+' && !rest.starts_with('-') => float(rest.as_bytes())
+            .filter(|(_, len)| *len == rest.len())
+            .map(|(v, _)| v),
+        _ => None,
+    }
+}
+
+/// A bucket's bound or a quantile as Prometheus writes it: `0.005`, `1e-09`, `+Inf`.
+pub fn bound_text(bound: f64) -> String {
+    if bound.is_infinite() {
+        return if bound > 0.0 { "+Inf" } else { "-Inf" }.to_string();
+    }
+    let size = bound.abs();
+    if bound != 0.0 && !(1e-4..1e21).contains(&size) {
+        let text = format!("{bound:e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, exponent) = match exponent.strip_prefix('-') {
+            Some(exponent) => ('-', exponent),
+            None => ('+', exponent),
+        };
+        return format!("{digits}e{sign}{exponent:0>2}");
+    }
+    format!("{bound}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn floats_are_those_of_the_standard_library(text in "-?[0-9]{0,22}(\\.[0-9]{0,24})?([eE][+-]?[0-9]{1,3})?[,x]?") {
+            let plain = text.trim_end_matches([',', 'x']);
+            match (float(text.as_bytes()), plain.parse::<f64>()) {
+                (Some((got, len)), Ok(want)) => {
+                    prop_assert_eq!(got.to_bits(), want.to_bits());
+                    prop_assert_eq!(len, plain.len());
+                }
+                (None, Err(_)) => {}
+                // Only a part of it is a number.
+                (Some((got, len)), Err(_)) => {
+                    let want: f64 = plain[..len].parse().expect("a number");
+                    prop_assert_eq!(got.to_bits(), want.to_bits());
+                }
+                (None, Ok(want)) => prop_assert!(false, "{} is {}", text, want),
+            }
+        }
+
+        #[test]
+        fn every_float_is_read_back(value in any::<f64>().prop_filter("finite", |v| v.is_finite())) {
+            for text in [format!("{value}"), format!("{value:e}")] {
+                prop_assert_eq!(float(text.as_bytes()).map(|(v, len)| (v.to_bits(), len)), Some((value.to_bits(), text.len())));
+            }
+        }
+    }
+
+    #[test]
+    fn bounds_are_written_as_go_writes_them() {
+        for (bound, text) in [
+            (0.005, "0.005"),
+            (1.0, "1"),
+            (2.5, "2.5"),
+            (0.0, "0"),
+            (1e-9, "1e-09"),
+            (-2.938735877055719e-39, "-2.938735877055719e-39"),
+            (1e21, "1e+21"),
+            (1e20, "100000000000000000000"),
+            (1e300, "1e+300"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            assert_eq!(bound_text(bound), text);
+        }
+    }
+
+    #[test]
+    fn specials() {
+        for (text, want) in [
+            ("1.5", Some(1.5)),
+            ("+2", Some(2.0)),
+            ("+Inf", Some(f64::INFINITY)),
+            ("-inf", Some(f64::NEG_INFINITY)),
+            ("Infinity", Some(f64::INFINITY)),
+            ("1e999", Some(f64::INFINITY)),
+            ("", None),
+            ("+", None),
+            ("+-1", None),
+            ("++1", None),
+            ("1x", None),
+            ("-", None),
+            (".", None),
+            ("infin", None),
+        ] {
+            assert_eq!(float_or_special(text), want, "{text}");
+        }
+        assert!(float_or_special("NaN").is_some_and(f64::is_nan));
+    }
+}

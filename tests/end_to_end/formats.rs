@@ -1,0 +1,285 @@
+//! Every format by way of HTTP and sockets: what is stored is what was sent.
+
+use crate::support::{Server, free_address, get, post};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::net::{TcpStream, UdpSocket};
+
+fn server() -> (tempfile::TempDir, Server) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    server.create("d");
+    (folder, server)
+}
+
+/// POST with headers: status, body, and a header of the answer.
+fn send(url: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String, Vec<(String, String)>) {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .into();
+    let mut request = agent.post(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut response = request.send(body).expect("an answer");
+    let text = |value: &ureq::http::HeaderValue| value.to_str().unwrap_or_default().to_string();
+    let all = response
+        .headers()
+        .iter()
+        .map(|(n, v)| (n.to_string(), text(v)))
+        .collect();
+    (
+        response.status().as_u16(),
+        response.body_mut().read_to_string().unwrap_or_default(),
+        all,
+    )
+}
+
+#[test]
+fn formats_are_chosen_by_name_and_content_type() {
+    let (_folder, server) = server();
+    let json = r#"{"measurement":"m","tags":{"by":"BY"},"fields":{"f":1},"time":1}"#;
+    let csv = "by,f,time\nBY,1,1\n";
+    let csv_options = "measurement=m&tag_columns=by";
+    for (by, query, content_type, body) in [
+        ("json-name", "format=json".to_string(), "", json),
+        (
+            "json-type",
+            String::new(),
+            "application/json; charset=utf-8",
+            json,
+        ),
+        ("csv-name", format!("format=csv&{csv_options}"), "", csv),
+        ("csv-type", csv_options.to_string(), "text/csv", csv),
+        ("line-any", String::new(), "application/json", "m,by=BY f=1 1"),
+        (
+            "line-form",
+            String::new(),
+            "application/x-www-form-urlencoded",
+            "m,by=BY f=1 1",
+        ),
+        (
+            "prometheus",
+            String::new(),
+            "text/plain; version=0.0.4",
+            "m{by=\"BY\"} 1 1",
+        ),
+        ("graphite", "format=graphite".into(), "", "m;by=BY 1 1"),
+        ("opentsdb", "format=opentsdb".into(), "", "put m 1 1 by=BY"),
+    ] {
+        let headers: &[(&str, &str)] = match content_type {
+            "" => &[],
+            given => &[("Content-Type", given)],
+        };
+        let url = server.url(&format!("/write?db=d&{query}"));
+        let (status, text, _) = send(&url, headers, body.replace("BY", by).as_bytes());
+        assert_eq!((status, text.as_str()), (204, ""), "{by}");
+        let q = format!("SELECT * FROM m WHERE \"by\" = '{by}'");
+        assert_eq!(server.rows("d", &q).len(), 1, "{by}");
+    }
+    for (query, told) in [
+        (
+            "format=nonsense",
+            "unknown format \\\"nonsense\\\"; this server knows line-protocol, statsd, json",
+        ),
+        (
+            "format=json&mesurement=m",
+            "option mesurement: unknown option (json takes:",
+        ),
+        ("format=csv&time_unit=x", "option time_unit: invalid time_unit"),
+        ("format=csv&framing=length-prefixed", "invalid framing"),
+    ] {
+        let (status, text) = post(&server.url(&format!("/write?db=d&{query}")), b"").expect("an answer");
+        assert!(status == 400 && text.contains(told), "{query}: {text}");
+    }
+}
+
+#[test]
+fn bad_points_are_told_with_line_and_column_and_good_ones_stored() {
+    let (_folder, server) = server();
+    let body =
+        "{\"measurement\":\"m\",\"fields\":{\"f\":1},\"time\":1}\n{\"measurement\":\"m\",\"feilds\":{}}\n";
+    let (status, text) = post(&server.url("/write?db=d&format=json"), body.as_bytes()).expect("an answer");
+    let told: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(status, 400);
+    assert!(
+        told["error"]
+            .as_str()
+            .expect("text")
+            .starts_with("partial write: unable to parse '{"),
+        "{told}"
+    );
+    assert_eq!(
+        (&told["rejected"][0]["line"], &told["rejected"][0]["column"]),
+        (&json!(2), &json!(18))
+    );
+    assert_eq!(server.rows("d", "SELECT f FROM m"), [json!([1, 1])]);
+    // Limits are named, with the place.
+    let long = format!("m a=1 1\nm s=\"{}\" 2\n", "x".repeat((1 << 20) + 1));
+    let (_, text) = post(&server.url("/write?db=d"), long.as_bytes()).expect("an answer");
+    let told: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(told["rejected"][0]["line"], 2);
+    assert!(text.contains("(line_bytes_max 1048576)"), "{}", &text[..200]);
+    let many = format!(
+        "m {} 1",
+        (0..4097).map(|i| format!("f{i}=1")).collect::<Vec<_>>().join(",")
+    );
+    let (_, text) = post(&server.url("/write?db=d"), many.as_bytes()).expect("an answer");
+    assert!(
+        text.contains("too many fields: 4097 (fields_max 4096)"),
+        "{}",
+        &text[..200]
+    );
+}
+
+#[test]
+fn paths_of_their_own_senders_make_their_database_and_answer_in_their_way() {
+    let (_folder, server) = server();
+    // OpenTSDB.
+    let put = |query: &str, body: &str| send(&server.url(&format!("/api/put{query}")), &[], body.as_bytes());
+    let good = r#"{"metric":"sys.cpu","timestamp":1,"value":18,"tags":{"host":"a"}}"#;
+    assert_eq!(put("", good).0, 204);
+    let (status, text, _) = put("?details", &format!("[{good},{{\"metric\":\"x\"}}]"));
+    let told: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(
+        (status, &told["failed"], &told["success"]),
+        (400, &json!(1), &json!(1))
+    );
+    assert_eq!(told["errors"][0]["error"], "missing timestamp");
+    assert_eq!(
+        server.rows("metrics", "SELECT * FROM \"sys.cpu\""),
+        [json!([1_000_000_000, "a", 18])]
+    );
+    // OTLP, in JSON.
+    let otlp = r#"{"resourceMetrics":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},"scopeMetrics":[{"metrics":[{"name":"t","gauge":{"dataPoints":[{"asDouble":1.5,"timeUnixNano":"7"}]}}]}]}]}"#;
+    let (status, text, headers) = send(
+        &server.url("/v1/metrics?db=otel"),
+        &[("Content-Type", "application/json")],
+        otlp.as_bytes(),
+    );
+    assert_eq!((status, text.as_str()), (200, "{}"));
+    assert!(
+        headers.contains(&("content-type".into(), "application/json".into())),
+        "{headers:?}"
+    );
+    assert!(headers.iter().any(|(name, _)| name == "x-kymo-sequence"));
+    assert_eq!(server.rows("otel", "SELECT * FROM t"), [json!([7, "shop", 1.5])]);
+    // Remote write 1.0: labels __name__=up, job=j; a sample of 1 at 2 s. Snappy, as Prometheus sends it.
+    let request = [
+        &[0x0A, 0x28][..],
+        &[0x0A, 0x0E, 0x0A, 8],
+        b"__name__",
+        &[0x12, 2],
+        b"up",
+        &[0x0A, 8, 0x0A, 3],
+        b"job",
+        &[0x12, 1],
+        b"j",
+        &[0x12, 12, 0x09, 0, 0, 0, 0, 0, 0, 0xF0, 0x3F, 0x10, 0xD0, 0x0F],
+    ]
+    .concat();
+    let body = snap::raw::Encoder::new()
+        .compress_vec(&request)
+        .expect("in memory");
+    let headers = [
+        ("Content-Encoding", "snappy"),
+        ("Content-Type", "application/x-protobuf"),
+    ];
+    let (status, text, _) = send(&server.url("/api/v1/write?db=prom"), &headers, &body);
+    assert_eq!((status, text.as_str()), (204, ""));
+    assert_eq!(
+        server.rows("prom", "SELECT * FROM up"),
+        [json!([2_000_000_000i64, "j", 1])]
+    );
+    // PUT is as good, and others are not allowed.
+    assert_eq!(get(&server.url("/api/put")).expect("an answer").0, 405);
+    // Databases of /write are not made.
+    assert_eq!(
+        post(&server.url("/write?db=nope"), b"m f=1")
+            .expect("an answer")
+            .0,
+        404
+    );
+}
+
+#[test]
+fn formats_are_read_from_sockets() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [graphite, opentsdb, collectd, json, proto] = std::array::from_fn(|_| free_address());
+    let listen = [
+        format!("graphite+tcp://{graphite}?database=s"),
+        format!("graphite+udp://{graphite}?database=s"),
+        format!("opentsdb+tcp://{opentsdb}?database=s"),
+        format!("collectd+udp://{collectd}?database=s"),
+        format!("json+tcp://{json}?database=s&measurement=j&shape=flat"),
+        format!("protobuf+tcp://{proto}?database=s"),
+    ];
+    let mut flags = vec!["--host-metrics", "off"];
+    flags.extend(listen.iter().flat_map(|address| ["--listen", address.as_str()]));
+    let server = Server::start(folder.path(), &flags);
+    let stream = |address: &str, bytes: &[u8]| {
+        let mut socket = TcpStream::connect(address).expect("it listens");
+        // In two packets, cut anywhere.
+        let (front, back) = bytes.split_at(bytes.len() / 2);
+        socket.write_all(front).expect("it reads");
+        socket.flush().expect("sent");
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        socket.write_all(back).expect("it reads");
+    };
+    let datagram = |address: &str, bytes: &[u8]| {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.send_to(bytes, address).expect("sent");
+    };
+    stream(&graphite, b"a.tcp;host=x 1 1\na.tcp;host=x 2 2\n");
+    datagram(&graphite, b"a.udp 3 3\n");
+    stream(&opentsdb, b"version\nput o 4 4 host=x\n");
+    stream(&json, b"{\"f\":5,\"time\":5}\n{\"f\":6,\"time\":6}\n");
+    // measurement "p", field f=7.0, time 7; then a message that is too long to be true.
+    let point = [
+        &[0x0A, 1][..],
+        b"p",
+        &[0x1A, 12, 0x0A, 1],
+        b"f",
+        &[0x11, 0, 0, 0, 0, 0, 0, 0x1C, 0x40],
+        &[0x21, 7, 0, 0, 0, 0, 0, 0, 0],
+    ]
+    .concat();
+    let batch = [&[0x0A, point.len() as u8][..], &point].concat();
+    let framed = [&(batch.len() as u32).to_be_bytes()[..], &batch].concat();
+    stream(&proto, &[framed.clone(), framed].concat());
+    let part = |kind: u16, content: &[u8]| {
+        [
+            &kind.to_be_bytes()[..],
+            &(content.len() as u16 + 4).to_be_bytes(),
+            content,
+        ]
+        .concat()
+    };
+    let packet = [
+        part(0, b"h\0"),
+        part(1, &8u64.to_be_bytes()),
+        part(2, b"cpu\0"),
+        part(4, b"cpu\0"),
+        part(6, &[&[0, 1, 1][..], &8f64.to_le_bytes()].concat()),
+    ];
+    datagram(&collectd, &packet.concat());
+    let second = 1_000_000_000i64;
+    for (q, want) in [
+        (
+            "SELECT * FROM \"a.tcp\"",
+            vec![json!([second, "x", 1]), json!([2 * second, "x", 2])],
+        ),
+        ("SELECT * FROM \"a.udp\"", vec![json!([3 * second, 3])]),
+        ("SELECT * FROM o", vec![json!([4 * second, "x", 4])]),
+        ("SELECT * FROM j", vec![json!([5, 5]), json!([6, 6])]),
+        ("SELECT * FROM p", vec![json!([7, 7])]),
+        (
+            "SELECT * FROM cpu_value",
+            vec![json!([8 * second, "h", "cpu", 8])],
+        ),
+    ] {
+        let rows = server.wait_rows("s", q, |rows| rows.len() == want.len());
+        assert_eq!(rows, want, "{q}");
+    }
+}
