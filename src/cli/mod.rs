@@ -27,7 +27,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run the server (the default)
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Ask a running server: kymo query --database host 'SELECT last(load1) FROM system'
     Query(query::QueryArgs),
     /// Write a file, or standard input, to a running server

@@ -160,7 +160,7 @@ async fn no_flux() -> Result<HttpResponse, HttpError> {
     Err(HttpError::bad_request("Flux is not supported; ask InfluxQL at /query").v2())
 }
 
-async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, HttpError> {
+async fn nothing_here(request: HttpRequest, services: Data<Services>) -> Result<HttpResponse, HttpError> {
     if request.method() == actix_web::http::Method::OPTIONS {
         return Ok(HttpResponse::NoContent().finish());
     }
@@ -174,7 +174,8 @@ async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, HttpError> {
         "/api/v2/write",
         "/api/v2/query",
     ];
-    if known.contains(&request.path()) {
+    let is_native = services.engine.formats().by_path(request.path()).is_some();
+    if is_native || known.contains(&request.path()) {
         let status = actix_web::http::StatusCode::METHOD_NOT_ALLOWED;
         return Err(HttpError::new(
             status,

@@ -112,7 +112,7 @@ fn bad_points_are_told_with_line_and_column_and_good_ones_stored() {
     );
     assert_eq!(
         (&told["rejected"][0]["line"], &told["rejected"][0]["column"]),
-        (&json!(2), &json!(18))
+        (&json!(2), &json!(20))
     );
     assert_eq!(server.rows("d", "SELECT f FROM m"), [json!([1, 1])]);
     // Limits are named, with the place.
