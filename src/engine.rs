@@ -13,7 +13,7 @@ use crate::catalog::Catalog;
 use crate::ingest::{Limits, Registry};
 use crate::journal::JournalError;
 use crate::journal::disk::Folder;
-use crate::journal::replay::replay;
+use crate::journal::replay::{harden, replay};
 use crate::journal::thread::{Entry, Full, Journal, Outcome};
 use crate::journal::writer::{SEGMENT_BYTES, Writer};
 use crate::query::Value;
@@ -411,6 +411,7 @@ impl Engine {
             Ok(())
         })
         .map_err(OpenError::Journal)?;
+        harden(&disk, &replayed).map_err(OpenError::Journal)?;
         for damage in &replayed.damage {
             tracing::error!(
                 file = damage.file,

@@ -30,6 +30,8 @@ pub struct Replayed {
     pub frames: u64,
     /// Bytes of their payloads.
     pub bytes: u64,
+    /// The last segment and where its frames end.
+    pub tail: Option<(String, u64)>,
 }
 
 /// Hands every frame with a sequence above `watermark` to `take`, in order. `take` may end it with an error.
@@ -125,6 +127,9 @@ pub fn replay<D: Disk>(
             }
         }
         next = next.max(expected);
+        if end.is_none() {
+            out.tail = Some((name.clone(), reader.at));
+        }
         out.existing.closed.push_back(Closed {
             number: header.number,
             last: expected - 1,
@@ -135,6 +140,32 @@ pub fn replay<D: Disk>(
         .retain(|damage| damage.lost.1 == 0 || damage.lost.1 > watermark);
     out.existing.next_sequence = next;
     Ok(out)
+}
+
+/// Makes what was read of the last segment durable. A process that ended, or whose sync failed, may have left frames that only
+/// the page cache has, and after a failed sync the kernel takes them for written: so they are written again. Without this
+/// they would be seen now, and gone, with a gap before later frames, after a power cut.
+///
+/// # Errors
+/// Input/output.
+pub fn harden<D: Disk>(disk: &D, replayed: &Replayed) -> io::Result<()> {
+    let Some((name, end)) = &replayed.tail else {
+        return Ok(());
+    };
+    let file = disk.open(name)?;
+    let mut piece = vec![0; SEARCH_BYTES];
+    let mut at = 0;
+    while at < *end {
+        let wanted = piece.len().min((end - at) as usize);
+        let read = read_full(&file, at, &mut piece[..wanted])?;
+        if read == 0 {
+            break;
+        }
+        file.write_at(at, &piece[..read])?;
+        at += read as u64;
+    }
+    file.sync()?;
+    disk.sync_folder()
 }
 
 /// The header of a segment whose own is damaged, if its first frame is sound: all of it follows from the name and that frame.
