@@ -16,6 +16,7 @@ use crate::journal::disk::Folder;
 use crate::journal::replay::{harden, replay};
 use crate::journal::thread::{Entry, Full, Journal, Outcome};
 use crate::journal::writer::{SEGMENT_BYTES, Writer};
+use crate::model::TimeRange;
 use crate::query::Value;
 use crate::query::scan::Scan;
 use crate::query::snapshot::Snapshot;
@@ -149,8 +150,38 @@ pub enum WriteError {
 pub enum Committed {
     /// A batch is visible.
     Batch(u64, Arc<EncodedBatch>),
-    /// The subscriber was too slow: batches up to this sequence were not told.
-    Gap(u64),
+    /// The subscriber was too slow: batches up to a sequence were not told.
+    Gap(Gap),
+}
+
+/// Batches that a slow subscriber was not told of, and where in time their rows lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Gap {
+    /// The last of them.
+    pub through: u64,
+    /// From the earliest to the latest of their rows.
+    pub time: Option<TimeRange>,
+    /// Some of them had commands, which may change anything.
+    pub commands: bool,
+}
+
+impl Gap {
+    fn add(gap: &mut Option<Self>, sequence: u64, batch: &EncodedBatch) {
+        let gap = gap.get_or_insert(Self {
+            through: sequence,
+            time: None,
+            commands: false,
+        });
+        gap.through = sequence;
+        gap.commands |= !batch.commands().is_empty();
+        for table in batch.tables() {
+            let range = table.time_range();
+            gap.time = Some(gap.time.map_or(range, |known| TimeRange {
+                min: known.min.min(range.min),
+                max: known.max.max(range.max),
+            }));
+        }
+    }
 }
 
 /// A batch on its way through the journal.
@@ -205,7 +236,55 @@ struct Published {
 
 struct Subscriber {
     sender: Sender<Committed>,
-    gap: Option<u64>,
+    gap: Arc<Mutex<Option<Gap>>>,
+}
+
+impl Subscriber {
+    /// False: the receiver is gone.
+    fn tell(&self, sequence: u64, batch: &Arc<EncodedBatch>) -> bool {
+        let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
+        // While there is a gap that was not taken nothing more is sent, so that it is the last thing before what follows.
+        if gap.is_some() {
+            Gap::add(&mut gap, sequence, batch);
+            return true;
+        }
+        match self.sender.try_send(Committed::Batch(sequence, batch.clone())) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => Gap::add(&mut gap, sequence, batch),
+            Err(TrySendError::Disconnected(_)) => return false,
+        }
+        true
+    }
+}
+
+/// Where a subscriber of commits hears of them.
+pub struct Commits {
+    receiver: Receiver<Committed>,
+    gap: Arc<Mutex<Option<Gap>>>,
+}
+
+impl Commits {
+    /// To wait on. What comes from it is heard by way of [`next`](Self::next), which also tells of gaps.
+    pub fn receiver(&self) -> &Receiver<Committed> {
+        &self.receiver
+    }
+
+    /// What is to be heard next; waits for it if need be.
+    pub fn next(&self, patience: Duration) -> Option<Committed> {
+        if let Ok(commit) = self.receiver.try_recv() {
+            return Some(commit);
+        }
+        let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
+        if gap.is_some() {
+            // Nothing was sent since the gap began, but the end of what came before it may have been sent just now.
+            return match self.receiver.try_recv() {
+                Ok(commit) => Some(commit),
+                Err(_) => gap.take().map(Committed::Gap),
+            };
+        }
+        drop(gap);
+        self.receiver.recv_timeout(patience).ok()
+    }
 }
 
 impl Observer<RunSet> for Published {
@@ -229,28 +308,9 @@ impl Observer<RunSet> for Published {
 
     fn after(&self, group: &Group) {
         let mut subscribers = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
-        subscribers.retain_mut(|subscriber| {
-            for (sequence, batch) in (group.first..).zip(&group.batches) {
-                if let Some(gap) = subscriber.gap.take() {
-                    match subscriber.sender.try_send(Committed::Gap(gap)) {
-                        Ok(()) => {}
-                        Err(TrySendError::Full(_)) => {
-                            subscriber.gap = Some(sequence);
-                            continue;
-                        }
-                        Err(TrySendError::Disconnected(_)) => return false,
-                    }
-                }
-                match subscriber
-                    .sender
-                    .try_send(Committed::Batch(sequence, batch.clone()))
-                {
-                    Ok(()) => {}
-                    Err(TrySendError::Full(_)) => subscriber.gap = Some(sequence),
-                    Err(TrySendError::Disconnected(_)) => return false,
-                }
-            }
-            true
+        subscribers.retain(|subscriber| {
+            let mut batches = (group.first..).zip(&group.batches);
+            batches.all(|(sequence, batch)| subscriber.tell(sequence, batch))
         });
     }
 }
@@ -578,11 +638,15 @@ impl Engine {
     }
 
     /// Every batch committed from now on.
-    pub fn subscribe_commits(&self) -> Receiver<Committed> {
+    pub fn subscribe_commits(&self) -> Commits {
         let (sender, receiver) = bounded(COMMITS_MAX);
         let mut subscribers = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
-        subscribers.push(Subscriber { sender, gap: None });
-        receiver
+        let gap = Arc::default();
+        subscribers.push(Subscriber {
+            sender,
+            gap: Arc::clone(&gap),
+        });
+        Commits { receiver, gap }
     }
 
     /// Last sequence that queries see.

@@ -1,17 +1,25 @@
-//! Live subscriptions: windowed answers that are pushed as data is committed.
+//! Live subscriptions: answers that are pushed as data is committed.
 //!
-//! A subscription is a SELECT with GROUP BY time(..). Its answer comes from the same engine as every ad-hoc query: the hub
-//! notes which windows a committed batch touched, asks the engine for just those, and sends what changed. So a
-//! pushed value is always what `/query` would have answered at that sequence, fill, overwrites and all.
+//! A windowed subscription's answer comes from the same engine as every ad-hoc query: the hub notes which windows a committed
+//! batch touched, asks the engine for just those, and sends what changed. So a pushed value is always what `/query` would have
+//! answered at that sequence, fill, overwrites and all. Equal subscriptions are one computation.
 //!
-//! Read in this order: [`message`] what goes over the wire, [`windows`] what a client has been told and what is new (pure), [`outbox`] the
-//! bounded queue of one client, [`subscription`] one SELECT, [`hub`] the thread that drives them.
+//! Read in this order: [`message`] what goes over the wire, [`plan`] what a client wants, [`windows`] what is known of each window and
+//! what of an answer is news (pure), [`computation`] one windowed SELECT, [`tail`] one of points, [`outbox`] the
+//! bounded queue of one client, [`hub`] and `keeper` the thread that drives them.
 //!
 //! **Invariant:** nothing here can slow ingestion: the hub learns of commits through a bounded channel that overflows into
-//! "look at everything again", and a slow client's queue coalesces.
+//! "look at this range of time again", and a slow client's queue coalesces.
 
+pub mod computation;
+pub mod evaluate;
 pub mod hub;
+mod interest;
+mod keeper;
 pub mod message;
 pub mod outbox;
-pub mod subscription;
+pub mod plan;
+mod recent;
+pub mod tail;
+pub mod watch;
 pub mod windows;

@@ -1,119 +1,171 @@
 //! The queue of messages for one client: bounded, never blocks whoever fills it.
 //!
-//! Rows wait by (subscription, window, group): a later value replaces an earlier one that was not sent yet, which is counted and
-//! told as `lagged`. When even the distinct rows are too many, the oldest updates go, and the client is told the same way.
+//! Rows of windows wait by (window, group): a later value replaces an earlier one that was not sent yet, which is counted and
+//! told as `lagged`. When even the distinct rows are too many they all go, and the client is sent a new snapshot once it
+//! reads again. Points of a tail wait in order; of too many the oldest go, which `lagged` says too.
 
-use super::message::{Kind, Reply, Series};
+use super::message::{self, Kind, Message};
 use super::windows::{Groups, Row};
-use serde_json::value::RawValue;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Rows that may wait for one client.
-pub const ROWS_WAITING_MAX: usize = 20_000;
+pub const ROWS_WAITING_MAX: usize = 150_000;
+/// Rows that may wait for all clients together.
+pub const ROWS_WAITING_ALL_MAX: usize = 4_000_000;
+/// Messages other than rows that may wait for one client.
+const TEXTS_WAITING_MAX: usize = 1_000;
+/// Bytes of rows in one message: Python's `websockets`, for one, takes messages of 1 MiB by default.
+const MESSAGE_BYTES_MAX: usize = 256 << 10;
 
-/// Rows in one message.
-const ROWS_PER_MESSAGE_MAX: usize = 5_000;
+/// Rows that wait for all clients together. Shared.
+pub type Waiting = Arc<AtomicUsize>;
 
 /// See the module. Shared by the hub, which fills it, and the connection, which empties it.
 pub struct Outbox {
     state: Mutex<State>,
     wake: Box<dyn Fn() + Send + Sync>,
+    all: Waiting,
 }
 
 #[derive(Default)]
 struct State {
-    texts: VecDeque<String>,
-    subscriptions: BTreeMap<String, Waiting>,
+    texts: VecDeque<Message>,
+    subscriptions: BTreeMap<String, Queue>,
+    rows: usize,
     closed: bool,
 }
 
+/// What rows are put in as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// Everything there is: what was sent before is void.
+    Snapshot,
+    /// Rows of windows, each replacing the one before.
+    Windows,
+    /// Points, each of which counts.
+    Points,
+    /// All points there are: what was sent before is void.
+    PointsSnapshot,
+}
+
+/// The rows of a subscription and what they mean.
+pub struct Rows<'a> {
+    /// Everything up to here is reflected once they are read.
+    pub sequence: u64,
+    /// Columns of each.
+    pub columns: &'a Arc<[String]>,
+    /// Their groups.
+    pub groups: &'a Arc<Mutex<Groups>>,
+    /// Why, and which.
+    pub rows: Vec<(Kind, Row)>,
+}
+
 #[derive(Default)]
-struct Waiting {
+struct Queue {
     groups: Arc<Mutex<Groups>>,
-    columns: Vec<String>,
-    rows: BTreeMap<(i64, u32), (Kind, Box<str>)>,
+    columns: Arc<[String]>,
+    windows: BTreeMap<(i64, u32), (Kind, Arc<str>)>,
+    points: VecDeque<(Arc<[String]>, Kind, Row)>,
     sequence: u64,
+    /// What the client has been told of whole.
+    told: u64,
     coalesced: u64,
-    /// Sent although there are no rows: the answer to `subscribe`.
-    empty_snapshot: bool,
+    /// The windows that wait begin with a whole snapshot, which may have no rows.
+    snapshot: bool,
+    /// Too many rows waited: nothing is sent until a new snapshot.
+    void: bool,
+}
+
+/// What a connection is to send.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Messages in order.
+    pub messages: Vec<Message>,
+    /// Subscriptions that need a new snapshot.
+    pub void: Vec<String>,
 }
 
 impl Outbox {
     /// An empty queue; `wake` is called after something was put in, from the hub's thread.
-    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+    pub fn new(all: Waiting, wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             state: Mutex::default(),
             wake: Box::new(wake),
+            all,
         }
     }
 
     /// Puts in a whole message, such as an error.
-    pub fn text(&self, text: String) {
-        self.state().texts.push_back(text);
-        (self.wake)();
-    }
-
-    /// Puts in rows of a subscription.
-    pub fn rows(
-        &self,
-        id: &str,
-        sequence: u64,
-        columns: &[String],
-        groups: &Arc<Mutex<Groups>>,
-        rows: Vec<(Kind, Row)>,
-        snapshot: bool,
-    ) {
+    pub fn message(&self, message: Message) {
         let mut state = self.state();
-        if !state.subscriptions.contains_key(id) {
-            state.subscriptions.insert(id.to_string(), Waiting::default());
-        }
-        let waiting = state
-            .subscriptions
-            .get_mut(id)
-            .expect("inserted above when missing");
-        waiting.groups = groups.clone();
-        waiting.columns = columns.to_vec();
-        waiting.sequence = sequence;
-        waiting.empty_snapshot |= snapshot && rows.is_empty();
-        for (kind, row) in rows {
-            match waiting.rows.get_mut(&(row.time, row.group)) {
-                Some((old_kind, json)) => {
-                    *json = row.json;
-                    // A final of something unsent says all; a snapshot's row stays part of the snapshot.
-                    *old_kind = if *old_kind == Kind::Snapshot {
-                        Kind::Snapshot
-                    } else {
-                        kind
-                    };
-                    waiting.coalesced += 1;
-                }
-                None => {
-                    waiting.rows.insert((row.time, row.group), (kind, row.json));
-                }
-            }
-        }
-        while waiting.rows.len() > ROWS_WAITING_MAX {
-            waiting.rows.pop_first();
-            waiting.coalesced += 1;
+        if state.texts.len() < TEXTS_WAITING_MAX {
+            state.texts.push_back(message);
         }
         drop(state);
         (self.wake)();
     }
 
-    /// Forgets what waits for a subscription that has ended.
-    pub fn forget(&self, id: &str) {
-        self.state().subscriptions.remove(id);
+    /// Puts in rows of a subscription.
+    pub fn put(&self, id: &str, put: Put, given: Rows<'_>) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        let before = state.rows;
+        if !state.subscriptions.contains_key(id) {
+            state.subscriptions.insert(id.to_string(), Queue::default());
+        }
+        let State {
+            subscriptions, rows, ..
+        } = &mut *state;
+        let queue = subscriptions.get_mut(id).expect("inserted above when missing");
+        *rows -= queue.len();
+        queue.put(put, given);
+        *rows += queue.len();
+        if *rows > ROWS_WAITING_MAX || self.all.load(Ordering::Relaxed) > ROWS_WAITING_ALL_MAX {
+            *rows -= queue.len();
+            queue.shrink();
+            *rows += queue.len();
+        }
+        self.count(before, state.rows);
+        drop(state);
+        (self.wake)();
     }
 
-    /// Takes the messages that wait, in order, at most about `ROWS_PER_MESSAGE_MAX` rows each.
-    pub fn take(&self) -> Vec<String> {
-        let mut state = self.state();
-        let mut out: Vec<String> = Vec::new();
-        for (id, waiting) in &mut state.subscriptions {
-            waiting.take(id, &mut out);
+    /// The client of a subscription that begins has everything up to this sequence.
+    pub fn resume(&self, id: &str, seen: u64) {
+        self.state().subscriptions.entry(id.to_string()).or_default().told = seen;
+    }
+
+    fn count(&self, before: usize, after: usize) {
+        if after >= before {
+            self.all.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            self.all.fetch_sub(before - after, Ordering::Relaxed);
         }
-        out.extend(state.texts.drain(..));
+    }
+
+    /// Forgets what waits for a subscription that has ended.
+    pub fn forget(&self, id: &str) {
+        let mut state = self.state();
+        if let Some(queue) = state.subscriptions.remove(id) {
+            state.rows -= queue.len();
+            self.count(queue.len(), 0);
+        }
+    }
+
+    /// Takes the messages that wait, in order.
+    pub fn take(&self) -> Taken {
+        let mut state = self.state();
+        let mut out = Taken::default();
+        for (id, queue) in &mut state.subscriptions {
+            queue.take(id, &mut out);
+        }
+        out.messages.extend(state.texts.drain(..));
+        self.count(state.rows, 0);
+        state.rows = 0;
         out
     }
 
@@ -123,6 +175,8 @@ impl Outbox {
         state.closed = true;
         state.subscriptions.clear();
         state.texts.clear();
+        self.count(state.rows, 0);
+        state.rows = 0;
     }
 
     /// The client is gone.
@@ -135,74 +189,131 @@ impl Outbox {
     }
 }
 
-impl Waiting {
-    fn take(&mut self, id: &str, out: &mut Vec<String>) {
-        if std::mem::take(&mut self.empty_snapshot) && self.rows.is_empty() {
-            let series = Vec::new();
-            out.push(
-                Reply::Rows {
-                    kind: Kind::Snapshot,
-                    id,
-                    sequence: self.sequence,
-                    series,
-                }
-                .text(),
-            );
+impl Queue {
+    fn len(&self) -> usize {
+        self.windows.len() + self.points.len()
+    }
+
+    fn put(&mut self, put: Put, given: Rows<'_>) {
+        if matches!(put, Put::Snapshot | Put::PointsSnapshot) {
+            self.coalesced += self.len() as u64;
+            self.windows.clear();
+            self.points.clear();
+            self.void = false;
+            self.snapshot = true;
         }
-        let coalesced = std::mem::take(&mut self.coalesced);
-        if coalesced > 0 {
-            // Told before the rows, so that a client knows why it sees jumps.
-            out.push(
-                Reply::Lagged {
-                    kind: "lagged",
-                    id,
-                    sequence: self.sequence,
-                    coalesced,
-                }
-                .text(),
-            );
+        if self.void {
+            self.coalesced += given.rows.len() as u64;
+            return;
         }
-        let rows = std::mem::take(&mut self.rows);
-        let groups = self.groups.clone();
-        let groups = groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut by_kind: BTreeMap<Kind, Vec<(u32, &str)>> = BTreeMap::new();
-        for ((_, group), (kind, json)) in &rows {
-            by_kind.entry(*kind).or_default().push((*group, json));
+        self.sequence = given.sequence;
+        if !Arc::ptr_eq(&self.groups, given.groups) {
+            self.groups = given.groups.clone();
         }
-        for (kind, rows) in &mut by_kind {
-            rows.sort_by_key(|(group, _)| *group);
-            for rows in rows.chunks(ROWS_PER_MESSAGE_MAX) {
-                let series = self.series(rows, &groups);
-                out.push(
-                    Reply::Rows {
-                        kind: *kind,
-                        id,
-                        sequence: self.sequence,
-                        series,
+        if !Arc::ptr_eq(&self.columns, given.columns) {
+            self.columns = given.columns.clone();
+        }
+        if matches!(put, Put::Points | Put::PointsSnapshot) {
+            let points = given
+                .rows
+                .into_iter()
+                .map(|(kind, row)| (self.columns.clone(), kind, row));
+            self.points.extend(points);
+            return;
+        }
+        for (kind, row) in given.rows {
+            match self.windows.get_mut(&(row.time, row.group)) {
+                Some((old, json)) => {
+                    *json = row.json;
+                    // A snapshot's row stays part of the snapshot, unless it has become final.
+                    if *old != Kind::Snapshot || kind == Kind::Final {
+                        *old = kind;
                     }
-                    .text(),
-                );
+                    self.coalesced += 1;
+                }
+                None => {
+                    self.windows.insert((row.time, row.group), (kind, row.json));
+                }
             }
         }
     }
 
-    fn series<'a>(&'a self, rows: &[(u32, &'a str)], groups: &'a Groups) -> Vec<Series<'a>> {
-        let raw = |text: &'a str| -> &'a RawValue {
-            serde_json::from_str(text).expect("rows and tags are made by our own encoder")
-        };
-        rows.chunk_by(|a, b| a.0 == b.0)
-            .map(|chunk| {
-                let (name, tags) = groups.get(chunk[0].0);
-                let values = chunk.iter().map(|(_, json)| raw(json)).collect();
-                Series {
-                    name,
-                    tags: tags.map(raw),
-                    columns: &self.columns,
-                    values,
-                }
-            })
-            .collect()
+    /// Too many rows wait.
+    fn shrink(&mut self) {
+        self.void = !self.windows.is_empty() || self.snapshot;
+        self.snapshot = false;
+        self.coalesced += self.windows.len() as u64;
+        self.windows.clear();
+        let keep = if self.void { 0 } else { self.points.len() / 2 };
+        self.coalesced += (self.points.len() - keep) as u64;
+        self.points.drain(..self.points.len() - keep);
     }
+
+    fn take(&mut self, id: &str, out: &mut Taken) {
+        let coalesced = std::mem::take(&mut self.coalesced);
+        if coalesced > 0 {
+            // Told before the rows, so that a client knows why it sees jumps.
+            out.messages.push(message::lagged(id, self.told, coalesced));
+        }
+        if self.void {
+            out.void.push(id.to_string());
+            return;
+        }
+        let mut by_kind: BTreeMap<Kind, Vec<Row>> = BTreeMap::new();
+        for ((time, group), (kind, json)) in std::mem::take(&mut self.windows) {
+            by_kind.entry(kind).or_default().push(Row { group, time, json });
+        }
+        let points = Vec::from(std::mem::take(&mut self.points));
+        if std::mem::take(&mut self.snapshot) && points.first().is_none_or(|first| first.1 != Kind::Snapshot)
+        {
+            by_kind.entry(Kind::Snapshot).or_default();
+        }
+        by_kind
+            .values_mut()
+            .for_each(|rows| rows.sort_by_key(|row| row.group));
+        let groups = self.groups.clone();
+        let groups = groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts: Vec<(Kind, Arc<[String]>, Vec<Row>)> = Vec::new();
+        let mut add = |kind, columns: &Arc<[String]>, rows| {
+            parts.extend(split(rows).into_iter().map(|rows| (kind, columns.clone(), rows)));
+        };
+        for (kind, rows) in by_kind {
+            add(kind, &self.columns, rows);
+        }
+        // Of equal series and time the later point counts, so their order stays. A new field makes new columns.
+        for chunk in points.chunk_by(|a, b| a.0 == b.0 && a.1 == b.1) {
+            let rows = chunk.iter().map(|(_, _, row)| row.clone());
+            add(chunk[0].1, &chunk[0].0, rows.collect());
+        }
+        let last = parts.len();
+        for (i, (kind, columns, rows)) in parts.into_iter().enumerate() {
+            // Only the last message makes the client's state that of the sequence: until then it must resume from the one before.
+            let more = i + 1 < last;
+            let sequence = if more { self.told } else { self.sequence };
+            let message = message::rows(kind, id, sequence, more, &columns, &groups, &rows);
+            out.messages.push(message);
+        }
+        if last > 0 {
+            self.told = self.sequence;
+        }
+    }
+}
+
+/// Cuts rows so that a message stays below its limit.
+fn split(rows: Vec<Row>) -> Vec<Vec<Row>> {
+    let mut parts = Vec::new();
+    let mut part = Vec::new();
+    let mut bytes = 0;
+    for row in rows {
+        if bytes + row.json.len() > MESSAGE_BYTES_MAX && !part.is_empty() {
+            parts.push(std::mem::take(&mut part));
+            bytes = 0;
+        }
+        bytes += row.json.len() + 1;
+        part.push(row);
+    }
+    parts.push(part);
+    parts
 }
 
 #[cfg(test)]
@@ -210,85 +321,117 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn put(outbox: &Outbox, sequence: u64, rows: Vec<(Kind, i64, &str)>, snapshot: bool) {
+    fn outbox() -> Outbox {
+        Outbox::new(Waiting::default(), || ())
+    }
+
+    fn put(outbox: &Outbox, sequence: u64, how: Put, rows: Vec<(Kind, i64, &str)>) {
         let groups = Arc::new(Mutex::new(Groups::default()));
-        groups
-            .lock()
-            .expect("unpoisoned")
-            .number("m", Some("{\"host\":\"a\"}"));
-        let rows = rows.into_iter().map(|(kind, time, json)| {
-            (
-                kind,
-                Row {
-                    group: 0,
-                    time,
-                    json: json.into(),
-                },
-            )
-        });
-        outbox.rows(
-            "1",
+        let tags = Some("{\"host\":\"a\"}");
+        groups.lock().expect("unpoisoned").number("m", tags);
+        let row = |time, json: &str| Row {
+            group: 0,
+            time,
+            json: json.into(),
+        };
+        let rows = rows.into_iter().map(|(kind, time, json)| (kind, row(time, json)));
+        let given = Rows {
             sequence,
-            &["time".into(), "sum".into()],
-            &groups,
-            rows.collect(),
-            snapshot,
-        );
+            columns: &Arc::from(["time".to_string(), "sum".to_string()]),
+            groups: &groups,
+            rows: rows.collect(),
+        };
+        outbox.put("1", how, given);
     }
 
     fn take(outbox: &Outbox) -> Vec<Value> {
-        outbox
-            .take()
-            .iter()
-            .map(|text| serde_json::from_str(text).expect("JSON"))
-            .collect()
+        let taken = outbox.take();
+        let parse = |message: &Message| serde_json::from_str(&message.text).expect("JSON");
+        taken.messages.iter().map(parse).collect()
     }
 
     #[test]
-    fn rows_become_messages_by_kind() {
-        let outbox = Outbox::new(|| ());
-        put(
-            &outbox,
-            7,
-            vec![(Kind::Final, 0, "[0,1]"), (Kind::Update, 10, "[10,2.5]")],
-            false,
-        );
+    fn rows_become_messages_by_kind_and_the_last_has_the_sequence() {
+        let outbox = outbox();
+        let rows = vec![(Kind::Final, 0, "[0,1]"), (Kind::Update, 10, "[10,2.5]")];
+        put(&outbox, 7, Put::Windows, rows);
         let series = |row: Value| json!([{"name": "m", "tags": {"host": "a"}, "columns": ["time", "sum"], "values": [row]}]);
         assert_eq!(
             take(&outbox),
             [
-                json!({"type": "update", "id": "1", "sequence": 7, "series": series(json!([10, 2.5]))}),
+                json!({"type": "update", "id": "1", "sequence": 0, "more": true, "series": series(json!([10, 2.5]))}),
                 json!({"type": "final", "id": "1", "sequence": 7, "series": series(json!([0, 1]))}),
             ]
         );
         assert!(take(&outbox).is_empty());
+        assert_eq!(outbox.all.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn an_empty_snapshot_is_still_an_answer() {
-        let outbox = Outbox::new(|| ());
-        put(&outbox, 3, vec![], true);
-        assert_eq!(
-            take(&outbox),
-            [json!({"type": "snapshot", "id": "1", "sequence": 3, "series": []})]
-        );
+        let outbox = outbox();
+        put(&outbox, 3, Put::Snapshot, vec![]);
+        let want = json!({"type": "snapshot", "id": "1", "sequence": 3, "series": []});
+        assert_eq!(take(&outbox), [want]);
     }
 
     #[test]
     fn a_slow_client_gets_the_newest_and_is_told() {
-        let outbox = Outbox::new(|| ());
-        put(&outbox, 1, vec![(Kind::Update, 0, "[0,1]")], false);
-        put(&outbox, 2, vec![(Kind::Update, 0, "[0,2]")], false);
+        let outbox = outbox();
+        put(&outbox, 1, Put::Windows, vec![(Kind::Update, 0, "[0,1]")]);
+        put(&outbox, 2, Put::Windows, vec![(Kind::Update, 0, "[0,2]")]);
         let said = take(&outbox);
-        assert_eq!(
-            said[0],
-            json!({"type": "lagged", "id": "1", "sequence": 2, "coalesced": 1})
-        );
+        let want = json!({"type": "lagged", "id": "1", "sequence": 0, "coalesced": 1});
+        assert_eq!(said[0], want);
         assert_eq!(said[1]["series"][0]["values"], json!([[0, 2]]));
-        let many = (0..ROWS_WAITING_MAX as i64 + 5)
-            .map(|t| (Kind::Update, t, "[0]"))
+    }
+
+    #[test]
+    fn too_many_rows_are_void_until_the_next_snapshot() {
+        let outbox = outbox();
+        let many = (0..ROWS_WAITING_MAX as i64 + 5).map(|t| (Kind::Update, t, "[0]"));
+        put(&outbox, 3, Put::Windows, many.collect());
+        put(&outbox, 4, Put::Windows, vec![(Kind::Update, 0, "[0]")]);
+        let taken = outbox.take();
+        assert_eq!(taken.void, ["1"]);
+        assert!(taken.messages[0].text.contains("\"coalesced\":150006"));
+        assert_eq!((taken.messages.len(), outbox.all.load(Ordering::Relaxed)), (1, 0));
+        put(&outbox, 5, Put::Snapshot, vec![(Kind::Snapshot, 0, "[0,5]")]);
+        let said = take(&outbox);
+        assert_eq!((said[0]["type"].as_str(), said.len()), (Some("snapshot"), 1));
+    }
+
+    #[test]
+    fn a_large_snapshot_comes_in_parts() {
+        let outbox = outbox();
+        let long = format!("[0,\"{}\"]", "x".repeat(MESSAGE_BYTES_MAX / 2));
+        let rows = (0..3).map(|t| (Kind::Snapshot, t, long.as_str())).collect();
+        put(&outbox, 9, Put::Snapshot, rows);
+        let said = take(&outbox);
+        let seen: Vec<_> = said
+            .iter()
+            .map(|m| (m["sequence"].clone(), m["more"].clone()))
             .collect();
-        put(&outbox, 3, many, false);
-        assert_eq!(take(&outbox)[0]["coalesced"], 5);
+        let (part, end) = ((json!(0), json!(true)), (json!(9), Value::Null));
+        assert_eq!(seen, [part.clone(), part, end]);
+    }
+
+    #[test]
+    fn points_keep_their_order_and_the_oldest_go() {
+        let outbox = outbox();
+        put(
+            &outbox,
+            1,
+            Put::Points,
+            vec![(Kind::Update, 5, "[5,1]"), (Kind::Update, 5, "[5,2]")],
+        );
+        put(&outbox, 2, Put::Points, vec![(Kind::Update, 1, "[1,3]")]);
+        assert_eq!(
+            take(&outbox)[0]["series"][0]["values"],
+            json!([[5, 1], [5, 2], [1, 3]])
+        );
+        let many = (0..ROWS_WAITING_MAX as i64 + 2).map(|t| (Kind::Update, t, "[0]"));
+        put(&outbox, 3, Put::Points, many.collect());
+        assert_eq!(take(&outbox)[0]["coalesced"], ROWS_WAITING_MAX / 2 + 1);
     }
 }

@@ -1,27 +1,27 @@
-//! What a client has been told of each window, and what of a new answer is news. Pure: `now` is a parameter.
+//! What a computation knows of its windows: their rows, when each last changed, which are to be looked at again, which are
+//! final. Pure: `now` is a parameter.
 
 use super::message::Kind;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::query::time::Windows as Borders;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-/// Rows of a group a window, in the order groups came; what identifies a row is (group, time).
-pub type RowKey = (u32, i64);
-
-/// One row of an answer.
+/// One row of an answer; what identifies it is its group and time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The group's number, from [`Groups`].
     pub group: u32,
     /// The window's start, nanoseconds.
     pub time: i64,
-    /// The row as a JSON array, time first.
-    pub json: Box<str>,
+    /// The row as a JSON array, time first. Shared by all who are sent it.
+    pub json: Arc<str>,
 }
 
 /// Numbers for (name, tags as JSON).
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
     names: Vec<(String, Option<String>)>,
-    numbers: BTreeMap<(String, Option<String>), u32>,
+    numbers: HashMap<(String, Option<String>), u32>,
 }
 
 impl Groups {
@@ -42,148 +42,278 @@ impl Groups {
         let (name, tags) = &self.names[number as usize];
         (name, tags.as_deref())
     }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// None yet.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
 }
 
-/// What has been sent of the windows that can still change cheaply.
-#[derive(Debug)]
-pub struct Windows {
-    /// Nanoseconds of a window.
-    step: i64,
-    /// Where windows begin: multiples of `step` plus this.
-    offset: i64,
-    sent: BTreeMap<i64, BTreeMap<u32, Box<str>>>,
-    /// Windows that begin before this are final.
-    closed_before: i64,
-    /// Windows with changes not yet looked at.
-    dirty: BTreeSet<i64>,
+/// A row that is remembered.
+#[derive(Clone, Debug)]
+struct Held {
+    json: Arc<str>,
+    /// The sequence of the evaluation that first gave it.
+    changed: u64,
 }
 
-/// Windows a subscription remembers; older ones are still corrected, but sent whenever they are touched, changed or not.
+/// Windows a computation remembers. Older ones are still corrected, but are sent whenever they are touched, changed or not.
 pub const WINDOWS_REMEMBERED_MAX: usize = 1024;
-
+/// Rows a computation remembers.
+pub const ROWS_REMEMBERED_MAX: usize = 100_000;
 /// Windows that may wait for being looked at; beyond it the range between the first and the last is looked at as a whole.
 pub const WINDOWS_DIRTY_MAX: usize = 4096;
 
+/// See the module.
+#[derive(Debug)]
+pub struct Windows {
+    borders: Borders,
+    /// By window, then group.
+    rows: BTreeMap<i64, BTreeMap<u32, Held>>,
+    count: usize,
+    /// Every row at or after this time is remembered.
+    since: i64,
+    /// Every change after this sequence is remembered.
+    complete_after: u64,
+    /// Windows that begin before this are final.
+    closed_before: i64,
+    /// When windows became final: their border, and the sequence that was reflected then. The last few.
+    closings: Vec<(i64, u64)>,
+    /// Windows with changes not yet looked at.
+    dirty: BTreeSet<i64>,
+    /// The starts of the first and the last of many such windows.
+    dirty_range: Option<(i64, i64)>,
+}
+
+/// Closings that are remembered for clients that come back.
+const CLOSINGS_MAX: usize = 64;
+
 impl Windows {
-    /// Windows of `step` nanoseconds, shifted by `offset`; those that ended before `watermark` count as final.
-    pub fn new(step: i64, offset: i64, watermark: i64) -> Self {
-        let mut windows = Self {
-            step,
-            offset,
-            sent: BTreeMap::new(),
-            closed_before: i64::MIN,
+    /// Rows from `since` on; windows that ended before `watermark` count as final.
+    pub fn new(borders: Borders, since: i64, watermark: i64) -> Self {
+        Self {
+            closed_before: borders.start(watermark),
+            borders,
+            rows: BTreeMap::new(),
+            count: 0,
+            since,
+            complete_after: 0,
+            closings: Vec::new(),
             dirty: BTreeSet::new(),
-        };
-        windows.closed_before = windows.first_open(watermark);
-        windows
+            dirty_range: None,
+        }
     }
 
     /// The start of the window that holds `time`.
     pub fn start_of(&self, time: i64) -> i64 {
-        let shifted = i128::from(time) - i128::from(self.offset);
-        let start = shifted - shifted.rem_euclid(i128::from(self.step)) + i128::from(self.offset);
-        i64::try_from(start).unwrap_or(i64::MIN)
+        self.borders.start(time)
     }
 
-    /// The first window that has not ended at `watermark`.
-    fn first_open(&self, watermark: i64) -> i64 {
-        self.start_of(watermark)
+    /// The start of the window after the one that begins at `start`.
+    pub fn next(&self, start: i64) -> i64 {
+        self.borders.next(start)
     }
 
-    /// A committed row lies at `time`.
+    /// Rows at or after this are all remembered.
+    pub fn since(&self) -> i64 {
+        self.since
+    }
+
+    /// A client that has seen this sequence can be told all that changed after it.
+    pub fn can_resume(&self, sequence: u64) -> bool {
+        sequence >= self.complete_after
+    }
+
+    /// A committed row lies at `time`: the window that holds it is to be looked at.
     pub fn touch(&mut self, time: i64) {
-        self.dirty.insert(self.start_of(time));
-    }
-
-    /// Every window the client was told of may have changed.
-    pub fn touch_sent(&mut self) {
-        self.dirty.extend(self.sent.keys());
-    }
-
-    /// Takes the windows to look at again, as ranges [from, to) of neighbouring windows.
-    pub fn take_dirty(&mut self) -> Vec<(i64, i64)> {
-        let dirty = std::mem::take(&mut self.dirty);
-        if dirty.len() > WINDOWS_DIRTY_MAX {
-            let first = *dirty.first().expect("more than the limit, so not empty");
-            let last = *dirty.last().expect("more than the limit, so not empty");
-            return vec![(first, last.saturating_add(self.step))];
+        let start = self.borders.start(time);
+        self.dirty.insert(start);
+        if self.dirty.len() > WINDOWS_DIRTY_MAX {
+            let dirty = std::mem::take(&mut self.dirty);
+            for start in [dirty.first(), dirty.last()].into_iter().flatten() {
+                self.touch_range(*start, *start);
+            }
         }
+    }
+
+    /// Any window from that of `min` to that of `max` may have changed.
+    pub fn touch_range(&mut self, min: i64, max: i64) {
+        let (min, max) = (self.borders.start(min), self.borders.start(max));
+        let known = self.dirty_range.unwrap_or((min, max));
+        self.dirty_range = Some((known.0.min(min), known.1.max(max)));
+    }
+
+    /// Takes the windows to look at again that begin at `until` or before, as ranges [from, to) of neighbouring windows.
+    pub fn take_dirty(&mut self, until: i64) -> Vec<(i64, i64)> {
+        let later = self.dirty.split_off(&until.saturating_add(1));
+        let dirty = std::mem::replace(&mut self.dirty, later);
         let mut ranges: Vec<(i64, i64)> = Vec::new();
+        if let Some((first, last)) = self.dirty_range
+            && first <= until
+        {
+            let end = self.borders.next(last.min(self.borders.start(until)));
+            ranges.push((first, end));
+            // The far end lies in the future and waits there.
+            self.dirty_range = (last >= end).then_some((end, last));
+        }
         for start in dirty {
+            let end = self.borders.next(start);
             match ranges.last_mut() {
-                Some((_, end)) if *end == start => *end = start.saturating_add(self.step),
-                _ => ranges.push((start, start.saturating_add(self.step))),
+                Some((from, to)) if *from <= start && start <= *to => *to = end.max(*to),
+                _ => ranges.push((start, end)),
             }
         }
         ranges
     }
 
-    /// Something waits to be looked at.
-    pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+    /// Does anything at or before `until` wait to be looked at?
+    pub fn is_dirty(&self, until: i64) -> bool {
+        let first = self.dirty.first().copied();
+        let range = self.dirty_range.map(|(first, _)| first);
+        first.into_iter().chain(range).any(|start| start <= until)
     }
 
-    /// Takes a fresh answer for the windows in [from, to): what of it the client does not know yet.
-    pub fn learn(&mut self, rows: Vec<Row>) -> Vec<(Kind, Row)> {
+    /// Takes a fresh answer for some windows, as of `sequence`: what of it was not known.
+    pub fn learn(&mut self, rows: Vec<Row>, sequence: u64) -> Vec<(Kind, Row)> {
         let mut news = Vec::new();
         for row in rows {
-            let known = self.sent.entry(row.time).or_default();
-            if known.get(&row.group) == Some(&row.json) {
-                continue;
+            let known = self.rows.entry(row.time).or_default();
+            match known.get_mut(&row.group) {
+                Some(held) if held.json == row.json => continue,
+                Some(held) => {
+                    held.json = row.json.clone();
+                    held.changed = sequence;
+                }
+                None => {
+                    self.count += 1;
+                    let json = row.json.clone();
+                    known.insert(
+                        row.group,
+                        Held {
+                            json,
+                            changed: sequence,
+                        },
+                    );
+                }
             }
-            known.insert(row.group, row.json.clone());
-            let kind = if row.time < self.closed_before {
-                Kind::Correction
-            } else {
-                Kind::Update
-            };
-            news.push((kind, row));
+            news.push((self.kind(row.time), row));
         }
         self.forget();
         news
     }
 
-    /// The watermark has moved: the windows that are final now, with their rows.
-    pub fn close(&mut self, watermark: i64) -> Vec<(Kind, Row)> {
-        let open = self.first_open(watermark);
+    fn kind(&self, time: i64) -> Kind {
+        if time < self.closed_before {
+            Kind::Correction
+        } else {
+            Kind::Update
+        }
+    }
+
+    /// The watermark has moved: the windows that are final now, with their rows, as of `sequence`.
+    pub fn close(&mut self, watermark: i64, sequence: u64) -> Vec<(Kind, Row)> {
+        let open = self.borders.start(watermark);
         if open <= self.closed_before {
             return Vec::new();
         }
-        let closing = self.sent.range(self.closed_before..open);
-        let rows = closing.flat_map(|(&time, groups)| {
-            groups.iter().map(move |(&group, json)| {
-                (
-                    Kind::Final,
-                    Row {
-                        group,
-                        time,
-                        json: json.clone(),
-                    },
-                )
+        let closing = self.rows.range(self.closed_before..open);
+        let rows: Vec<_> = closing
+            .flat_map(|(&time, groups)| {
+                groups
+                    .iter()
+                    .map(move |(&g, held)| (Kind::Final, row(time, g, held)))
             })
-        });
-        let rows = rows.collect();
+            .collect();
         self.closed_before = open;
+        self.closings.push((open, sequence));
+        if self.closings.len() > CLOSINGS_MAX {
+            self.closings.remove(0);
+        }
         rows
     }
 
+    /// Every remembered row at or after `from`.
+    pub fn all(&self, from: i64) -> Vec<(Kind, Row)> {
+        let rows = self.rows.range(from..);
+        rows.flat_map(|(&time, groups)| {
+            groups
+                .iter()
+                .map(move |(&g, held)| (Kind::Snapshot, row(time, g, held)))
+        })
+        .collect()
+    }
+
+    /// What a client does not know that has seen everything up to `sequence`: changed rows, and windows that became final.
+    pub fn after(&self, sequence: u64, from: i64) -> Vec<(Kind, Row)> {
+        // Windows from here on may have been open when the client last heard.
+        let told = self.closings.iter().filter(|(_, at)| *at < sequence);
+        let final_from = told.map(|(border, _)| *border).max();
+        let mut out = Vec::new();
+        for (&time, groups) in self.rows.range(from..) {
+            let closed = time < self.closed_before;
+            let newly_final =
+                closed && final_from.is_none_or(|border| time >= border) && !self.closings.is_empty();
+            for (&group, held) in groups {
+                if newly_final {
+                    out.push((Kind::Final, row(time, group, held)));
+                } else if held.changed > sequence {
+                    out.push((self.kind(time), row(time, group, held)));
+                }
+            }
+        }
+        out
+    }
+
+    /// Begins anew: what was known may no longer be true.
+    pub fn clear(&mut self, sequence: u64) {
+        self.rows.clear();
+        self.count = 0;
+        self.complete_after = sequence;
+    }
+
+    /// Everything from `since` on was just learned as of `sequence`.
+    pub fn begun(&mut self, sequence: u64) {
+        self.complete_after = self.complete_after.max(sequence);
+    }
+
     fn forget(&mut self) {
-        while self.sent.len() > WINDOWS_REMEMBERED_MAX {
-            self.sent.pop_first();
+        while self.rows.len() > WINDOWS_REMEMBERED_MAX
+            || (self.count > ROWS_REMEMBERED_MAX && self.rows.len() > 1)
+        {
+            let Some((time, groups)) = self.rows.pop_first() else {
+                return;
+            };
+            self.count -= groups.len();
+            let newest = groups.values().map(|held| held.changed).max();
+            self.complete_after = self.complete_after.max(newest.unwrap_or(0));
+            self.since = self.since.max(self.borders.next(time));
         }
     }
+}
+
+fn row(time: i64, group: u32, held: &Held) -> Row {
+    let json = held.json.clone();
+    Row { group, time, json }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::tz::TimeZone;
+
+    fn windows(step: i64, offset: i64, watermark: i64) -> Windows {
+        let zone = TimeZone::UTC;
+        Windows::new(Borders { step, offset, zone }, 0, watermark)
+    }
 
     fn row(group: u32, time: i64, json: &str) -> Row {
-        Row {
-            group,
-            time,
-            json: json.into(),
-        }
+        let json = json.into();
+        Row { group, time, json }
     }
 
     fn kinds(news: &[(Kind, Row)]) -> Vec<(Kind, i64)> {
@@ -192,50 +322,67 @@ mod tests {
 
     #[test]
     fn a_window_is_updated_closed_and_corrected() {
-        let mut windows = Windows::new(10, 0, 5);
+        let mut windows = windows(10, 0, 5);
+        let first = windows.learn(vec![row(0, 0, "[0,1]")], 1);
+        assert_eq!(kinds(&first), [(Kind::Update, 0)]);
+        let again = windows.learn(vec![row(0, 0, "[0,1]")], 2);
+        assert_eq!(again, [], "the same again is no news");
+        let more = windows.learn(vec![row(0, 0, "[0,2]"), row(1, 0, "[0,9]")], 3);
+        assert_eq!(more.len(), 2);
+        assert_eq!(windows.close(9, 3), [], "not over yet");
+        assert_eq!(kinds(&windows.close(10, 3)), [(Kind::Final, 0), (Kind::Final, 0)]);
+        assert_eq!(windows.close(19, 3), [], "nothing was sent of the next window");
+        let late = windows.learn(vec![row(0, 0, "[0,3]")], 4);
+        assert_eq!(kinds(&late), [(Kind::Correction, 0)]);
+    }
+
+    #[test]
+    fn a_client_that_comes_back_is_told_what_changed_and_what_closed() {
+        let mut windows = windows(10, 0, 5);
+        windows.learn(vec![row(0, 0, "[0,1]")], 5);
+        windows.begun(5);
+        windows.learn(vec![row(0, 10, "[10,1]")], 6);
+        assert!(!windows.can_resume(4) && windows.can_resume(5));
+        assert_eq!(kinds(&windows.after(5, 0)), [(Kind::Update, 10)]);
+        assert_eq!(windows.after(6, 0), []);
+        windows.close(10, 6);
+        windows.learn(vec![row(0, 10, "[10,2]")], 8);
         assert_eq!(
-            kinds(&windows.learn(vec![row(0, 0, "[0,1]")])),
-            [(Kind::Update, 0)]
+            kinds(&windows.after(6, 0)),
+            [(Kind::Final, 0), (Kind::Update, 10)]
         );
-        assert_eq!(
-            windows.learn(vec![row(0, 0, "[0,1]")]),
-            [],
-            "the same again is no news"
-        );
-        assert_eq!(
-            kinds(&windows.learn(vec![row(0, 0, "[0,2]"), row(1, 0, "[0,9]")])).len(),
-            2
-        );
-        assert_eq!(windows.close(9), [], "not over yet");
-        assert_eq!(kinds(&windows.close(10)), [(Kind::Final, 0), (Kind::Final, 0)]);
-        assert_eq!(windows.close(19), [], "nothing was sent of the next window");
-        assert_eq!(
-            kinds(&windows.learn(vec![row(0, 0, "[0,3]")])),
-            [(Kind::Correction, 0)]
-        );
+        assert_eq!(kinds(&windows.after(7, 0)), [(Kind::Update, 10)]);
+        windows.learn(vec![row(0, 0, "[0,7]")], 9);
+        assert_eq!(kinds(&windows.after(8, 0)), [(Kind::Correction, 0)]);
+        assert_eq!(kinds(&windows.after(8, 10)), [], "not asked for");
     }
 
     #[test]
     fn touched_windows_become_ranges() {
-        let mut windows = Windows::new(10, 3, 0);
-        for time in [3, 12, 13, 40, -1, i64::MIN + 2, i64::MAX - 1] {
+        let mut windows = windows(10, 3, 0);
+        for time in [3, 12, 13, 40, 1000] {
             windows.touch(time);
         }
-        let ranges = windows.take_dirty();
-        assert!(
-            ranges.contains(&(-7, 3)) || ranges.iter().any(|r| r.0 <= -7 && r.1 >= 23),
-            "{ranges:?}"
+        assert!(windows.is_dirty(100));
+        assert_eq!(windows.take_dirty(100), [(3, 23), (33, 43)]);
+        assert!(!windows.is_dirty(100));
+        assert_eq!(
+            windows.take_dirty(2000),
+            [(993, 1003)],
+            "the future waits until it comes"
         );
-        assert!(ranges.iter().any(|r| r.0 <= 33 && r.1 >= 43), "{ranges:?}");
-        assert!(windows.take_dirty().is_empty());
     }
 
     #[test]
     fn memory_is_bounded() {
-        let mut windows = Windows::new(1, 0, 0);
-        windows.learn((0..5000).map(|t| row(0, t, "[]")).collect());
-        assert_eq!(windows.sent.len(), WINDOWS_REMEMBERED_MAX);
+        let mut windows = windows(1, 0, 0);
+        windows.learn((0..5000).map(|t| row(0, t, "[]")).collect(), 7);
+        assert_eq!(windows.rows.len(), WINDOWS_REMEMBERED_MAX);
+        assert_eq!(windows.since(), 5000 - WINDOWS_REMEMBERED_MAX as i64);
+        assert!(!windows.can_resume(6), "what was forgotten had changed at 7");
         (0..10_000).step_by(2).for_each(|t| windows.touch(t));
-        assert_eq!(windows.take_dirty(), [(0, 9999)]);
+        let ranges = windows.take_dirty(20_000);
+        assert_eq!((ranges[0].0, ranges[ranges.len() - 1].1), (0, 9999));
+        assert!(ranges.len() <= WINDOWS_DIRTY_MAX, "{}", ranges.len());
     }
 }

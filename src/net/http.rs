@@ -2,7 +2,7 @@
 
 use super::error::HttpError;
 use super::parameters::Parameters;
-use super::{Services, live, metrics, query, write};
+use super::{Services, live, metrics, query, sse, write};
 use actix_web::body::MessageBody;
 pub use actix_web::dev::ServerHandle;
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
@@ -57,6 +57,7 @@ pub fn serve(
             .route("/query", web::get().to(query::query))
             .route("/query", web::post().to(query::query))
             .route("/live", web::get().to(live::live))
+            .route("/live/sse", web::get().to(sse::sse))
             .default_service(web::to(nothing_here))
     });
     let mut server = server
@@ -171,6 +172,7 @@ async fn nothing_here(request: HttpRequest, services: Data<Services>) -> Result<
         "/write",
         "/query",
         "/live",
+        "/live/sse",
         "/api/v2/write",
         "/api/v2/query",
     ];

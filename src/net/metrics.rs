@@ -345,6 +345,11 @@ fn text(services: &Services) -> String {
         "Live subscriptions.",
         live.subscriptions.load(Relaxed),
     );
+    out.gauge(
+        "kymo_live_computations",
+        "Different live subscriptions, and those kept for clients that come back.",
+        live.computations.load(Relaxed),
+    );
     out.counter(
         "kymo_live_evaluations_total",
         "Times a subscription was looked at again.",

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio_tungstenite::tungstenite::stream::MaybeTlsStream;
 use tokio_tungstenite::tungstenite::{Message, WebSocket, connect};
 
-struct Live(WebSocket<MaybeTlsStream<TcpStream>>);
+/// A connection to `/live`.
+pub struct Live(WebSocket<MaybeTlsStream<TcpStream>>);
 
 impl Live {
-    fn open(server: &Server) -> Self {
+    /// Connects.
+    pub fn open(server: &Server) -> Self {
         let (socket, _) = connect(format!("ws://{}/live", server.http)).expect("it listens");
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
             stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
@@ -18,11 +20,13 @@ impl Live {
         Self(socket)
     }
 
-    fn send(&mut self, message: Value) {
+    /// Sends a message.
+    pub fn send(&mut self, message: Value) {
         self.0.send(Message::text(message.to_string())).expect("sent");
     }
 
-    fn next(&mut self) -> Value {
+    /// The next message.
+    pub fn next(&mut self) -> Value {
         loop {
             match self.0.read().expect("a message in time") {
                 Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),

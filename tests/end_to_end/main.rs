@@ -10,5 +10,6 @@ mod crash;
 mod formats;
 mod http;
 mod live;
+mod live_state;
 mod sockets;
 mod support;
