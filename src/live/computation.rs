@@ -39,7 +39,7 @@ impl Computation {
     /// A pattern does not compile.
     pub fn new(
         plan: &Plan,
-        borders: &crate::query::time::Windows,
+        borders: &crate::query::windows::Windows,
         from: i64,
         now: i64,
     ) -> Result<Self, String> {

@@ -7,10 +7,11 @@ use crate::model::TimeRange;
 use crate::query::condition::split_time;
 use crate::query::functions::math;
 use crate::query::select::{time_range, windows};
-use crate::query::time::{Windows as Borders, zone};
+use crate::query::time::zone;
+use crate::query::windows::Windows as Borders;
 
 /// Windows of the first answer when nothing says from when.
-pub const HISTORY_WINDOWS: usize = 60;
+pub const HISTORY_WINDOWS: i64 = 60;
 /// A window closes so long after its end, by the server's clock, in nanoseconds, unless the client says otherwise.
 pub const LATENESS: i64 = 1_000_000_000;
 /// At most so long.
@@ -111,11 +112,7 @@ impl Plan {
 }
 
 fn history(borders: &Borders, now: i64) -> i64 {
-    let mut start = borders.start(now);
-    for _ in 1..HISTORY_WINDOWS {
-        start = borders.start(start.saturating_sub(1));
-    }
-    start
+    borders.back(borders.start(now), HISTORY_WINDOWS - 1)
 }
 
 fn lateness(text: Option<&str>) -> Result<i64, String> {

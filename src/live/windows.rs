@@ -2,7 +2,7 @@
 //! final. Pure: `now` is a parameter.
 
 use super::message::Kind;
-use crate::query::time::Windows as Borders;
+use crate::query::windows::Windows as Borders;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -90,6 +90,8 @@ pub struct Windows {
     dirty_range: Option<(i64, i64)>,
 }
 
+/// Rolling windows that one row is part of are marked one by one up to this many; beyond it as a range.
+const ROLLING_MAX: i64 = 64;
 /// Closings that are remembered for clients that come back.
 const CLOSINGS_MAX: usize = 64;
 
@@ -129,10 +131,21 @@ impl Windows {
         sequence >= self.complete_after
     }
 
-    /// A committed row lies at `time`: the window that holds it is to be looked at.
+    /// A committed row lies at `time`: the window that holds it is to be looked at, and the rolling ones that reach back to it.
     pub fn touch(&mut self, time: i64) {
-        let start = self.borders.start(time);
+        let mut start = self.borders.start(time);
         self.dirty.insert(start);
+        if let Some(over) = self.borders.over {
+            let last = self.reached(time);
+            if over / self.borders.step > ROLLING_MAX {
+                self.touch_range(time, time);
+            } else {
+                while start < last {
+                    start = self.borders.next(start);
+                    self.dirty.insert(start);
+                }
+            }
+        }
         if self.dirty.len() > WINDOWS_DIRTY_MAX {
             let dirty = std::mem::take(&mut self.dirty);
             for start in [dirty.first(), dirty.last()].into_iter().flatten() {
@@ -141,9 +154,18 @@ impl Windows {
         }
     }
 
+    /// The last window that a row at `time` is part of.
+    fn reached(&self, time: i64) -> i64 {
+        let further = self
+            .borders
+            .over
+            .map_or(0, |over| over.saturating_sub(self.borders.step));
+        self.borders.start(time.saturating_add(further))
+    }
+
     /// Any window from that of `min` to that of `max` may have changed.
     pub fn touch_range(&mut self, min: i64, max: i64) {
-        let (min, max) = (self.borders.start(min), self.borders.start(max));
+        let (min, max) = (self.borders.start(min), self.reached(max));
         let known = self.dirty_range.unwrap_or((min, max));
         self.dirty_range = Some((known.0.min(min), known.1.max(max)));
     }
@@ -304,11 +326,9 @@ fn row(time: i64, group: u32, held: &Held) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::tz::TimeZone;
 
     fn windows(step: i64, offset: i64, watermark: i64) -> Windows {
-        let zone = TimeZone::UTC;
-        Windows::new(Borders { step, offset, zone }, 0, watermark)
+        Windows::new(Borders::fixed(step, offset), 0, watermark)
     }
 
     fn row(group: u32, time: i64, json: &str) -> Row {
@@ -371,6 +391,22 @@ mod tests {
             [(993, 1003)],
             "the future waits until it comes"
         );
+    }
+
+    #[test]
+    fn a_row_touches_the_rolling_windows_that_reach_back_to_it() {
+        let rolling = |over| {
+            let mut borders = Borders::fixed(10, 0);
+            borders.over = Some(over);
+            Windows::new(borders, 0, 0)
+        };
+        let mut windows = rolling(30);
+        windows.touch(15);
+        assert_eq!(windows.take_dirty(1000), [(10, 40)]);
+        let mut windows = rolling(10_000);
+        windows.touch(15);
+        assert_eq!(windows.take_dirty(100), [(10, 110)]);
+        assert_eq!(windows.take_dirty(100_000), [(110, 10_010)]);
     }
 
     #[test]
