@@ -12,6 +12,7 @@ use crate::config::{Listen, ServeArgs, Switch};
 use crate::engine::{Engine, EngineOptions};
 use crate::host::Sampler;
 use crate::listen::{ListenAddress, Transport};
+use crate::live::continuous::Continuous;
 use crate::live::hub::Hub;
 use crate::net::body::Bodies;
 use crate::net::clock::now;
@@ -173,12 +174,15 @@ async fn start(
         bound.push((way.address, Arc::new(feed), sockets));
     }
     let mut gathered: Vec<(String, Shared)> = Vec::new();
+    let engine = services.engine.clone();
+    let continuous =
+        Continuous::start(engine, now).context("cannot start the thread of continuous queries")?;
     let mut actors = Actors {
         http: None,
         sockets: Vec::new(),
         flushes: Vec::new(),
         host: None,
-        live: Live::new(hub).start(),
+        live: Live::new(hub, Arc::new(continuous)).start(),
     };
     for (address, feed, bound) in bound {
         let decoder = feed.decoder().map_err(|e| anyhow!(e))?;

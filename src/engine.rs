@@ -16,7 +16,7 @@ use crate::journal::disk::Folder;
 use crate::journal::replay::{harden, replay};
 use crate::journal::thread::{Entry, Full, Journal, Outcome};
 use crate::journal::writer::{SEGMENT_BYTES, Writer};
-use crate::model::TimeRange;
+use crate::model::{MeasurementId, TimeRange};
 use crate::query::Value;
 use crate::query::scan::Scan;
 use crate::query::snapshot::Snapshot;
@@ -30,6 +30,7 @@ use attempt::Attempt;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use merger::{MergeControl, MergeCounters, Merger};
 use room::Room;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::panic::AssertUnwindSafe;
@@ -376,6 +377,10 @@ pub struct Recovery {
     pub quarantined: u64,
     /// How long it took.
     pub took: Duration,
+    /// The last sequence that was in the store.
+    pub sealed: u64,
+    /// Where in time the rows of the batches after it lie, a measurement each.
+    pub touched: BTreeMap<MeasurementId, TimeRange>,
 }
 
 impl Engine {
@@ -423,7 +428,10 @@ impl Engine {
             store: store.clone(),
             counters: seal_counters.clone(),
         };
-        let mut recovery = Recovery::default();
+        let mut recovery = Recovery {
+            sealed: watermark,
+            ..Recovery::default()
+        };
         let (mut damaged, mut last_command, mut last_dispatched) = (0, 0, 0);
         let mut attempt = Attempt::begin(dir).map_err(folder)?;
         let replayed = replay(&disk, watermark, |sequence, bytes| {
@@ -439,6 +447,12 @@ impl Engine {
                 Ok(Ok(batch)) => {
                     if !batch.commands().is_empty() {
                         last_command = sequence;
+                    }
+                    for table in batch.tables() {
+                        let range = table.time_range();
+                        let known = recovery.touched.entry(table.measurement()).or_insert(range);
+                        known.min = known.min.min(range.min);
+                        known.max = known.max.max(range.max);
                     }
                     let batch = Arc::new(batch);
                     let group = Group {

@@ -1,6 +1,7 @@
-//! The actor of live queries: owns the hub's thread.
+//! The actor of live and continuous queries: owns their threads.
 
 use super::Stop;
+use crate::live::continuous::Continuous;
 use crate::live::hub::Hub;
 use actix::{Actor, Context, Handler, ResponseFuture};
 use std::sync::Arc;
@@ -8,12 +9,13 @@ use std::sync::Arc;
 /// Keeps continuous windowed queries up to date, and stops them.
 pub struct Live {
     hub: Arc<Hub>,
+    continuous: Arc<Continuous>,
 }
 
 impl Live {
-    /// Of a hub.
-    pub fn new(hub: Arc<Hub>) -> Self {
-        Self { hub }
+    /// Of their threads.
+    pub fn new(hub: Arc<Hub>, continuous: Arc<Continuous>) -> Self {
+        Self { hub, continuous }
     }
 }
 
@@ -25,9 +27,13 @@ impl Handler<Stop> for Live {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Stop, _: &mut Context<Self>) -> ResponseFuture<()> {
-        let hub = self.hub.clone();
+        let (hub, continuous) = (self.hub.clone(), self.continuous.clone());
+        let stop = move || {
+            continuous.stop();
+            hub.stop();
+        };
         Box::pin(async move {
-            if tokio::task::spawn_blocking(move || hub.stop()).await.is_err() {
+            if tokio::task::spawn_blocking(stop).await.is_err() {
                 tracing::error!("the live hub could not be stopped");
             }
         })

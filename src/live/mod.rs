@@ -1,4 +1,4 @@
-//! Live subscriptions: answers that are pushed as data is committed.
+//! Live subscriptions: answers that are pushed as data is committed; and continuous queries, which write theirs.
 //!
 //! A windowed subscription's answer comes from the same engine as every ad-hoc query: the hub notes which windows a committed
 //! batch touched, asks the engine for just those, and sends what changed. So a pushed value is always what `/query` would have
@@ -6,12 +6,14 @@
 //!
 //! Read in this order: [`message`] what goes over the wire, [`plan`] what a client wants, [`windows`] what is known of each window and
 //! what of an answer is news (pure), [`computation`] one windowed SELECT, [`tail`] one of points, [`outbox`] the
-//! bounded queue of one client, [`hub`] and `keeper` the thread that drives them.
+//! bounded queue of one client, [`hub`] and `keeper` the thread that drives them. Apart from these: [`continuous`] queries,
+//! and `progress`, how far they are.
 //!
 //! **Invariant:** nothing here can slow ingestion: the hub learns of commits through a bounded channel that overflows into
 //! "look at this range of time again", and a slow client's queue coalesces.
 
 pub mod computation;
+pub mod continuous;
 pub mod evaluate;
 pub mod hub;
 mod interest;
@@ -19,6 +21,7 @@ mod keeper;
 pub mod message;
 pub mod outbox;
 pub mod plan;
+mod progress;
 mod recent;
 pub mod tail;
 pub mod watch;

@@ -6,6 +6,7 @@
 mod budgets;
 mod cli;
 mod clients;
+mod continuous;
 mod crash;
 mod formats;
 mod http;
