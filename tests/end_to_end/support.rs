@@ -49,6 +49,19 @@ impl Server {
 
     /// The same by way of a command that ends in the binary, such as `taskset -c 0 kymo`.
     pub fn launch(command: &[String], data: &Path, extra: &[&str]) -> Self {
+        // Between choosing a free port and binding it another test may take it: then others are chosen.
+        for _ in 0..5 {
+            let mut server = Self::spawn(command, data, extra);
+            match server.wait_until_ready() {
+                Ok(()) => return server,
+                Err(said) if said.contains("cannot listen on") => continue,
+                Err(said) => panic!("{said}"),
+            }
+        }
+        panic!("no free ports in five tries")
+    }
+
+    fn spawn(command: &[String], data: &Path, extra: &[&str]) -> Self {
         let [http, line_tcp, line_udp, statsd] = std::array::from_fn(|_| free_address());
         let mut child = Command::new(&command[0])
             .args(&command[1..])
@@ -70,7 +83,7 @@ impl Server {
         let output = Arc::new(Mutex::new(String::new()));
         keep_output(child.stdout.take().expect("piped"), &output);
         keep_output(child.stderr.take().expect("piped"), &output);
-        let mut server = Self {
+        Self {
             child,
             data: data.to_path_buf(),
             http,
@@ -78,9 +91,7 @@ impl Server {
             line_udp,
             statsd,
             output,
-        };
-        server.wait_until_ready();
-        server
+        }
     }
 
     /// Starts a server without host metrics, which most tests do not want among their data.
@@ -88,20 +99,24 @@ impl Server {
         Self::start(data, &["--host-metrics", "off"])
     }
 
-    fn wait_until_ready(&mut self) {
+    /// Waits until it answers; what went wrong when it does not.
+    fn wait_until_ready(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if get(&format!("http://{}/ping", self.http)).is_ok_and(|(status, _)| status == 204) {
-                return;
-            }
             if let Some(status) = self.child.try_wait().expect("a child") {
-                panic!("the server ended at start with {status}:\n{}", self.output());
+                // Its last words are still on their way through the pipe.
+                std::thread::sleep(Duration::from_millis(50));
+                return Err(format!(
+                    "the server ended at start with {status}:\n{}",
+                    self.output()
+                ));
             }
-            assert!(
-                Instant::now() < deadline,
-                "the server does not answer:\n{}",
-                self.output()
-            );
+            if get(&format!("http://{}/ping", self.http)).is_ok_and(|(status, _)| status == 204) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(format!("the server does not answer:\n{}", self.output()));
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
