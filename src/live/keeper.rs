@@ -81,7 +81,7 @@ struct Client {
 }
 
 enum Work {
-    Windows(Computation),
+    Windows(Box<Computation>),
     Tail(Tail),
 }
 
@@ -450,7 +450,10 @@ impl Keeper {
             ));
         }
         let work = match &plan.borders {
-            Some(borders) => Work::Windows(Computation::new(plan, borders, plan.from.unwrap_or(now), now)?),
+            Some(borders) => {
+                let from = plan.from.unwrap_or(now);
+                Work::Windows(Box::new(Computation::new(plan, borders, from, now)?))
+            }
             None => Work::Tail(Tail::new(plan)?),
         };
         if matches!(work, Work::Tail(_)) {

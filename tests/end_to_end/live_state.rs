@@ -315,3 +315,17 @@ fn curl_follows_events() {
         "{body}"
     );
 }
+
+#[test]
+fn the_websockets_client_of_python_resumes() {
+    let Some(python) = crate::support::python(&["websockets"]) else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    server.create("d");
+    let port = server.http.rsplit(':').next().expect("a port");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/websocket_live.py");
+    let said = crate::support::run(std::process::Command::new(python).args([script, port]));
+    assert!(said.ends_with("ok\n"), "{said}");
+}
