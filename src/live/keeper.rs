@@ -82,7 +82,7 @@ struct Client {
 
 enum Work {
     Windows(Box<Computation>),
-    Tail(Tail),
+    Tail(Box<Tail>),
 }
 
 /// A computation and who subscribed to it.
@@ -454,7 +454,7 @@ impl Keeper {
                 let from = plan.from.unwrap_or(now);
                 Work::Windows(Box::new(Computation::new(plan, borders, from, now)?))
             }
-            None => Work::Tail(Tail::new(plan)?),
+            None => Work::Tail(Box::new(Tail::new(plan)?)),
         };
         if matches!(work, Work::Tail(_)) {
             if self.tails == 0 {

@@ -167,7 +167,7 @@ pub(super) fn run(
         limit: if sorted_by.is_some() { 0 } else { statement.limit },
         offset: if sorted_by.is_some() { 0 } else { statement.offset },
     };
-    let mut give_all = |give: &mut Give<'_>| {
+    let give_all = |give: &mut Give<'_>| {
         let mut names: Vec<_> = sources.iter().collect();
         if !outer.ascending {
             names.reverse();
@@ -182,7 +182,7 @@ pub(super) fn run(
     match sorted_by {
         None => give_all(give),
         Some(by) => {
-            let found: Vec<Series> = collect(&mut give_all)?;
+            let found: Vec<Series> = collect(give_all)?;
             for series in by.sort(found, statement) {
                 if give(Piece::whole(series)).is_break() {
                     break;
