@@ -7,7 +7,7 @@ pub mod attempt;
 pub mod merger;
 pub mod room;
 
-use crate::batch::{Batch, Command, EncodedBatch};
+use crate::batch::{Batch, BatchError, Command, EncodedBatch};
 use crate::budget::{self, Budget, Budgets, Current};
 use crate::catalog::Catalog;
 use crate::ingest::{Limits, Registry};
@@ -199,6 +199,7 @@ impl Entry for Pending {
 
 /// Where the journal's thread hands things.
 struct FromJournal {
+    catalog: Arc<Catalog>,
     head: Arc<Head<RunSet>>,
     dispatcher: Arc<Dispatcher<RunSet>>,
     budgets: Arc<Current>,
@@ -206,10 +207,13 @@ struct FromJournal {
 
 impl Outcome<Pending> for FromJournal {
     fn admit(&mut self) {
-        while !self
-            .head
-            .wait_for_space(2 * self.budgets.get().size(Budget::Head), Duration::from_secs(5))
-        {
+        loop {
+            let most = 2 * self.budgets.get().size(Budget::Head);
+            // New series take room, too; but however many there are, some rows find a place beside them.
+            let most = most.saturating_sub(self.catalog.delta_bytes()).max(most / 8);
+            if self.head.wait_for_space(most, Duration::from_secs(5)) {
+                return;
+            }
             tracing::warn!("writing waits: unsealed points fill their memory and the seal does not keep up");
         }
     }
@@ -400,12 +404,20 @@ impl Engine {
         let catalog = Arc::new(Catalog::new());
         let store_options = StoreOptions {
             cache_bytes: options.budgets.get().size(Budget::BlockCache),
+            index_cache_bytes: options.budgets.get().size(Budget::IndexCache),
         };
+        let mut loaded_well = Ok(());
         let store = Store::open(&dir.join("store"), store_options, &mut |loaded| match loaded {
-            Loaded::Definitions(definitions) => catalog.apply_definitions(&definitions, true),
+            Loaded::Index(index) => catalog.use_index(index),
+            Loaded::Definitions(definitions) => {
+                if let Err(error) = catalog.apply_definitions(&definitions, true) {
+                    loaded_well = Err(error);
+                }
+            }
             Loaded::Command(command) => catalog.apply_command(&command),
             Loaded::NextIds(ids) => catalog.raise_next_ids(ids),
         })?;
+        loaded_well?;
         let store = Arc::new(store);
         let watermark = store.watermark();
         let commits = Arc::new(Mutex::new(Vec::new()));
@@ -463,7 +475,8 @@ impl Engine {
                     last_dispatched = sequence;
                     dispatcher.dispatch(group, Vec::new());
                 }
-                Ok(Err(error)) => {
+                Ok(Err(RecoverError::Index(error))) => return Err(io::Error::other(error)),
+                Ok(Err(RecoverError::Batch(error))) => {
                     damaged += 1;
                     attempt.set_aside(sequence, bytes, &error.to_string())?;
                 }
@@ -477,7 +490,7 @@ impl Engine {
             }
             // Replay stays within the memory that running has.
             let (active, frozen) = head.bytes();
-            if active + frozen >= options.budgets.get().size(Budget::Head) {
+            if active + frozen + catalog.delta_bytes() >= options.budgets.get().size(Budget::Head) {
                 sealer
                     .seal(&|| true)
                     .map_err(|error| io::Error::other(error.to_string()))?;
@@ -506,6 +519,7 @@ impl Engine {
         recovery.quarantined = attempt.finish().map_err(folder)?;
         let writer = Writer::new(disk, SEGMENT_BYTES, replayed.existing);
         let outcome = FromJournal {
+            catalog: catalog.clone(),
             head: head.clone(),
             dispatcher: dispatcher.clone(),
             budgets: options.budgets.clone(),
@@ -589,6 +603,7 @@ impl Engine {
     /// Takes over what a look at the machine changed; sizes follow at once.
     pub fn change_budgets(&self, budgets: &Budgets, changes: Vec<budget::governor::Change>, now: i64) {
         self.store.set_cache_bytes(budgets.size(Budget::BlockCache));
+        self.store.set_index_cache_bytes(budgets.size(Budget::IndexCache));
         self.budgets.change(budgets.clone(), changes, now);
     }
 
@@ -726,11 +741,22 @@ impl From<Full> for SubmitError {
     }
 }
 
+/// Why a batch of the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum RecoverError {
+    /// It is damaged.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// What it defines cannot be compared with what is there.
+    #[error(transparent)]
+    Index(#[from] StoreError),
+}
+
 /// Makes a batch of the journal ready for the shards of this run.
-fn recover(bytes: &[u8], catalog: &Catalog, shards: u16) -> Result<EncodedBatch, crate::batch::BatchError> {
+fn recover(bytes: &[u8], catalog: &Catalog, shards: u16) -> Result<EncodedBatch, RecoverError> {
     let batch = EncodedBatch::from_bytes(bytes)?;
     if batch.has_definitions() {
-        catalog.apply_definitions(&batch.definitions(), false);
+        catalog.apply_definitions(&batch.definitions(), false)?;
     }
     Ok(if batch.shards() == shards {
         batch
@@ -803,7 +829,7 @@ impl Sealer {
                 since = Some(Instant::now());
             }
             let idle = last_commit.elapsed() >= SEAL_IDLE;
-            let bytes = self.head.bytes().0;
+            let bytes = self.head.bytes().0 + self.catalog.delta_bytes();
             let old = since.is_some_and(|since| since.elapsed() >= SEAL_AGE);
             let journal_bytes = journal.counters().segment_bytes.load(Ordering::Relaxed);
             let head_bytes = budgets.get().size(Budget::Head);
@@ -843,18 +869,22 @@ impl Sealer {
         let (sequence, frozen) = self.head.wait_frozen();
         let began = Instant::now();
         loop {
-            let (definitions, commands) = self.catalog.take_unsealed();
+            let unsealed = self.catalog.take_unsealed();
             let input = SealInput {
                 watermark: sequence,
-                definitions: &definitions,
-                commands: &commands,
+                definitions: &unsealed.definitions,
+                series: &unsealed.series,
+                commands: &unsealed.commands,
                 next_ids: self.catalog.next_ids(),
             };
             let alive = |measurement| self.catalog.measurement_by_id(measurement).is_some();
             match self.store.seal(&input, sealed_tables(&frozen, alive)) {
-                Ok(_) => break,
+                Ok(_) => {
+                    self.catalog.sealed(&unsealed);
+                    break;
+                }
                 Err(error) => {
-                    self.catalog.restore_unsealed(definitions, commands);
+                    self.catalog.restore_unsealed(unsealed);
                     self.counters.failures.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(%error, "sealing failed; trying again");
                     if give_up() {
@@ -922,6 +952,9 @@ impl Target for Engine {
             ),
             one("disk", "floorBytes", self.room.figures().0),
             one("store", "cacheBytes", store.cache_bytes),
+            one("index", "generations", store.index_generations),
+            one("index", "cacheBytes", store.index_cache_bytes),
+            one("index", "unsealedBytes", self.catalog.delta_bytes() as u64),
             one("catalog", "databases", self.catalog.databases().len() as u64),
             one("catalog", "series", self.catalog.series_count()),
         ];

@@ -1,13 +1,15 @@
 //! One measurement: its fields, its series, and how far their definitions have got on the way to disk.
 
 use super::delta::Delta;
+use super::state::Unsealed;
 use super::view::SeriesView;
 use crate::batch::{Definitions, FieldDefinition, MeasurementDefinition, SeriesDefinition};
 use crate::model::{FieldId, FieldType, MeasurementId, PolicyId, SeriesId, SeriesKey};
 use crate::store::StoreError;
-use crate::store::index::{Page, key_hash};
+use crate::store::index::{NewSeries, PAGE_SERIES, Page, SeriesIndex, key_hash, page_of};
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Fields a measurement may have.
@@ -37,6 +39,8 @@ pub struct Measurement {
     pub policy: PolicyId,
     /// Its name.
     pub name: String,
+    /// What is sealed of its series.
+    index: Arc<SeriesIndex>,
     state: RwLock<State>,
 }
 
@@ -48,7 +52,7 @@ struct State {
     pages: Option<Arc<[Arc<Page>]>>,
     /// The next series' id.
     next: SeriesId,
-    /// Series that exist or existed.
+    /// Series that exist or existed, sealed or not.
     count: u64,
     dropped: Arc<RoaringBitmap>,
     new: Pending,
@@ -95,7 +99,17 @@ impl Fields {
 
 impl State {
     fn live_count(&self) -> u64 {
-        self.count - self.dropped.len()
+        self.count.saturating_sub(self.dropped.len())
+    }
+
+    /// The id of a new series.
+    fn next_id(&self) -> Option<SeriesId> {
+        let next = if self.series.is_full(self.next) {
+            (page_of(self.next) + 1).checked_mul(PAGE_SERIES)?
+        } else {
+            self.next
+        };
+        (next < SeriesId::MAX).then_some(next)
     }
 
     fn insert(&mut self, id: SeriesId, hash: u64, tags: &[(String, String)]) -> Option<()> {
@@ -108,9 +122,17 @@ impl State {
 }
 
 impl Measurement {
-    /// A measurement that exists only in memory so far.
-    pub(super) fn new(definition: MeasurementDefinition) -> Self {
+    /// A measurement that is not known to be durable. Of those that are, the index knows the series.
+    pub(super) fn new(
+        definition: MeasurementDefinition,
+        index: Arc<SeriesIndex>,
+        delta_bytes: Arc<AtomicUsize>,
+    ) -> Self {
+        let totals = index.set().totals(definition.id);
         let state = State {
+            series: Delta::new(delta_bytes),
+            next: totals.end,
+            count: totals.series,
             new: Pending {
                 itself: true,
                 ..Pending::default()
@@ -122,6 +144,7 @@ impl Measurement {
             id,
             policy,
             name,
+            index,
             state: RwLock::new(state),
         }
     }
@@ -141,14 +164,24 @@ impl Measurement {
                 return self.fresh_view();
             }
         };
-        SeriesView::new(pages, state.dropped.clone(), state.live_count())
+        self.view_of(&state, pages)
     }
 
     fn fresh_view(&self) -> SeriesView {
         let mut state = self.write();
         let pages: Arc<[Arc<Page>]> = state.series.pages().cloned().collect();
         state.pages = Some(pages.clone());
-        SeriesView::new(pages, state.dropped.clone(), state.live_count())
+        self.view_of(&state, pages)
+    }
+
+    /// IMPORTANT: the index is asked while the state is locked: what leaves the state at a seal is in the index before.
+    fn view_of(&self, state: &State, pages: Arc<[Arc<Page>]>) -> SeriesView {
+        SeriesView::new(
+            pages,
+            self.index.of(self.id),
+            state.dropped.clone(),
+            state.live_count(),
+        )
     }
 
     /// Number of series that exist, exactly.
@@ -186,7 +219,15 @@ impl Measurement {
     /// # Errors
     /// Damage, input/output.
     pub fn find_series(&self, tags: &[(String, String)]) -> Result<Option<SeriesId>, StoreError> {
-        Ok(self.read().series.find(key_hash(tags), tags))
+        let hash = key_hash(tags);
+        let (set, dropped) = {
+            let state = self.read();
+            if let Some(id) = state.series.find(hash, tags) {
+                return Ok(Some(id));
+            }
+            (self.index.set(), state.dropped.clone())
+        };
+        set.find(self.id, hash, tags, &|id| !dropped.contains(id))
     }
 
     /// The series with these tags (sorted by key), made when it is not there. `None` when a limit is reached.
@@ -195,16 +236,34 @@ impl Measurement {
     /// Damage, input/output.
     pub fn series_or_create(&self, tags: &[(String, String)]) -> Result<Option<SeriesId>, StoreError> {
         let hash = key_hash(tags);
-        let mut state = self.write();
-        if let Some(id) = state.series.find(hash, tags) {
-            return Ok(Some(id));
+        // The version of the index that is known not to have it.
+        let mut searched = None;
+        loop {
+            let (set, dropped) = {
+                let mut state = self.write();
+                if let Some(id) = state.series.find(hash, tags) {
+                    return Ok(Some(id));
+                }
+                let set = self.index.set();
+                if searched == Some(set.version) || !set.has(self.id) {
+                    let Some(id) = state.next_id() else {
+                        return Ok(None);
+                    };
+                    if state.insert(id, hash, tags).is_none() {
+                        return Ok(None);
+                    }
+                    state.new.series.insert(id);
+                    return Ok(Some(id));
+                }
+                (set, state.dropped.clone())
+            };
+            // Without the lock: this may read from disk.
+            let found = set.find(self.id, hash, tags, &|id| !dropped.contains(id))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            searched = Some(set.version);
         }
-        let id = state.next;
-        if id == SeriesId::MAX || state.insert(id, hash, tags).is_none() {
-            return Ok(None);
-        }
-        state.new.series.insert(id);
-        Ok(Some(id))
     }
 
     /// Is the definition of this series in the journal?
@@ -247,18 +306,24 @@ impl Measurement {
         }
     }
 
-    /// As [`apply_field`](Self::apply_field), for a series.
-    pub(super) fn apply_series(&self, id: SeriesId, key: &SeriesKey, sealed: bool) {
-        let hash = key_hash(&key.tags);
+    /// A definition that comes from the journal.
+    ///
+    /// # Errors
+    /// Damage, input/output: whether it is sealed already cannot be told.
+    pub(super) fn apply_series(&self, id: SeriesId, key: &SeriesKey) -> Result<(), StoreError> {
         let mut state = self.write();
-        let known = state.series.contains(id) || state.series.find(hash, &key.tags).is_some();
-        if !known && state.insert(id, hash, &key.tags).is_none() {
+        let known = state.series.contains(id)
+            || state.dropped.contains(id)
+            || self.index.set().contains(self.id, id)?;
+        if known {
+            state.next = state.next.max(id.saturating_add(1));
+        } else if state.insert(id, key_hash(&key.tags), &key.tags).is_none() {
             tracing::error!(measurement = self.name, id, "the series index is full");
-        }
-        state.new.series.remove(id);
-        if !sealed {
+        } else {
             state.unsealed.series.insert(id);
         }
+        state.new.series.remove(id);
+        Ok(())
     }
 
     /// As [`apply_field`](Self::apply_field), for the measurement itself.
@@ -288,40 +353,63 @@ impl Measurement {
         }
     }
 
-    /// Takes what is committed and not sealed. Put it back with [`unseal`](Self::unseal) when the seal fails.
-    pub(super) fn take_unsealed(&self) -> Definitions {
-        let unsealed = std::mem::take(&mut self.write().unsealed);
-        let state = self.read();
-        Definitions {
-            measurements: unsealed.itself.then(|| self.definition()).into_iter().collect(),
-            fields: unsealed
-                .fields
-                .iter()
-                .filter_map(|&id| self.field_definition(&state, id))
-                .collect(),
-            series: unsealed
-                .series
-                .iter()
-                .map(|id| self.series_definition(&state, id))
-                .collect(),
-            ..Definitions::default()
+    /// Takes what is committed and not sealed. Put it back with [`unseal`](Self::unseal) when the seal fails, or say that it
+    /// is [`sealed`](Self::sealed).
+    pub(super) fn take_unsealed(&self, into: &mut Unsealed) {
+        let mut state = self.write();
+        let unsealed = std::mem::take(&mut state.unsealed);
+        let definitions = &mut into.definitions;
+        if unsealed.itself {
+            definitions.measurements.push(self.definition());
+        }
+        let fields = unsealed.fields.iter();
+        definitions
+            .fields
+            .extend(fields.filter_map(|&id| self.field_definition(&state, id)));
+        if !unsealed.series.is_empty() {
+            let pages = state.series.pages().filter(|page| {
+                let first = page.number() * PAGE_SERIES;
+                unsealed
+                    .series
+                    .range_cardinality(first..=first + (PAGE_SERIES - 1))
+                    > 0
+            });
+            into.series.push(NewSeries {
+                measurement: self.id,
+                pages: pages.cloned().collect(),
+                ids: unsealed.series,
+            });
         }
     }
 
     /// Undoes [`take_unsealed`](Self::take_unsealed).
-    pub(super) fn unseal(&self, itself: bool, fields: &[FieldId], series: &[SeriesId]) {
+    pub(super) fn unseal(&self, itself: bool, fields: &[FieldId], series: &RoaringBitmap) {
         let mut state = self.write();
         state.unsealed.itself |= itself;
         state.unsealed.fields.extend(fields);
-        state.unsealed.series.extend(series);
+        state.unsealed.series |= series;
+    }
+
+    /// These series are in the index now: they need not be in memory.
+    pub(super) fn sealed(&self, series: &RoaringBitmap) {
+        let mut state = self.write();
+        state.series.remove(series);
+        state.pages = None;
     }
 
     /// Forgets series.
     pub(super) fn drop_series(&self, series: &[SeriesId]) {
         let mut state = self.write();
+        let State {
+            next,
+            series: delta,
+            dropped,
+            ..
+        } = &mut *state;
+        let dropped = Arc::make_mut(dropped);
         for &id in series {
-            if state.series.contains(id) && Arc::make_mut(&mut state.dropped).insert(id) {
-                state.series.forget(id);
+            if id < *next && dropped.insert(id) {
+                delta.forget(id);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What names mean: databases, retention policies, measurements, fields, series. In memory; made durable by batches (which
-//! carry the definitions they need) and by the store (which keeps them once sealed).
+//! What names mean: databases, retention policies, measurements, fields, series. In memory, but for sealed series; made durable by
+//! batches (which carry the definitions they need) and by the store (which keeps them once sealed).
 //!
 //! Ids are given out here, at ingest. A definition goes through three states: *new* (every batch that uses it carries it,
 //! so that a refused batch loses nothing), *committed* (in the journal), *sealed* (in the store).
@@ -9,7 +9,9 @@ mod evaluate;
 pub mod measurement;
 #[cfg(test)]
 mod model_tests;
+mod pattern;
 pub mod predicate;
+pub mod reader;
 pub mod records;
 pub mod spelling;
 pub mod state;
@@ -17,5 +19,6 @@ pub mod view;
 
 pub use measurement::{Field, Fields, Measurement};
 pub use predicate::TagPredicate;
-pub use state::{Catalog, CatalogError, Database, Policy};
-pub use view::{SeriesView, TagPage, TagReader};
+pub use reader::{TagPage, TagReader};
+pub use state::{Catalog, CatalogError, Database, Policy, Unsealed};
+pub use view::SeriesView;

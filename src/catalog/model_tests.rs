@@ -2,13 +2,16 @@
 
 use super::state::Catalog;
 use super::{Measurement, SeriesView, TagPredicate};
-use crate::batch::Command;
-use crate::model::SeriesId;
+use crate::batch::{Batch, Command, Definitions, EncodedBatch, SeriesDefinition};
+use crate::model::{MeasurementId, SeriesId, SeriesKey};
+use crate::store::index::verify::verify;
+use crate::store::{Loaded, SealInput, Store, StoreOptions};
 use proptest::prelude::*;
 use regex::Regex;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 type Tags = BTreeMap<String, String>;
 
@@ -88,7 +91,7 @@ pub(super) fn check(view: &SeriesView, model: &Model, predicates: &[TagPredicate
         }
     }
     let mut keys = Vec::new();
-    let mut visit = |id, key: crate::model::SeriesKey| {
+    let mut visit = |id, key: SeriesKey| {
         keys.push((id, key.tags));
         ControlFlow::Continue(())
     };
@@ -192,4 +195,271 @@ proptest! {
         }
         check(&measurement.view(), &model, &predicates, &ids.into_iter().collect());
     }
+}
+
+/// A catalog over a store: what the engine does with them, without rows.
+struct Case {
+    dir: tempfile::TempDir,
+    open: Option<(Store, Catalog)>,
+    measurement: MeasurementId,
+    model: Model,
+    /// Batches and commands since the last seal, as the journal has them.
+    journal: Vec<(Definitions, Vec<Command>)>,
+    sequence: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Points of a series arrive; the id is the next one.
+    Create(Tags),
+    /// The journal brings a series under this id: others before it were never committed.
+    Skip(u32, Tags),
+    Drop(u32, u32),
+    Seal,
+    /// The seal's first half, and then a crash.
+    SealAndCrash,
+    Merge,
+    Reopen,
+    Check,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        60 => tags().prop_map(Step::Create),
+        10 => ((0u32..3000), tags()).prop_map(|(skip, tags)| Step::Skip(skip, tags)),
+        3 => (2u32..5, 0u32..5).prop_map(|(every, first)| Step::Drop(every, first)),
+        6 => Just(Step::Seal),
+        2 => Just(Step::SealAndCrash),
+        4 => Just(Step::Merge),
+        3 => Just(Step::Reopen),
+        2 => Just(Step::Check),
+    ]
+}
+
+impl Case {
+    fn new() -> Self {
+        let mut case = Self {
+            dir: tempfile::tempdir().expect("a temporary folder"),
+            open: None,
+            measurement: 0,
+            model: Model::default(),
+            journal: Vec::new(),
+            sequence: 0,
+        };
+        case.reopen();
+        let made = case.catalog().create_database("d", None).expect("a good name");
+        case.commit(made, Vec::new());
+        let policy = case.catalog().database("d").expect("just made").policies[0].id;
+        let measurement = case
+            .catalog()
+            .measurement_or_create(policy, "m")
+            .expect("below the limit");
+        case.measurement = measurement.id;
+        let mut definitions = Definitions::default();
+        measurement.define_new(&RoaringBitmap::new(), &mut definitions);
+        case.commit(definitions, Vec::new());
+        case
+    }
+
+    fn store(&self) -> &Store {
+        &self.open.as_ref().expect("open between steps").0
+    }
+
+    fn catalog(&self) -> &Catalog {
+        &self.open.as_ref().expect("open between steps").1
+    }
+
+    fn measurement(&self) -> Arc<Measurement> {
+        self.catalog()
+            .measurement_by_id(self.measurement)
+            .expect("it is never dropped")
+    }
+
+    fn reopen(&mut self) {
+        self.open = None;
+        let catalog = Catalog::new();
+        // Too small to keep much: values are read again and again.
+        let options = StoreOptions {
+            cache_bytes: 1 << 16,
+            index_cache_bytes: 1 << 16,
+        };
+        let store = Store::open(self.dir.path(), options, &mut |loaded| match loaded {
+            Loaded::Index(index) => catalog.use_index(index),
+            Loaded::Definitions(definitions) => {
+                catalog.apply_definitions(&definitions, true).expect("sound data");
+            }
+            Loaded::Command(command) => catalog.apply_command(&command),
+            Loaded::NextIds(ids) => catalog.raise_next_ids(ids),
+        })
+        .expect("a sound folder");
+        for (definitions, commands) in &self.journal {
+            catalog.apply_definitions(definitions, false).expect("sound data");
+            commands.iter().for_each(|command| catalog.apply_command(command));
+            let batch = EncodedBatch::encode(Batch {
+                shards: 1,
+                commands: commands.clone(),
+                ..Batch::default()
+            });
+            catalog.commit(&batch);
+        }
+        self.open = Some((store, catalog));
+    }
+
+    fn commit(&mut self, definitions: Definitions, commands: Vec<Command>) {
+        self.sequence += 1;
+        let batch = Batch {
+            shards: 1,
+            definitions: definitions.clone(),
+            commands: commands.clone(),
+            ..Batch::default()
+        };
+        self.catalog().commit(&EncodedBatch::encode(batch));
+        for command in &commands {
+            self.store().apply_command(self.sequence, command);
+        }
+        self.journal.push((definitions, commands));
+    }
+
+    fn create(&mut self, tags: &Tags) {
+        let measurement = self.measurement();
+        let id = measurement
+            .series_or_create(&list(tags))
+            .expect("sound")
+            .expect("below the limit");
+        match self.model.find(tags) {
+            Some(known) => assert_eq!(id, known),
+            None => {
+                let new = self.model.series.insert(id, (tags.clone(), true)).is_none();
+                assert!(new, "ids are never used again");
+                let mut definitions = Definitions::default();
+                measurement.define_new(&[id].into_iter().collect(), &mut definitions);
+                self.commit(definitions, Vec::new());
+            }
+        }
+        assert_eq!(measurement.find_series(&list(tags)).expect("sound"), Some(id));
+    }
+
+    fn skip(&mut self, skip: u32, tags: &Tags) {
+        if self.model.find(tags).is_some() {
+            return;
+        }
+        let id = self.model.series.keys().next_back().map_or(0, |last| last + 1) + skip;
+        let definition = SeriesDefinition {
+            measurement: self.measurement,
+            id,
+            key: SeriesKey::new("m", list(tags)).canonical(),
+        };
+        let definitions = Definitions {
+            series: vec![definition],
+            ..Definitions::default()
+        };
+        self.catalog()
+            .apply_definitions(&definitions, false)
+            .expect("sound");
+        self.journal.push((definitions, Vec::new()));
+        self.model.series.insert(id, (tags.clone(), true));
+    }
+
+    fn drop_some(&mut self, every: u32, first: u32) {
+        let mut series = Vec::new();
+        for (id, (_, alive)) in &mut self.model.series {
+            if *alive && id % every == first % every {
+                *alive = false;
+                series.push(*id);
+            }
+        }
+        let command = Command::DropSeries {
+            measurement: self.measurement,
+            series,
+        };
+        self.commit(Definitions::default(), vec![command]);
+    }
+
+    fn seal(&mut self, forget: bool) {
+        let unsealed = self.catalog().take_unsealed();
+        let input = SealInput {
+            watermark: self.sequence,
+            definitions: &unsealed.definitions,
+            series: &unsealed.series,
+            commands: &unsealed.commands,
+            next_ids: self.catalog().next_ids(),
+        };
+        self.store()
+            .seal(&input, std::iter::empty())
+            .expect("an ordinary seal");
+        if forget {
+            self.catalog().sealed(&unsealed);
+            self.journal.clear();
+        } else {
+            self.reopen();
+        }
+    }
+
+    fn run(&mut self, step: &Step, predicates: &[TagPredicate], ids: &RoaringBitmap) {
+        match step {
+            Step::Create(tags) => self.create(tags),
+            Step::Skip(skip, tags) => self.skip(*skip, tags),
+            Step::Drop(every, first) => self.drop_some(*every, *first),
+            Step::Seal => self.seal(true),
+            Step::SealAndCrash => self.seal(false),
+            Step::Merge => while self.store().merge_index(&|| true).expect("sound") {},
+            Step::Reopen => self.reopen(),
+            Step::Check => check(&self.measurement().view(), &self.model, predicates, ids),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 60, ..ProptestConfig::with_cases(12) })]
+    #[test]
+    fn sealed_merged_and_reopened_it_equals_the_model(
+        steps in prop::collection::vec(step(), 0..150),
+        predicates in prop::collection::vec(predicate(), 1..8),
+        ids in prop::collection::btree_set(0u32..400, 0..120),
+    ) {
+        let mut case = Case::new();
+        let ids: RoaringBitmap = ids.into_iter().collect();
+        for step in &steps {
+            case.run(step, &predicates, &ids);
+        }
+        // A view is not changed by what happens after it was taken.
+        let (before, model) = (case.measurement().view(), case.model.clone());
+        for step in [Step::Drop(2, 0), Step::Seal, Step::Create(Tags::new()), Step::Seal, Step::Merge] {
+            case.run(&step, &predicates, &ids);
+        }
+        check(&before, &model, &predicates, &ids);
+        drop(before);
+        case.run(&Step::Check, &predicates, &ids);
+        case.run(&Step::Reopen, &predicates, &ids);
+        case.run(&Step::Check, &predicates, &ids);
+        let index = case.store().series_index();
+        let mut flaws = Vec::new();
+        let series = verify(index, &mut |place, reason| flaws.push((place, reason)));
+        prop_assert_eq!(flaws, []);
+        prop_assert_eq!(series, index.of(case.measurement).ids().expect("sound").len());
+        for (tags, alive) in case.model.series.clone().into_values() {
+            if alive {
+                case.create(&tags);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_replaced_stays_dead_while_its_pack_is_on_disk() {
+    let tags = |n: u32| Tags::from([("a".to_string(), format!("x{n}"))]);
+    let nothing = RoaringBitmap::new();
+    let mut case = Case::new();
+    case.run(&Step::Create(tags(0)), &[], &nothing);
+    case.run(&Step::Seal, &[], &nothing);
+    // Somebody reads the first generation while the second replaces it, and the third the second.
+    let reader = case.measurement().view();
+    for n in 1..3 {
+        case.run(&Step::Create(tags(n)), &[], &nothing);
+        case.run(&Step::Seal, &[], &nothing);
+    }
+    assert!(reader.live().expect("sound").contains(0));
+    drop(reader);
+    case.run(&Step::Reopen, &[], &nothing);
+    case.run(&Step::Check, &[], &nothing);
 }

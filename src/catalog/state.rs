@@ -7,7 +7,11 @@ use crate::batch::{
     Command, DatabaseDefinition, Definitions, EncodedBatch, MeasurementDefinition, PolicyDefinition,
 };
 use crate::model::{DatabaseId, MeasurementId, PolicyId, SeriesId, SeriesKey};
+use crate::store::StoreError;
+use crate::store::index::{NewSeries, SeriesIndex};
+use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Databases a server may have.
@@ -70,8 +74,23 @@ pub struct Catalog {
     spellings: SpellingCache,
 }
 
+/// What a seal takes over.
+#[derive(Debug, Default)]
+pub struct Unsealed {
+    /// Names; series are not in here but beside.
+    pub definitions: Definitions,
+    /// Series.
+    pub series: Vec<NewSeries>,
+    /// Commands, in order.
+    pub commands: Vec<Command>,
+}
+
 #[derive(Default)]
 struct Names {
+    /// What is sealed of series.
+    index: Arc<SeriesIndex>,
+    /// About how many bytes series take that are not sealed.
+    delta_bytes: Arc<AtomicUsize>,
     databases: BTreeMap<String, Arc<Database>>,
     policies: HashMap<PolicyId, BTreeMap<String, Arc<Measurement>>>,
     measurements: HashMap<MeasurementId, Arc<Measurement>>,
@@ -91,6 +110,16 @@ impl Catalog {
     /// No databases.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// From now on measurements find what is sealed of their series in here. To be called first.
+    pub fn use_index(&self, index: Arc<SeriesIndex>) {
+        self.write().index = index;
+    }
+
+    /// About how many bytes series take that are not sealed.
+    pub fn delta_bytes(&self) -> usize {
+        self.read().delta_bytes.load(Ordering::Relaxed)
     }
 
     /// The cache from spellings to series.
@@ -264,8 +293,11 @@ impl Catalog {
         }))
     }
 
-    /// Takes over definitions from the journal (`sealed == false`) or from the store.
-    pub fn apply_definitions(&self, definitions: &Definitions, sealed: bool) {
+    /// Takes over definitions from the journal (`sealed == false`) or from the store, which has no series among them.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn apply_definitions(&self, definitions: &Definitions, sealed: bool) -> Result<(), StoreError> {
         let mut names = self.write();
         for database in &definitions.databases {
             names.new_databases.remove(&database.id);
@@ -321,11 +353,12 @@ impl Catalog {
         for series in &definitions.series {
             if let Some(measurement) = measurements.get(&series.measurement) {
                 match SeriesKey::parse(&series.key) {
-                    Some(key) => measurement.apply_series(series.id, &key, sealed),
+                    Some(key) => measurement.apply_series(series.id, &key)?,
                     None => tracing::error!(key = series.key, "a stored series key cannot be read"),
                 }
             }
         }
+        Ok(())
     }
 
     /// A batch is durable: what it defines need not be sent again, and its commands take effect.
@@ -442,25 +475,30 @@ impl Catalog {
         }
     }
 
-    /// Takes the definitions and commands that are committed and not sealed, for a seal to put them into the store. Commands
-    /// of measurements and policies that are gone stay: the store must forget them too.
-    pub fn take_unsealed(&self) -> (Definitions, Vec<Command>) {
-        let (mut all, commands, measurements) = {
+    /// Takes what is committed and not sealed, for a seal to put it into the store. Commands of measurements and policies
+    /// that are gone stay: the store must forget them too.
+    pub fn take_unsealed(&self) -> Unsealed {
+        let (mut unsealed, measurements) = {
             let mut names = self.write();
             let measurements: Vec<_> = names.measurements.values().cloned().collect();
-            (
-                std::mem::take(&mut names.unsealed),
-                std::mem::take(&mut names.unsealed_commands),
-                measurements,
-            )
+            let unsealed = Unsealed {
+                definitions: std::mem::take(&mut names.unsealed),
+                commands: std::mem::take(&mut names.unsealed_commands),
+                series: Vec::new(),
+            };
+            (unsealed, measurements)
         };
-        for measurement in measurements {
-            let d = measurement.take_unsealed();
-            all.measurements.extend(d.measurements);
-            all.fields.extend(d.fields);
-            all.series.extend(d.series);
+        measurements.iter().for_each(|m| m.take_unsealed(&mut unsealed));
+        unsealed
+    }
+
+    /// The seal is durable: series need not be in memory any more.
+    pub fn sealed(&self, unsealed: &Unsealed) {
+        for series in &unsealed.series {
+            if let Some(measurement) = self.measurement_by_id(series.measurement) {
+                measurement.sealed(&series.ids);
+            }
         }
-        (all, commands)
     }
 
     /// The next database, policy and measurement id. Kept by the store, so that the ids of what was dropped are never given
@@ -479,14 +517,19 @@ impl Catalog {
     }
 
     /// Puts back what [`take_unsealed`](Self::take_unsealed) gave: the seal failed.
-    pub fn restore_unsealed(&self, definitions: Definitions, commands: Vec<Command>) {
-        self.by_measurement(&definitions, |measurement, itself, fields, series| {
-            measurement.unseal(itself, fields, series);
+    pub fn restore_unsealed(&self, unsealed: Unsealed) {
+        self.by_measurement(&unsealed.definitions, |measurement, itself, fields, _| {
+            measurement.unseal(itself, fields, &RoaringBitmap::new());
         });
+        for series in &unsealed.series {
+            if let Some(measurement) = self.measurement_by_id(series.measurement) {
+                measurement.unseal(false, &[], &series.ids);
+            }
+        }
         let mut names = self.write();
-        names.unsealed.databases.extend(definitions.databases);
-        names.unsealed.policies.extend(definitions.policies);
-        let newer = std::mem::replace(&mut names.unsealed_commands, commands);
+        names.unsealed.databases.extend(unsealed.definitions.databases);
+        names.unsealed.policies.extend(unsealed.definitions.policies);
+        let newer = std::mem::replace(&mut names.unsealed_commands, unsealed.commands);
         names.unsealed_commands.extend(newer);
     }
 
@@ -608,7 +651,11 @@ impl Names {
     fn put_measurement(&mut self, definition: MeasurementDefinition) -> Arc<Measurement> {
         self.next_measurement = self.next_measurement.max(definition.id + 1);
         let (policy, name) = (definition.policy, definition.name.clone());
-        let measurement = Arc::new(Measurement::new(definition));
+        let measurement = Arc::new(Measurement::new(
+            definition,
+            self.index.clone(),
+            self.delta_bytes.clone(),
+        ));
         self.measurements.insert(measurement.id, measurement.clone());
         self.policies
             .entry(policy)
@@ -642,7 +689,6 @@ mod tests {
     use super::*;
     use crate::batch::Batch;
     use crate::model::FieldType;
-    use roaring::RoaringBitmap;
 
     fn commit(catalog: &Catalog, definitions: Definitions) -> Definitions {
         let batch = Batch {
@@ -710,21 +756,28 @@ mod tests {
         all.fields.extend(define.fields);
         all.series.extend(define.series);
         let replayed = Catalog::new();
-        replayed.apply_definitions(&all, false);
-        replayed.apply_definitions(&all, false);
+        for _ in 0..2 {
+            replayed.apply_definitions(&all, false).expect("in memory");
+        }
         let found = replayed.measurement(policy.id, "cpu").expect("defined");
         assert_eq!(
             (found.id, found.find_series(&tags).expect("in memory")),
             (cpu.id, Some(series))
         );
         let sort = |catalog: &Catalog| {
-            let (mut d, _) = catalog.take_unsealed();
-            d.databases.dedup();
-            d.policies.dedup();
-            d
+            let mut unsealed = catalog.take_unsealed();
+            unsealed.definitions.databases.dedup();
+            unsealed.definitions.policies.dedup();
+            let series: Vec<_> = unsealed
+                .series
+                .iter()
+                .map(|s| (s.measurement, s.ids.clone()))
+                .collect();
+            (unsealed.definitions, series)
         };
         assert_eq!(sort(&replayed), sort(&catalog), "both must still seal the same");
-        assert!(catalog.take_unsealed().0.is_empty());
+        let nothing = catalog.take_unsealed();
+        assert!(nothing.definitions.is_empty() && nothing.series.is_empty());
     }
 
     #[test]

@@ -1,11 +1,15 @@
-//! The series of a measurement at one moment, for queries. Reading it may touch the disk and so may fail; no lock is held.
+//! The series of a measurement at one moment, for queries: those in memory and those on disk. Reading it may touch the disk
+//! and so may fail; no lock is held.
 
-use super::evaluate::select;
+use super::evaluate::{matching_stored, select};
 use super::predicate::TagPredicate;
+use super::reader::TagReader;
 use crate::model::{SeriesId, SeriesKey};
 use crate::store::StoreError;
+use crate::store::index::part::pages_of;
 use crate::store::index::slots::id_of;
-use crate::store::index::{Column, IdSet, PAGE_SERIES, Page, Slots, page_of, slot_of};
+use crate::store::index::walk::{self, BlockTerms, PageTerms, Stream};
+use crate::store::index::{IdSet, Page, Sealed, Share, Slots, join_pages, page_of, slot_of};
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -14,15 +18,23 @@ use std::sync::Arc;
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct SeriesView {
+    /// Series that are not sealed, and maybe some that have just been.
     pages: Arc<[Arc<Page>]>,
+    sealed: Sealed,
     dropped: Arc<RoaringBitmap>,
     live_count: u64,
 }
 
 impl SeriesView {
-    pub(super) fn new(pages: Arc<[Arc<Page>]>, dropped: Arc<RoaringBitmap>, live_count: u64) -> Self {
+    pub(super) fn new(
+        pages: Arc<[Arc<Page>]>,
+        sealed: Sealed,
+        dropped: Arc<RoaringBitmap>,
+        live_count: u64,
+    ) -> Self {
         Self {
             pages,
+            sealed,
             dropped,
             live_count,
         }
@@ -38,16 +50,24 @@ impl SeriesView {
         &self.dropped
     }
 
+    pub(super) fn pages(&self) -> &[Arc<Page>] {
+        &self.pages
+    }
+
+    pub(super) fn sealed(&self) -> &Sealed {
+        &self.sealed
+    }
+
     /// Series that exist.
     ///
     /// # Errors
     /// Damage, input/output: so with all that follows.
     pub fn live(&self) -> Result<RoaringBitmap, StoreError> {
-        let mut all = IdSet::default();
-        self.pages
-            .iter()
-            .for_each(|page| all.push(page.number(), page.present()));
-        Ok(all.finish() - &*self.dropped)
+        let mut unsealed = IdSet::default();
+        for page in self.pages.iter() {
+            unsealed.push(page.number(), page.present());
+        }
+        Ok((unsealed.finish() | self.sealed.ids()?) - &*self.dropped)
     }
 
     /// The series that satisfy a predicate.
@@ -55,11 +75,24 @@ impl SeriesView {
     /// # Errors
     /// See [`live`](Self::live).
     pub fn matching(&self, predicate: &TagPredicate) -> Result<RoaringBitmap, StoreError> {
-        let mut found = IdSet::default();
-        for page in self.pages.iter() {
-            found.push(page.number(), &select(page, predicate));
+        if let TagPredicate::All = predicate {
+            return self.live();
         }
-        Ok(found.finish() - &*self.dropped)
+        let of_pages = |pages: &[Arc<Page>]| {
+            let mut found = IdSet::default();
+            for page in pages {
+                found.push(page.number(), &select(page, predicate));
+            }
+            found.finish()
+        };
+        let mut found = of_pages(&self.pages);
+        for share in self.sealed.shares()? {
+            found |= match &share {
+                Share::Pages(_) => of_pages(share.pages()),
+                Share::Stored(stored) => matching_stored(stored, predicate)?,
+            };
+        }
+        Ok(found - &*self.dropped)
     }
 
     /// Tag keys that series have, sorted; of the series in `within`, where that is given.
@@ -67,20 +100,39 @@ impl SeriesView {
     /// # Errors
     /// See [`live`](Self::live).
     pub fn tag_keys(&self, within: Option<&RoaringBitmap>) -> Result<Vec<String>, StoreError> {
-        let mut keys = BTreeSet::new();
-        for page in self.pages.iter() {
+        let mut keys: BTreeSet<Arc<str>> = BTreeSet::new();
+        let shares = self.sealed.shares()?;
+        for page in self.pages.iter().chain(shares.iter().flat_map(Share::pages)) {
             let wanted = self.wanted(page, within);
             for (key, column) in page.columns() {
-                if !keys.contains(&**key) {
+                if !keys.contains(key) {
                     let mut having = column.present();
                     having.keep(&wanted);
                     if !having.is_empty() {
-                        keys.insert(key.to_string());
+                        keys.insert(key.clone());
                     }
                 }
             }
         }
-        Ok(keys.into_iter().collect())
+        for share in &shares {
+            let Share::Stored(stored) = share else { continue };
+            for tag in &stored.large().tags {
+                if keys.contains(&tag.key) {
+                    continue;
+                }
+                let having = tag.having.as_ref().unwrap_or(&stored.large().ids);
+                let used = match within {
+                    None if self.dropped.is_empty() => true,
+                    None => !having.is_subset(&self.dropped),
+                    Some(within) if self.dropped.is_empty() => !having.is_disjoint(within),
+                    Some(within) => !(having & within).is_subset(&self.dropped),
+                };
+                if used {
+                    keys.insert(tag.key.clone());
+                }
+            }
+        }
+        Ok(keys.into_iter().map(|key| key.to_string()).collect())
     }
 
     /// Visits the distinct values of a tag, sorted; of the series in `within`, where that is given.
@@ -93,29 +145,31 @@ impl SeriesView {
         within: Option<&RoaringBitmap>,
         visit: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let mut values: Vec<(&Column, u16)> = Vec::new();
-        for page in self.pages.iter() {
-            let Some(column) = page.column(key) else { continue };
-            let wanted = self.wanted(page, within);
-            if wanted == *page.present() {
-                values.extend((1..=column.distinct() as u16).map(|code| (&**column, code)));
+        let shares = self.sealed.shares()?;
+        let pages = self.pages.iter().chain(shares.iter().flat_map(Share::pages));
+        let pages: Vec<(&Arc<Page>, Slots)> = pages.map(|page| (page, self.wanted(page, within))).collect();
+        let pages = pages.iter().map(|(page, slots)| (*page, slots));
+        let mut streams = vec![Stream::Pages(PageTerms::new(key, pages))];
+        for share in &shares {
+            if let Share::Stored(stored) = share {
+                streams.push(Stream::Blocks(BlockTerms::new(stored, key, "", true)?));
+            }
+        }
+        // Without a choice no series is looked at.
+        let chosen = match within {
+            _ if streams.len() == 1 => None,
+            Some(within) => Some(within - &*self.dropped),
+            None if self.dropped.is_empty() => None,
+            None => Some(self.live()?),
+        };
+        walk::merge(&mut streams, chosen.is_some(), &mut |value, series| {
+            let used = chosen.as_ref().is_none_or(|chosen| series.touches(chosen));
+            Ok(if used {
+                visit(value)
             } else {
-                let mut seen = vec![false; column.distinct() + 1];
-                wanted
-                    .iter()
-                    .for_each(|slot| seen[usize::from(column.code(slot))] = true);
-                let codes = (1..=column.distinct() as u16).filter(|&code| seen[usize::from(code)]);
-                values.extend(codes.map(|code| (&**column, code)));
-            }
-        }
-        values.sort_unstable_by(|a, b| a.0.value(a.1).cmp(b.0.value(b.1)));
-        values.dedup_by(|a, b| a.0.value(a.1) == b.0.value(b.1));
-        for (column, code) in values {
-            if visit(column.value(code)).is_break() {
-                break;
-            }
-        }
-        Ok(())
+                ControlFlow::Continue(())
+            })
+        })
     }
 
     /// How many distinct values a tag has; of the series in `within`, where that is given.
@@ -123,6 +177,12 @@ impl SeriesView {
     /// # Errors
     /// See [`live`](Self::live).
     pub fn count_values(&self, key: &str, within: Option<&RoaringBitmap>) -> Result<u64, StoreError> {
+        if within.is_none() && self.dropped.is_empty() && self.pages.is_empty() {
+            // Where one generation has everything it was counted when it was written.
+            if let [Share::Stored(stored)] = &self.sealed.shares()?[..] {
+                return Ok(stored.large().tag(key).map_or(0, |(_, tag)| tag.distinct));
+            }
+        }
         let mut count = 0;
         self.walk_values(key, within, &mut |_| {
             count += 1;
@@ -134,21 +194,22 @@ impl SeriesView {
     /// Series of a page that exist and are wanted.
     fn wanted(&self, page: &Page, within: Option<&RoaringBitmap>) -> Slots {
         let mut wanted = page.present().clone();
-        wanted.subtract(&Slots::of_ids(&self.dropped, page.number()));
+        if !self.dropped.is_empty() {
+            wanted.subtract(&Slots::of_ids(&self.dropped, page.number()));
+        }
         if let Some(within) = within {
             wanted.keep(&Slots::of_ids(within, page.number()));
         }
         wanted
     }
 
-    /// The tags of a series that exists or existed, sorted by key; `None` when there never was one.
+    /// The tags of a series that exists, sorted by key; `None` when there is none. Of a dropped one, as long as they are known.
     ///
     /// # Errors
     /// See [`live`](Self::live).
     pub fn tags(&self, id: SeriesId) -> Result<Option<Vec<(String, String)>>, StoreError> {
-        let page = self
-            .page(page_of(id))
-            .filter(|page| page.present().contains(slot_of(id)));
+        let page = self.page(page_of(id), &self.sealed.shares()?)?;
+        let page = page.filter(|page| page.present().contains(slot_of(id)));
         Ok(page.map(|page| {
             let tags = page.tags(slot_of(id));
             tags.map(|(k, v)| (k.to_string(), v.to_string())).collect()
@@ -165,8 +226,12 @@ impl SeriesView {
         series: &RoaringBitmap,
         visit: &mut dyn FnMut(SeriesId, SeriesKey) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        for page in self.pages.iter() {
-            let mut wanted = Slots::of_ids(series, page.number());
+        let shares = self.sealed.shares()?;
+        for number in pages_of(series) {
+            let Some(page) = self.page(number, &shares)? else {
+                continue;
+            };
+            let mut wanted = Slots::of_ids(series, number);
             wanted.keep(page.present());
             for slot in wanted.iter() {
                 let tags = page.tags(slot).map(|(k, v)| (k.to_string(), v.to_string()));
@@ -174,7 +239,7 @@ impl SeriesView {
                     measurement: name.to_string(),
                     tags: tags.collect(),
                 };
-                if visit(id_of(page.number(), slot), key).is_break() {
+                if visit(id_of(number, slot), key).is_break() {
                     return Ok(());
                 }
             }
@@ -182,92 +247,24 @@ impl SeriesView {
         Ok(())
     }
 
-    fn page(&self, number: u32) -> Option<&Arc<Page>> {
-        let at = self
-            .pages
-            .binary_search_by_key(&number, |page| page.number())
-            .ok()?;
-        Some(&self.pages[at])
+    /// What there is of a page, put together.
+    fn page(&self, number: u32, shares: &[Share]) -> Result<Option<Arc<Page>>, StoreError> {
+        let mut found: Vec<Arc<Page>> = Vec::new();
+        if let Ok(at) = self.pages.binary_search_by_key(&number, |page| page.number()) {
+            found.push(self.pages[at].clone());
+        }
+        for share in shares {
+            found.extend(share.page(number)?);
+        }
+        Ok(match &found[..] {
+            [] => None,
+            [one] => Some(one.clone()),
+            several => Some(join_pages(several, number)),
+        })
     }
 
     /// Reads the values of some tags, page by page, as a scan ascends by id.
     pub fn reader(&self, keys: &[String]) -> TagReader {
-        TagReader {
-            view: self.clone(),
-            keys: keys.into(),
-            page: None,
-        }
-    }
-}
-
-/// See [`SeriesView::reader`]. Each worker has its own.
-#[derive(Clone, Debug)]
-pub struct TagReader {
-    view: SeriesView,
-    keys: Arc<[String]>,
-    page: Option<TagPage>,
-}
-
-/// The values of some tags of the series of a page.
-#[derive(Clone, Debug)]
-pub struct TagPage {
-    number: u32,
-    /// For each key; `None` where no series has it.
-    columns: Vec<Option<Arc<Column>>>,
-}
-
-impl TagReader {
-    /// The page of a series: the same as before, nearly always.
-    ///
-    /// # Errors
-    /// Damage, input/output.
-    #[inline]
-    pub fn page(&mut self, series: SeriesId) -> Result<&TagPage, StoreError> {
-        let number = page_of(series);
-        if self.page.as_ref().is_none_or(|page| page.number != number) {
-            self.page = Some(self.load(number)?);
-        }
-        Ok(self.page.as_ref().expect("just loaded"))
-    }
-
-    fn load(&self, number: u32) -> Result<TagPage, StoreError> {
-        let page = self.view.page(number);
-        let column = |key: &String| page.and_then(|page| page.column(key).cloned());
-        Ok(TagPage {
-            number,
-            columns: self.keys.iter().map(column).collect(),
-        })
-    }
-}
-
-impl TagPage {
-    /// Its number: as long as it stays the same, codes mean the same.
-    pub fn number(&self) -> u32 {
-        self.number
-    }
-
-    /// The ids it covers.
-    pub fn series(&self) -> std::ops::Range<SeriesId> {
-        let first = self.number * PAGE_SERIES;
-        first..first.saturating_add(PAGE_SERIES)
-    }
-
-    /// The code of a series' value of the `key`th tag; 0 where it has no such tag. Codes mean something only within this page.
-    #[inline]
-    pub fn code(&self, key: usize, series: SeriesId) -> u16 {
-        self.columns[key]
-            .as_ref()
-            .map_or(0, |column| column.code(slot_of(series)))
-    }
-
-    /// Codes of the `key`th tag are below this.
-    pub fn codes(&self, key: usize) -> usize {
-        self.columns[key].as_ref().map_or(0, |column| column.distinct()) + 1
-    }
-
-    /// The value behind a code of the `key`th tag; `None` for 0.
-    pub fn value(&self, key: usize, code: u16) -> Option<&str> {
-        let column = self.columns[key].as_ref().filter(|_| code != 0)?;
-        Some(column.value(code))
+        TagReader::new(self.clone(), keys)
     }
 }

@@ -88,10 +88,11 @@ fn look(dir: &Path, sequence: Option<u64>) -> anyhow::Result<u64> {
 
 fn say(verified: &Verified, journal: &JournalState) {
     println!(
-        "store: {} values, {} runs, {} rows, sealed up to sequence {}",
+        "store: {} values, {} runs, {} rows, {} series, sealed up to sequence {}",
         verified.values,
         verified.runs,
         verified.rows,
+        verified.series,
         verified.watermark.map_or("?".to_string(), |n| n.to_string())
     );
     println!(

@@ -151,6 +151,9 @@ impl Merger {
             }
         }
         self.store.free_spent();
+        if memory.not_before.is_none_or(|time| now >= time) && self.merge_index(memory) {
+            return true;
+        }
         let conditions = Conditions {
             idle: if settled {
                 now - memory.last_commit
@@ -172,6 +175,20 @@ impl Merger {
                 true
             }
             None => false,
+        }
+    }
+
+    /// The series index first: it is small, and looking series up gets slower with every generation.
+    fn merge_index(&self, memory: &mut Memory) -> bool {
+        match self.store.merge_index(&|| !self.control.is_stopping()) {
+            Ok(merged) => merged,
+            Err(StoreError::Stopped) => false,
+            Err(error) => {
+                self.counters.failures.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%error, "merging the series index failed; it stays as it is");
+                memory.not_before = Some(Instant::now() + RETRY);
+                false
+            }
         }
     }
 

@@ -228,6 +228,26 @@ fn text(services: &Services) -> String {
         store.written_bytes,
     );
     out.gauge("kymo_cache_bytes", "Bytes in the cache.", store.cache_bytes);
+    out.gauge(
+        "kymo_index_generations",
+        "Generations of the series index.",
+        store.index_generations,
+    );
+    out.gauge(
+        "kymo_index_cache_bytes",
+        "Bytes in the cache of the series index.",
+        store.index_cache_bytes,
+    );
+    out.counter(
+        "kymo_index_cache_hits_total",
+        "Values of the series index found in its cache.",
+        store.index_cache_hits,
+    );
+    out.counter(
+        "kymo_index_cache_misses_total",
+        "Values of the series index read from disk.",
+        store.index_cache_misses,
+    );
     out.counter("kymo_cache_hits_total", "Cache hits.", store.cache_hits);
     out.counter("kymo_cache_misses_total", "Cache misses.", store.cache_misses);
     let catalog = services.engine.catalog();

@@ -23,7 +23,8 @@ const ENGINE_CACHE_BYTES: u64 = 4 << 20;
 /// File descriptors fjall may keep open.
 const OPEN_FILES_MAX: usize = 256;
 /// What the options below are called on disk: they are frozen when a store is made, so a change needs a new name and a way to convert.
-const FORMAT: &str = "kymo store 1; blocks: fifo, kv 4096/256M, partitioned; index: leveled, partitioned";
+const FORMAT: &str =
+    "kymo store 1; blocks, series: fifo, kv 4096/256M, partitioned; index: leveled, partitioned";
 const FORMAT_VERSION: u8 = 1;
 
 /// An index change: `None` removes the key.
@@ -32,10 +33,11 @@ pub type IndexChanges = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 /// A stored value, cheap to clone and to hold.
 pub type Bytes = UserValue;
 
-/// The two keyspaces.
+/// The keyspaces.
 pub struct Engine {
     // Declared before the database, so dropped before it.
     blocks: Keyspace,
+    series: Keyspace,
     index: Keyspace,
     database: fjall::Database,
     written: AtomicU64,
@@ -90,8 +92,12 @@ impl Engine {
         let blocks = database
             .keyspace(keys::BLOCKS, block_options)
             .map_err(|e| StoreError::from_fjall(place, e))?;
+        let series = database
+            .keyspace(keys::SERIES, block_options)
+            .map_err(|e| StoreError::from_fjall(place, e))?;
         let engine = Self {
             blocks,
+            series,
             index,
             database,
             written: AtomicU64::new(0),
@@ -133,9 +139,28 @@ impl Engine {
         &self,
         fill: impl FnOnce(&mut PackSink<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.ingest_into(&self.blocks, fill)
+    }
+
+    /// As [`ingest`](Self::ingest), into `series`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn series_ingest<T>(
+        &self,
+        fill: impl FnOnce(&mut PackSink<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.ingest_into(&self.series, fill)
+    }
+
+    fn ingest_into<T>(
+        &self,
+        keyspace: &Keyspace,
+        fill: impl FnOnce(&mut PackSink<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let fail = |e| StoreError::from_fjall("writing a pack", e);
         let _writing = self.writing.read().unwrap_or_else(PoisonError::into_inner);
-        let mut ingestion = self.blocks.start_ingestion().map_err(fail)?;
+        let mut ingestion = keyspace.start_ingestion().map_err(fail)?;
         let mut write = |key: &[u8], value: Vec<u8>| ingestion.write(key, value);
         let mut sink = PackSink {
             write: &mut write,
@@ -146,7 +171,7 @@ impl Engine {
         let bytes = sink.bytes;
         ingestion.finish().map_err(fail)?;
         self.written.fetch_add(bytes, Ordering::Relaxed);
-        self.trim(&self.blocks).map_err(|e| fail(e.into()))?;
+        self.trim(keyspace).map_err(|e| fail(e.into()))?;
         Ok(filled)
     }
 
@@ -165,9 +190,27 @@ impl Engine {
     /// # Errors
     /// As [`block_get`](Self::block_get).
     pub fn header_before(&self, pack: Option<u64>) -> Result<Option<(Vec<u8>, UserValue)>, StoreError> {
+        Self::last_before(&self.blocks, pack)
+    }
+
+    /// As [`header_before`](Self::header_before), of `series`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn series_header_before(
+        &self,
+        pack: Option<u64>,
+    ) -> Result<Option<(Vec<u8>, UserValue)>, StoreError> {
+        Self::last_before(&self.series, pack)
+    }
+
+    fn last_before(
+        keyspace: &Keyspace,
+        pack: Option<u64>,
+    ) -> Result<Option<(Vec<u8>, UserValue)>, StoreError> {
         let last = match pack {
-            Some(pack) => self.blocks.range(..keys::pack_start(pack)).next_back(),
-            None => self.blocks.range::<[u8; 8], _>(..).next_back(),
+            Some(pack) => keyspace.range(..keys::pack_start(pack)).next_back(),
+            None => keyspace.range::<[u8; 8], _>(..).next_back(),
         };
         let Some(guard) = last else { return Ok(None) };
         let (key, value) = guard
@@ -181,12 +224,38 @@ impl Engine {
     /// # Errors
     /// Input/output; the pack may then be there after the next open, which drops it again.
     pub fn drop_pack(&self, pack: u64) -> Result<(), StoreError> {
+        self.drop_pack_of(&self.blocks, pack)
+    }
+
+    /// As [`drop_pack`](Self::drop_pack), of `series`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn series_drop_pack(&self, pack: u64) -> Result<(), StoreError> {
+        self.drop_pack_of(&self.series, pack)
+    }
+
+    fn drop_pack_of(&self, keyspace: &Keyspace, pack: u64) -> Result<(), StoreError> {
         let fail = |e: fjall::LsmError| StoreError::from_fjall(&format!("dropping pack {pack}"), e.into());
-        self.blocks
+        keyspace
             .tree
             .drop_range(keys::pack_start(pack)..keys::pack_end(pack))
             .map_err(fail)?;
-        self.trim(&self.blocks).map_err(fail)
+        self.trim(keyspace).map_err(fail)
+    }
+
+    /// A value of `series`, its frame unchecked; `describe` says which, for errors.
+    ///
+    /// # Errors
+    /// As [`block_get`](Self::block_get).
+    pub fn series_get(
+        &self,
+        key: &[u8],
+        describe: &dyn Fn() -> String,
+    ) -> Result<Option<UserValue>, StoreError> {
+        self.series
+            .get(key)
+            .map_err(|e| StoreError::from_fjall(&describe(), e))
     }
 
     /// Removes files that a write that failed left behind. Does nothing while another is being written.
@@ -197,24 +266,12 @@ impl Engine {
         let Ok(_idle) = self.writing.try_write() else {
             return Ok(());
         };
-        let version = self.blocks.tree.current_version();
-        let tables: HashSet<u64> = version.iter_tables().map(|table| table.id()).collect();
-        let blobs: HashSet<u64> = version.blob_files.list_ids().copied().collect();
-        for (folder, known) in [("tables", tables), ("blobs", blobs)] {
-            let entries = std::fs::read_dir(self.blocks.path().join(folder));
-            for entry in entries.map_err(StoreError::Io)? {
-                let path = entry.map_err(StoreError::Io)?.path();
-                let id = path
-                    .file_name()
-                    .and_then(|name| name.to_str()?.parse::<u64>().ok());
-                if id.is_some_and(|id| !known.contains(&id)) {
-                    match std::fs::remove_file(&path) {
-                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                            return Err(StoreError::Io(error));
-                        }
-                        _ => {}
-                    }
-                }
+        for keyspace in [&self.blocks, &self.series] {
+            let version = keyspace.tree.current_version();
+            let tables: HashSet<u64> = version.iter_tables().map(|table| table.id()).collect();
+            let blobs: HashSet<u64> = version.blob_files.list_ids().copied().collect();
+            for (folder, known) in [("tables", tables), ("blobs", blobs)] {
+                remove_unknown(&keyspace.path().join(folder), &known)?;
             }
         }
         Ok(())
@@ -307,15 +364,21 @@ impl Engine {
         Ok(())
     }
 
-    /// The last key of `index` under a prefix that is not after `key`.
+    /// Visits the entries of `series`, ascending, frames unchecked.
     ///
     /// # Errors
-    /// As [`block_get`](Self::block_get).
-    pub fn index_floor(&self, prefix: &[u8], key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let last = self.index.range(prefix..=key).next_back();
-        let Some(guard) = last else { return Ok(None) };
-        let key = guard.key().map_err(|e| StoreError::from_fjall("the index", e))?;
-        Ok(Some(key.to_vec()))
+    /// As [`block_get`](Self::block_get), and whatever `visit` gives.
+    pub fn series_entries(
+        &self,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for guard in self.series.range::<[u8; 8], _>(..) {
+            let (key, value) = guard
+                .into_inner()
+                .map_err(|e| StoreError::from_fjall("the index packs", e))?;
+            visit(&key, &value)?;
+        }
+        Ok(())
     }
 
     /// Writes index entries: atomic, durable on return.
@@ -350,12 +413,13 @@ impl Engine {
 
     /// Bytes fjall's files take, journal excluded (it is a sparse, unused file).
     pub fn disk_bytes(&self) -> u64 {
-        self.blocks.disk_space() + self.index.disk_space()
+        self.blocks.disk_space() + self.series.disk_space() + self.index.disk_space()
     }
 
     /// Tables and blob files, for metrics.
     pub fn files(&self) -> usize {
-        self.blocks.tree.table_count() + self.blocks.tree.blob_file_count() + self.index.tree.table_count()
+        let packs = [&self.blocks, &self.series].map(|k| k.tree.table_count() + k.tree.blob_file_count());
+        packs.iter().sum::<usize>() + self.index.tree.table_count()
     }
 
     /// Is fjall still usable? After a failed fsync of its own it is not.
@@ -387,6 +451,24 @@ impl PackSink<'_> {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+}
+
+/// Removes the files of a folder whose names are numbers that are not known.
+fn remove_unknown(folder: &Path, known: &HashSet<u64>) -> Result<(), StoreError> {
+    for entry in std::fs::read_dir(folder).map_err(StoreError::Io)? {
+        let path = entry.map_err(StoreError::Io)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let id = name.and_then(|name| name.parse::<u64>().ok());
+        if id.is_some_and(|id| !known.contains(&id)) {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StoreError::Io(error));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 fn common_options() -> KeyspaceCreateOptions {

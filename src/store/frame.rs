@@ -26,7 +26,20 @@ pub fn finish(key: &[u8], mut value: Vec<u8>) -> Vec<u8> {
 /// # Errors
 /// Damage: too short, another version, wrong checksum.
 pub fn open<'a>(key: &[u8], value: &'a [u8], version: u8) -> Result<&'a [u8], StoreError> {
-    let fail = |reason: &str| StoreError::damaged(keys::describe(key), reason);
+    open_at(key, value, version, &|| keys::describe(key))
+}
+
+/// As [`open`]; `describe` says what is under the key.
+///
+/// # Errors
+/// The same.
+pub fn open_at<'a>(
+    key: &[u8],
+    value: &'a [u8],
+    version: u8,
+    describe: &dyn Fn() -> String,
+) -> Result<&'a [u8], StoreError> {
+    let fail = |reason: &str| StoreError::damaged(describe(), reason);
     let Some((body, checksum)) = value.split_last_chunk::<CHECKSUM_BYTES>() else {
         return Err(fail("shorter than a checksum"));
     };

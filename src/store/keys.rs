@@ -1,9 +1,11 @@
 //! The keys of both keyspaces, drawn in docs/formats/keys.md. Pure. All numbers are big endian, so that keys sort by them.
 
-use crate::model::{DatabaseId, FieldId, MeasurementId, PolicyId, SeriesId};
+use crate::model::{DatabaseId, FieldId, MeasurementId, PolicyId};
 
 /// Rows and values: packs.
 pub const BLOCKS: &str = "blocks";
+/// The series index: packs; see [`super::index::place`].
+pub const SERIES: &str = "series";
 /// Names: databases, policies, measurements, fields, series, records, deletes.
 pub const INDEX: &str = "index";
 
@@ -154,8 +156,6 @@ pub mod index {
     pub const MEASUREMENT: u8 = b'm';
     /// See [`field`].
     pub const FIELD: u8 = b'f';
-    /// See [`series`].
-    pub const SERIES: u8 = b's';
     /// See [`dead_series`].
     pub const DEAD: u8 = b'x';
     /// See [`delete`].
@@ -191,15 +191,6 @@ pub mod index {
         field
             .into_iter()
             .for_each(|field| key.extend_from_slice(&field.to_be_bytes()));
-        key
-    }
-
-    /// A piece of the series dictionary, by its first id; without an id, the prefix of all pieces of the measurement.
-    pub fn series(measurement: MeasurementId, first: Option<SeriesId>) -> Vec<u8> {
-        let mut key = with_id(SERIES, measurement);
-        first
-            .into_iter()
-            .for_each(|first| key.extend_from_slice(&first.to_be_bytes()));
         key
     }
 

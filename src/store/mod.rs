@@ -7,7 +7,6 @@
 
 pub mod cache;
 pub mod deletes;
-pub mod dictionary;
 pub mod directory;
 pub mod engine;
 pub mod error;
@@ -41,8 +40,9 @@ use crate::batch::Command;
 use arc_swap::ArcSwap;
 use cache::Cache;
 use engine::{Engine, PackSink};
+use index::SeriesIndex;
+use index::cache::IndexCache;
 use keys::RunId;
-use names::Names;
 use pack::{PackHeader, RunEntry};
 use state::State;
 use std::path::Path;
@@ -50,15 +50,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How a store is opened.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct StoreOptions {
     /// Bytes of directories and stripes kept in memory.
     pub cache_bytes: usize,
+    /// Bytes of the series index kept in memory.
+    pub index_cache_bytes: usize,
 }
 
 /// See the module. Shared.
 pub struct Store {
     core: Arc<Core>,
+    index: Arc<SeriesIndex>,
     runs: ArcSwap<RunSet>,
     /// Whoever ends a pack, one at a time: seals while they write, merges only for their last step.
     commit: Mutex<Commit>,
@@ -71,10 +74,10 @@ pub struct Store {
 pub struct Core {
     engine: Engine,
     cache: Cache,
+    index_cache: IndexCache,
 }
 
 struct Commit {
-    names: Names,
     /// Deletes up to this sequence are in the index.
     deletes_stored: u64,
     /// Number of the last commit that was tried.
@@ -106,6 +109,14 @@ pub struct StoreCounters {
     pub cache_hits: u64,
     /// Cache misses since the start.
     pub cache_misses: u64,
+    /// Generations of the series index.
+    pub index_generations: u64,
+    /// Bytes in the cache of the series index.
+    pub index_cache_bytes: u64,
+    /// Its hits since the start.
+    pub index_cache_hits: u64,
+    /// Its misses since the start.
+    pub index_cache_misses: u64,
 }
 
 impl Store {
@@ -114,8 +125,15 @@ impl Store {
     /// # Errors
     /// Another format, damage of the index, input/output.
     pub fn open(dir: &Path, options: StoreOptions, load: &mut dyn FnMut(Loaded)) -> Result<Self, StoreError> {
-        let engine = Engine::open(dir)?;
-        let (names, deletes) = names::load(&engine, load)?;
+        let core = Arc::new(Core {
+            engine: Engine::open(dir)?,
+            cache: Cache::new(options.cache_bytes),
+            index_cache: IndexCache::new(options.index_cache_bytes),
+        });
+        let engine = &core.engine;
+        let index = Arc::new(SeriesIndex::open(&core)?);
+        load(Loaded::Index(index.clone()));
+        let deletes = names::load(engine, load)?;
         let mut headers: Vec<(u64, PackHeader)> = Vec::new();
         let mut before = None;
         while let Some((key, value)) = engine.header_before(before)? {
@@ -126,15 +144,11 @@ impl Store {
         }
         let deletes_stored = deletes.list.iter().map(|d| d.sequence).max().unwrap_or(0);
         let (state, number, next_pack) = State::open(headers, deletes);
-        let core = Arc::new(Core {
-            engine,
-            cache: Cache::new(options.cache_bytes),
-        });
         let store = Self {
+            index,
             runs: ArcSwap::from_pointee(state.run_set(&core)),
             core,
             commit: Mutex::new(Commit {
-                names,
                 deletes_stored,
                 number,
             }),
@@ -241,10 +255,32 @@ impl Store {
         self.core.cache.set_budget(bytes);
     }
 
+    /// The series index.
+    pub fn series_index(&self) -> &SeriesIndex {
+        &self.index
+    }
+
+    /// Changes the budget of the series index's cache at once.
+    pub fn set_index_cache_bytes(&self, bytes: usize) {
+        self.core.index_cache.set_budget(bytes);
+    }
+
+    /// Merges generations of the series index where there are too many of a size. Gives back whether there was anything to do.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] when `go_on` says no; damage, input/output. Nothing is changed then.
+    pub fn merge_index(&self, go_on: &dyn Fn() -> bool) -> Result<bool, StoreError> {
+        let engine = &self.core.engine;
+        let gone = |measurement| names::dropped_series(engine, measurement);
+        let alive = |measurement| names::has_measurement(engine, measurement);
+        self.index.merge(&gone, &alive, go_on)
+    }
+
     /// Figures for /metrics.
     pub fn counters(&self) -> StoreCounters {
         let runs = self.runs();
         let (cache_bytes, cache_hits, cache_misses) = self.core.cache.figures();
+        let (index_bytes, index_hits, index_misses) = self.core.index_cache.figures();
         StoreCounters {
             runs: runs.runs().len() as u64,
             packs: self.state().packs() as u64,
@@ -257,15 +293,21 @@ impl Store {
             cache_bytes: cache_bytes as u64,
             cache_hits,
             cache_misses,
+            index_generations: self.index.set().len() as u64,
+            index_cache_bytes: index_bytes as u64,
+            index_cache_hits: index_hits,
+            index_cache_misses: index_misses,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::index::NewSeries;
+    use super::index::page::PageBuilder;
     use super::partition::{Partition, Slice};
     use super::*;
-    use crate::batch::{DatabaseDefinition, Definitions, SeriesDefinition};
+    use crate::batch::{DatabaseDefinition, Definitions, MeasurementDefinition};
     use crate::model::{Column, FieldValue, SortedRows, TimeRange, Values};
 
     const DAY: i64 = 86_400_000_000_000;
@@ -288,9 +330,25 @@ mod tests {
 
     fn open(dir: &Path) -> (Store, Vec<Loaded>) {
         let mut loaded = Vec::new();
-        let options = StoreOptions { cache_bytes: 1 << 20 };
+        let options = StoreOptions {
+            cache_bytes: 1 << 20,
+            index_cache_bytes: 1 << 20,
+        };
         let store = Store::open(dir, options, &mut |l| loaded.push(l)).expect("a sound folder");
         (store, loaded)
+    }
+
+    /// Three series of measurement 5.
+    fn series() -> Vec<NewSeries> {
+        let mut page = PageBuilder::new(0);
+        for slot in 0..3 {
+            page.insert(slot, &[("host".to_string(), slot.to_string())]);
+        }
+        vec![NewSeries {
+            measurement: 5,
+            pages: vec![page.page().clone()],
+            ids: (0..3).collect(),
+        }]
     }
 
     fn slice(day: i64) -> Slice {
@@ -309,18 +367,17 @@ mod tests {
                 id: 0,
                 name: "d".into(),
             }],
-            series: (0..3)
-                .map(|id| SeriesDefinition {
-                    measurement: 5,
-                    id,
-                    key: format!("m,host={id}"),
-                })
-                .collect(),
+            measurements: vec![MeasurementDefinition {
+                id: 5,
+                policy: 0,
+                name: "m".into(),
+            }],
             ..Definitions::default()
         };
         let input = SealInput {
             watermark,
             definitions: &definitions,
+            series: &series(),
             commands: &[],
             next_ids: [1, 1, 6],
         };
@@ -356,7 +413,7 @@ mod tests {
             .collect();
         {
             let (store, loaded) = open(dir.path());
-            assert!(loaded.is_empty());
+            assert!(matches!(&loaded[..], [Loaded::Index(index)] if index.set().is_empty()));
             seal(
                 &store,
                 7,
@@ -367,18 +424,15 @@ mod tests {
         }
         let (store, loaded) = open(dir.path());
         assert_eq!(store.watermark(), 11);
-        assert!(loaded.contains(&Loaded::NextIds([1, 1, 6])));
-        let series: usize = loaded
-            .iter()
-            .map(|l| {
-                if let Loaded::Definitions(d) = l {
-                    d.series.len()
-                } else {
-                    0
-                }
-            })
-            .sum();
-        assert_eq!(series, 3);
+        assert!(loaded.iter().any(|l| matches!(l, Loaded::NextIds([1, 1, 6]))));
+        let Some(Loaded::Index(index)) = loaded.first() else {
+            panic!("the index comes first")
+        };
+        assert_eq!(index.set().len(), 1, "sealed again and again, stored once");
+        assert_eq!(index.set().totals(5), index::Totals { series: 3, end: 3 });
+        let host = [("host".to_string(), "1".to_string())];
+        let found = index.set().find(5, index::key_hash(&host), &host, &|_| true);
+        assert_eq!(found.expect("sound data"), Some(1));
         let mut all = many.clone();
         all.extend([(2, DAY + 1, 9), (0, 3, 1)]);
         assert_eq!(read(&store, SeriesFilter::All, TimeRange::ALL), all);
@@ -420,6 +474,7 @@ mod tests {
             let input = SealInput {
                 watermark: 6,
                 definitions: &definitions,
+                series: &[],
                 commands: &commands,
                 next_ids: [1, 1, 6],
             };
@@ -428,10 +483,15 @@ mod tests {
             seal(&store, 8, vec![(0, rows(5, &[(0, 1, 50)]))]);
         }
         let (store, loaded) = open(dir.path());
-        assert!(loaded.contains(&Loaded::Command(Command::DropSeries {
+        let dropped = Command::DropSeries {
             measurement: 5,
-            series: vec![2]
-        })));
+            series: vec![2],
+        };
+        assert!(
+            loaded
+                .iter()
+                .any(|l| matches!(l, Loaded::Command(command) if *command == dropped))
+        );
         assert_eq!(
             read(&store, SeriesFilter::All, TimeRange::ALL),
             [left[0], left[1], (0, 1, 50)]
@@ -446,6 +506,7 @@ mod tests {
         let input = SealInput {
             watermark: 3,
             definitions: &definitions,
+            series: &[],
             commands: &[],
             next_ids: [0; 3],
         };

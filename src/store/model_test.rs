@@ -133,7 +133,10 @@ impl Case {
     }
 
     fn open(&mut self) {
-        let options = StoreOptions { cache_bytes: 1 << 20 };
+        let options = StoreOptions {
+            cache_bytes: 1 << 20,
+            ..StoreOptions::default()
+        };
         let store = Store::open(self.dir.path(), options, &mut |_| {}).expect("a sound folder");
         // What the journal would replay.
         for (sequence, command) in &self.commands {
@@ -173,6 +176,7 @@ impl Case {
         let input = SealInput {
             watermark: self.sequence,
             definitions: &Definitions::default(),
+            series: &[],
             commands: &commands,
             next_ids: [1, 1, MEASUREMENTS],
         };

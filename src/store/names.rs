@@ -4,29 +4,30 @@
 //! docs/formats/keys.md. Comes from the catalog by way of the seal, goes back to it by way of [`load`].
 
 use super::deletes::{Delete, Deletes};
-use super::dictionary;
 use super::engine::{Engine, IndexChanges};
 use super::error::StoreError;
 use super::frame;
+use super::index::SeriesIndex;
 use super::keys::{self, index};
 use crate::batch::{
     Command, DatabaseDefinition, Definitions, FieldDefinition, MeasurementDefinition, PolicyDefinition,
-    SeriesDefinition,
 };
 use crate::block::bytes::{Input, put, put_bytes, put_signed};
 use crate::model::{FieldType, MeasurementId, PolicyId, SeriesId, TimeRange};
-use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
 /// Version of every value in `index` but the format entry.
 const VERSION: u8 = 1;
-/// Definitions handed over in one go while loading (series: one piece).
+/// Definitions handed over in one go while loading.
 const LOAD_DEFINITIONS: usize = 1024;
 
-/// What [`load`] hands over, in this order: definitions (databases, policies, measurements, fields, series), then commands.
-#[derive(Clone, Debug, PartialEq)]
+/// What is handed over at open, in this order: the series index, definitions (databases, policies, measurements, fields), then
+/// commands.
+#[derive(Clone)]
 pub enum Loaded {
+    /// The sealed series.
+    Index(Arc<SeriesIndex>),
     /// Names. The same definition may come twice.
     Definitions(Definitions),
     /// What else the catalog must know: [`Command::DropSeries`] for dead series ids, [`Command::PutRecord`].
@@ -35,36 +36,19 @@ pub enum Loaded {
     NextIds([u32; 3]),
 }
 
-/// What must be remembered between seals: the last piece of each measurement's dictionary, to be filled up.
-#[derive(Debug, Default)]
-pub struct Names {
-    tails: HashMap<MeasurementId, Tail>,
-}
-
-/// The last piece of a dictionary.
-#[derive(Clone, Copy, Debug)]
-struct Tail {
-    first: SeriesId,
-    last: SeriesId,
-    count: usize,
-}
-
-/// A prepared write; [`Names::committed`] is told when it is durable.
+/// A prepared write.
 #[derive(Default)]
 pub struct IndexWrite {
     /// For [`Engine::index_write`].
     pub changes: IndexChanges,
-    tails: HashMap<MeasurementId, Tail>,
-    dropped: Vec<MeasurementId>,
 }
 
 /// Reads the whole index.
 ///
 /// # Errors
 /// Damage: without its names data cannot be told apart, and ids that are not known would be given out again.
-pub fn load(engine: &Engine, take: &mut dyn FnMut(Loaded)) -> Result<(Names, Deletes), StoreError> {
+pub fn load(engine: &Engine, take: &mut dyn FnMut(Loaded)) -> Result<Deletes, StoreError> {
     let mut batch = Definitions::default();
-    let mut names = Names::default();
     let mut deletes = Deletes::default();
     let mut pass = |batch: &mut Definitions| {
         if !batch.is_empty() {
@@ -96,26 +80,6 @@ pub fn load(engine: &Engine, take: &mut dyn FnMut(Loaded)) -> Result<(Names, Del
         Ok(())
     })?;
     pass(&mut batch);
-    engine.index_scan(&[index::SERIES], |key, value| {
-        let (measurement, piece) = decoded(key, value, series)?;
-        if let (Some((first, _)), Some((last, _))) = (piece.first(), piece.last()) {
-            let tail = Tail {
-                first: *first,
-                last: *last,
-                count: piece.len(),
-            };
-            let newest = names.tails.entry(measurement).or_insert(tail);
-            if tail.last >= newest.last {
-                *newest = tail;
-            }
-        }
-        batch.series = piece
-            .into_iter()
-            .map(|(id, key)| SeriesDefinition { measurement, id, key })
-            .collect();
-        pass(&mut batch);
-        Ok(())
-    })?;
     engine.index_scan(&[index::DEAD], |key, value| {
         let (measurement, dead) = decoded(key, value, dead_series)?;
         take(Loaded::Command(Command::DropSeries {
@@ -136,25 +100,40 @@ pub fn load(engine: &Engine, take: &mut dyn FnMut(Loaded)) -> Result<(Names, Del
     if let Some(value) = engine.index_get(index::NEXT_IDS)? {
         take(Loaded::NextIds(decoded(index::NEXT_IDS, &value, next_ids)?));
     }
-    Ok((names, deletes))
+    Ok(deletes)
 }
 
-impl Names {
+/// The series of a measurement that are durably dropped.
+///
+/// # Errors
+/// Damage, input/output.
+pub fn dropped_series(engine: &Engine, id: MeasurementId) -> Result<RoaringBitmap, StoreError> {
+    let key = index::dead_series(id);
+    match engine.index_get(&key)? {
+        Some(value) => Ok(decoded(&key, &value, dead_series)?.1),
+        None => Ok(RoaringBitmap::new()),
+    }
+}
+
+/// Is this measurement in the index?
+///
+/// # Errors
+/// Damage, input/output.
+pub fn has_measurement(engine: &Engine, id: MeasurementId) -> Result<bool, StoreError> {
+    Ok(engine.index_get(&index::measurement(id))?.is_some())
+}
+
+impl IndexWrite {
     /// What a seal changes: new definitions first, then commands in order. Deletes are not in here: see the store's `deletes`.
     ///
     /// # Errors
     /// Damage of what must be read to be changed; input/output.
     pub fn prepare<'a>(
-        &self,
         engine: &Engine,
         definitions: &Definitions,
         commands: impl Iterator<Item = &'a Command>,
-    ) -> Result<IndexWrite, StoreError> {
-        let mut write = IndexWrite {
-            changes: IndexChanges::new(),
-            tails: HashMap::new(),
-            dropped: Vec::new(),
-        };
+    ) -> Result<Self, StoreError> {
+        let mut write = Self::default();
         for d in &definitions.databases {
             write.put(index::database(d.id), |out| put_bytes(out, d.name.as_bytes()));
         }
@@ -173,7 +152,6 @@ impl Names {
                 put_bytes(out, d.name.as_bytes());
             });
         }
-        self.put_series(engine, definitions, &mut write)?;
         for command in commands {
             match command {
                 Command::DropDatabase(id) => write.drop_database(engine, *id)?,
@@ -197,95 +175,6 @@ impl Names {
         Ok(write)
     }
 
-    /// The write is durable.
-    pub fn committed(&mut self, write: &IndexWrite) {
-        self.tails.extend(
-            write
-                .tails
-                .iter()
-                .map(|(measurement, tail)| (*measurement, *tail)),
-        );
-        for measurement in &write.dropped {
-            self.tails.remove(measurement);
-        }
-    }
-
-    /// Adds pieces for new series. The last piece is filled up first, so that a few new series a seal do not leave a
-    /// piece each.
-    fn put_series(
-        &self,
-        engine: &Engine,
-        definitions: &Definitions,
-        write: &mut IndexWrite,
-    ) -> Result<(), StoreError> {
-        let mut by_measurement: HashMap<MeasurementId, dictionary::Piece> = HashMap::new();
-        for d in &definitions.series {
-            by_measurement
-                .entry(d.measurement)
-                .or_default()
-                .push((d.id, d.key.clone()));
-        }
-        for (measurement, mut list) in by_measurement {
-            list.sort_unstable_by_key(|(id, _)| *id);
-            list.dedup_by_key(|(id, _)| *id);
-            let tail = self.tails.get(&measurement);
-            if let (Some(tail), Some((first, _))) = (tail, list.first())
-                && *first <= tail.last
-            {
-                // Replayed after a crash between index and blocks, or handed out before others that were sealed first.
-                let stored = stored_series(engine, measurement, *first)?;
-                list.retain(|(id, _)| !stored.contains(*id));
-            }
-            if let Some(tail) = tail
-                && tail.count < dictionary::PIECE_SERIES
-                && list.first().is_some_and(|(id, _)| *id > tail.last)
-            {
-                let key = index::series(measurement, Some(tail.first));
-                if let Some(value) = engine.index_get(&key)? {
-                    let (_, mut piece) = decoded(&key, &value, series)?;
-                    piece.append(&mut list);
-                    list = piece;
-                }
-            }
-            for range in dictionary::cut(&list) {
-                let piece = &list[range];
-                let (first, last) = (piece[0].0, piece[piece.len() - 1].0);
-                write.put(index::series(measurement, Some(first)), |out| {
-                    dictionary::encode(out, piece)
-                });
-                if tail.is_none_or(|tail| last >= tail.last) {
-                    write.tails.insert(
-                        measurement,
-                        Tail {
-                            first,
-                            last,
-                            count: piece.len(),
-                        },
-                    );
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The ids in the pieces that may hold ids from `first` on.
-fn stored_series(
-    engine: &Engine,
-    measurement: MeasurementId,
-    first: SeriesId,
-) -> Result<RoaringBitmap, StoreError> {
-    let prefix = index::series(measurement, None);
-    let from = engine.index_floor(&prefix, &index::series(measurement, Some(first)))?;
-    let mut stored = RoaringBitmap::new();
-    engine.index_scan_from(&prefix, from.as_deref().unwrap_or(&prefix), |key, value| {
-        stored.extend(decoded(key, value, series)?.1.into_iter().map(|(id, _)| id));
-        Ok(())
-    })?;
-    Ok(stored)
-}
-
-impl IndexWrite {
     /// Sets a value.
     fn put(&mut self, key: Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
         let mut value = frame::begin(VERSION);
@@ -384,14 +273,11 @@ impl IndexWrite {
     }
 
     fn drop_measurement(&mut self, engine: &Engine, id: MeasurementId) -> Result<(), StoreError> {
-        for prefix in [index::field(id, None), index::series(id, None)] {
-            for (key, _) in self.entries(engine, &prefix)? {
-                self.remove(key);
-            }
+        for (key, _) in self.entries(engine, &index::field(id, None))? {
+            self.remove(key);
         }
         self.remove(index::measurement(id));
         self.remove(index::dead_series(id));
-        self.dropped.push(id);
         Ok(())
     }
 
@@ -477,12 +363,6 @@ fn field(key: &[u8], input: &mut Input<'_>) -> Option<FieldDefinition> {
         field_type,
         name: input.get_text()?,
     })
-}
-
-fn series(key: &[u8], input: &mut Input<'_>) -> Option<(MeasurementId, dictionary::Piece)> {
-    let first = u32::from_be_bytes(index::rest_of(key).try_into().ok()?);
-    let piece = dictionary::decode(std::mem::take(&mut input.0), first)?;
-    Some((index::id_of(key)?, piece))
 }
 
 fn set(input: &mut Input<'_>) -> Option<RoaringBitmap> {

@@ -5,7 +5,9 @@ use super::Store;
 use super::deletes::Deletes;
 use super::engine::PackSink;
 use super::error::StoreError;
+use super::index::NewSeries;
 use super::keys::RunId;
+use super::names::{self, IndexWrite};
 use super::pack::RunEntry;
 use super::partition::Slice;
 use super::runs::RunSet;
@@ -19,8 +21,10 @@ use std::sync::Arc;
 pub struct SealInput<'a> {
     /// The last sequence whose data is in the tables; grows from seal to seal.
     pub watermark: u64,
-    /// Names not stored yet.
+    /// Names not stored yet; series are not looked for in here.
     pub definitions: &'a Definitions,
+    /// Series not stored yet. Those that are stored are passed over.
+    pub series: &'a [NewSeries],
     /// Commands not stored yet, in order. Deletes are known from [`Store::apply_command`].
     pub commands: &'a [Command],
     /// The next free ids of databases, policies and measurements.
@@ -47,9 +51,7 @@ impl Store {
             )));
         }
         let engine = &self.core.engine;
-        let mut write = commit
-            .names
-            .prepare(engine, input.definitions, input.commands.iter())?;
+        let mut write = IndexWrite::prepare(engine, input.definitions, input.commands.iter())?;
         write.put_next_ids(input.next_ids);
         let set = self.runs();
         for delete in &set.deletes().list {
@@ -58,8 +60,10 @@ impl Store {
             }
         }
         engine.index_write(&write.changes)?;
-        commit.names.committed(&write);
         commit.deletes_stored = commit.deletes_stored.max(input.watermark);
+        let gone = |measurement| names::dropped_series(engine, measurement);
+        let alive = |measurement| names::has_measurement(engine, measurement);
+        self.index.seal(input.series, &gone, &alive)?;
 
         let pack = self.new_pack_number();
         let tables = tables.map(|(slice, rows)| (slice, without_dead(rows, set.deletes())));

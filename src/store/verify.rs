@@ -5,6 +5,7 @@ use super::engine::Engine;
 use super::error::StoreError;
 use super::files::{self, Flaw};
 use super::frame;
+use super::index;
 use super::keys;
 use super::runs::{RunBlocks, RunSet, SeriesFilter};
 use super::{Loaded, Store, StoreOptions};
@@ -33,6 +34,8 @@ pub struct Verified {
     pub runs: u64,
     /// Rows in the blocks that were decoded.
     pub rows: u64,
+    /// Series in the index.
+    pub series: u64,
 }
 
 impl Verified {
@@ -86,6 +89,7 @@ pub fn verify(dir: &Path, read: &mut dyn FnMut(u64)) -> Result<Verified, StoreEr
     for (keyspace, scan) in [
         (keys::INDEX, Engine::index_entries as Scan),
         (keys::BLOCKS, Engine::block_entries as Scan),
+        (keys::SERIES, Engine::series_entries as Scan),
     ] {
         let scanned = scan(&engine, &mut |key, value| {
             values += 1;
@@ -105,11 +109,17 @@ pub fn verify(dir: &Path, read: &mut dyn FnMut(u64)) -> Result<Verified, StoreEr
     drop(engine);
     let options = StoreOptions {
         cache_bytes: CACHE_BYTES,
+        index_cache_bytes: CACHE_BYTES,
     };
     match Store::open(dir, options, &mut |_: Loaded| {}) {
         Ok(store) => {
             out.watermark = Some(store.watermark());
             check_runs(&store.runs(), &mut out);
+            let mut flaws = Vec::new();
+            out.series = index::verify::verify(&store.index, &mut |place, reason| {
+                flaws.push(Flaw { place, reason });
+            });
+            flaws.into_iter().for_each(|flaw| out.flaw(flaw));
         }
         Err(error) => out.error("the store", error),
     }

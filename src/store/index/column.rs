@@ -1,6 +1,7 @@
 //! The values of one tag in one page: distinct texts, and a code for each slot. Pure.
 
 use super::slots::Slots;
+use hashbrown::HashMap;
 
 /// Codes of values, by slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,37 @@ impl Default for Column {
 }
 
 impl Column {
+    /// From distinct texts end to end and where each ends, no slot having any. `None` when the ends do not fit.
+    pub(super) fn from_texts(text: String, ends: Vec<u32>) -> Option<Self> {
+        let fits = ends.windows(2).all(|pair| pair[0] <= pair[1])
+            && ends.last().copied().unwrap_or(0) as usize == text.len()
+            && ends.iter().all(|&end| text.is_char_boundary(end as usize))
+            && ends.len() <= usize::from(u16::MAX);
+        let codes = if ends.len() > 255 {
+            Codes::Words(Vec::new())
+        } else {
+            Codes::Bytes(Vec::new())
+        };
+        fits.then_some(Self { text, ends, codes })
+    }
+
+    /// One column out of several of the same page.
+    pub fn joined(several: &[&std::sync::Arc<Self>]) -> Self {
+        let mut out = Self::default();
+        let mut codes: HashMap<&str, u16> = HashMap::new();
+        for column in several {
+            for slot in column.present().iter() {
+                let value = column.value(column.code(slot));
+                let code = *codes.entry(value).or_insert_with(|| {
+                    out.push_value(value)
+                        .expect("a page has no more values than series")
+                });
+                out.set(slot, code);
+            }
+        }
+        out
+    }
+
     /// Distinct values, the absent one not counted.
     pub fn distinct(&self) -> usize {
         self.ends.len()

@@ -12,6 +12,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Ids a page covers: [n x 2048, (n + 1) x 2048).
 pub const PAGE_SERIES: u32 = 2048;
+/// Bytes of memory a page may take before the next series goes to the next page; the ids between are never used.
+pub const PAGE_BYTES_MAX: usize = 2 << 20;
 
 /// The page of an id.
 #[inline]
@@ -27,8 +29,16 @@ pub fn slot_of(id: SeriesId) -> usize {
 
 /// A hash of the tags (sorted by key) of a series that depends on where keys and values end. Stored: never change it.
 pub fn key_hash(tags: &[(String, String)]) -> u64 {
+    hash_of_texts(
+        tags.iter()
+            .flat_map(|(key, value)| [key.as_str(), value.as_str()]),
+    )
+}
+
+/// Of the texts' bytes, each behind its length.
+fn hash_of_texts<'a>(texts: impl Iterator<Item = &'a str> + Clone) -> u64 {
     const ON_STACK: usize = 1024;
-    let len: usize = tags.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
+    let len: usize = texts.clone().map(|text| text.len() + 4).sum();
     let mut stack = [0u8; ON_STACK];
     let mut heap = Vec::new();
     let buffer = if len <= ON_STACK {
@@ -38,7 +48,7 @@ pub fn key_hash(tags: &[(String, String)]) -> u64 {
         &mut heap[..]
     };
     let mut at = 0;
-    for text in tags.iter().flat_map(|(key, value)| [key, value]) {
+    for text in texts {
         buffer[at..at + 4].copy_from_slice(&(text.len() as u32).to_le_bytes());
         buffer[at + 4..at + 4 + text.len()].copy_from_slice(text.as_bytes());
         at += 4 + text.len();
@@ -64,6 +74,15 @@ impl Page {
         }
     }
 
+    /// A page of these columns, by key.
+    pub fn from_columns(number: u32, present: Slots, columns: Vec<(Arc<str>, Arc<Column>)>) -> Self {
+        Self {
+            number,
+            present,
+            columns,
+        }
+    }
+
     /// Its number: it covers ids from number x 2048 on.
     pub fn number(&self) -> u32 {
         self.number
@@ -86,11 +105,16 @@ impl Page {
     }
 
     /// The tags of a slot, by key.
-    pub fn tags(&self, slot: usize) -> impl Iterator<Item = (&str, &str)> {
+    pub fn tags(&self, slot: usize) -> impl Iterator<Item = (&str, &str)> + Clone {
         self.columns.iter().filter_map(move |(key, column)| {
             let code = column.code(slot);
             (code != 0).then(|| (&**key, column.value(code)))
         })
+    }
+
+    /// The [`key_hash`] of the series of a slot.
+    pub fn key_hash(&self, slot: usize) -> u64 {
+        hash_of_texts(self.tags(slot).flat_map(|(key, value)| [key, value]))
     }
 
     /// Is this the series of a slot? Tags are sorted by key.
@@ -121,6 +145,20 @@ pub struct PageBuilder {
     bytes: usize,
 }
 
+/// One page out of several with the same number.
+pub fn join_pages(several: &[Arc<Page>], number: u32) -> Arc<Page> {
+    let mut builder = PageBuilder::new(number);
+    for page in several {
+        for slot in page.present().iter() {
+            let tags: Vec<(&str, &str)> = page.tags(slot).collect();
+            builder
+                .insert(slot, &tags)
+                .expect("the text of a page was in a page, or several, before");
+        }
+    }
+    builder.page().clone()
+}
+
 /// Values that are compared one by one before a hash table is made.
 const FEW_VALUES: usize = 8;
 
@@ -144,20 +182,21 @@ impl PageBuilder {
     }
 
     /// Gives a slot, which is empty, its tags (sorted by key). `None` when there is no room for their text.
-    pub fn insert(&mut self, slot: usize, tags: &[(String, String)]) -> Option<()> {
+    pub fn insert<T: AsRef<str>>(&mut self, slot: usize, tags: &[(T, T)]) -> Option<()> {
         let page = Arc::make_mut(&mut self.page);
         // Where the column of the tag before was: the keys of most series are the same, in the same order.
         let mut at = 0;
         for (key, value) in tags {
-            if page.columns.get(at).is_none_or(|(k, _)| **k != **key) {
+            let (key, value) = (key.as_ref(), value.as_ref());
+            if page.columns.get(at).is_none_or(|(k, _)| **k != *key) {
                 match page.columns.binary_search_by(|(k, _)| (**k).cmp(key)) {
                     Ok(found) => at = found,
                     Err(place) => {
                         at = place;
-                        page.columns.insert(at, (key.as_str().into(), Arc::default()));
+                        page.columns.insert(at, (key.into(), Arc::default()));
                         self.codes.insert(at, HashTable::new());
                         self.last.insert(at, 0);
-                        self.bytes += 200 + key.len();
+                        self.bytes += 200 + key.len() + slot;
                     }
                 }
             }
@@ -238,6 +277,7 @@ mod tests {
             for (slot, tags) in &many {
                 let mut tags: Vec<_> = tags.clone().into_iter().collect();
                 prop_assert!(page.has_tags(*slot, &tags));
+                prop_assert_eq!(page.key_hash(*slot), key_hash(&tags));
                 tags.push(("z".into(), "z".into()));
                 prop_assert!(!page.has_tags(*slot, &tags));
             }
