@@ -9,7 +9,7 @@ use crate::model::{MeasurementId, TimeRange};
 use crate::query::encode::{json_text, json_value};
 use crate::query::scan::Scan;
 use crate::query::select::{select, time_range, windows};
-use crate::query::{Cancel, Context, QueryError, QueryLimits, Series};
+use crate::query::{Cancel, Context, QueryError, QueryLimits, Resources, Series, Workers};
 use regex::Regex;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,8 +21,10 @@ pub const HISTORY_WINDOWS: i64 = 60;
 pub const LATENESS: i64 = 1_000_000_000;
 /// Looking again at what a batch touched is given up after this time.
 const EVALUATION_MAX: Duration = Duration::from_secs(10);
-/// Values that one evaluation may hold.
-const VALUES_MAX: usize = 2_000_000;
+/// Bytes that one evaluation may hold.
+const MEMORY_BYTES_MAX: usize = 64 << 20;
+/// The thread of the hub is enough: writers come first.
+static WORKERS: Workers = Workers::new(0);
 
 /// See the module.
 pub struct Subscription {
@@ -301,7 +303,7 @@ impl Subscription {
             None => bound,
         });
         let limits = QueryLimits {
-            values_max: VALUES_MAX,
+            memory_bytes_max: MEMORY_BYTES_MAX,
             ..QueryLimits::default()
         };
         let ctx = Context {
@@ -313,6 +315,7 @@ impl Subscription {
             limits: &limits,
             cancel: &self.cancel,
             deadline: Some(Instant::now() + EVALUATION_MAX),
+            resources: &Resources::new(limits.memory_bytes_max, &WORKERS),
         };
         let found = select(&ctx, &statement)?;
         let mut rows = Vec::new();
