@@ -17,10 +17,10 @@ use crate::journal::replay::{harden, replay};
 use crate::journal::thread::{Entry, Full, Journal, Outcome};
 use crate::journal::writer::{SEGMENT_BYTES, Writer};
 use crate::model::{MeasurementId, TimeRange};
-use crate::query::Value;
 use crate::query::scan::Scan;
 use crate::query::snapshot::Snapshot;
 use crate::query::statements::Target;
+use crate::query::{Value, Workers};
 use crate::shard::dispatch::Dispatcher;
 use crate::shard::publish::{Head, Observer};
 use crate::shard::seal::sealed_tables;
@@ -365,6 +365,7 @@ pub struct Engine {
     merge_counters: Arc<MergeCounters>,
     room: Room,
     recovery: Recovery,
+    workers: Workers,
     _lock: File,
 }
 
@@ -571,6 +572,7 @@ impl Engine {
             merge_counters,
             room: Room::new(dir, floor, room::free_bytes),
             recovery,
+            workers: Workers::new(std::thread::available_parallelism().map_or(0, |cores| cores.get() - 1)),
             _lock: lock,
         }))
     }
@@ -919,6 +921,10 @@ impl Target for Engine {
 
     fn shards(&self) -> u16 {
         Self::shards(self)
+    }
+
+    fn workers(&self) -> &Workers {
+        &self.workers
     }
 
     fn limits(&self) -> &Limits {

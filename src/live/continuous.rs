@@ -16,7 +16,7 @@ use crate::query::records::{ContinuousQuery, continuous_queries, key};
 use crate::query::scan::Scan;
 use crate::query::statements::{QueryOptions, Target, run};
 use crate::query::windows::Windows;
-use crate::query::{Cancel, QueryLimits, Value};
+use crate::query::{Cancel, QueryLimits, Value, Workers};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -490,6 +490,10 @@ impl Target for Recording<'_> {
 
     fn shards(&self) -> u16 {
         Target::shards(&**self.engine)
+    }
+
+    fn workers(&self) -> &Workers {
+        Target::workers(&**self.engine)
     }
 
     fn limits(&self) -> &Limits {

@@ -6,16 +6,18 @@ use crate::lang::{BinaryOp, Expr, SelectStatement};
 use crate::query::encode::{json_text, json_value};
 use crate::query::scan::Scan;
 use crate::query::select::select;
-use crate::query::{Cancel, Context, QueryError, QueryLimits, Series};
+use crate::query::{Cancel, Context, QueryError, QueryLimits, Resources, Series, Workers};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// An evaluation is given up after this time.
 const EVALUATION_MAX: Duration = Duration::from_secs(10);
-/// Values that one evaluation may hold.
-const VALUES_MAX: usize = 2_000_000;
+/// Bytes that one evaluation may hold.
+const MEMORY_BYTES_MAX: usize = 64 << 20;
 /// Windows times groups of one evaluation.
 const BUCKETS_MAX: usize = 1_000_000;
+/// The thread of the hub is enough: writers come first.
+static WORKERS: Workers = Workers::new(0);
 /// Groups of a subscription since it began.
 const GROUPS_MAX: usize = 100_000;
 
@@ -70,7 +72,7 @@ impl Evaluator {
             None => bound,
         });
         let limits = QueryLimits {
-            values_max: VALUES_MAX,
+            memory_bytes_max: MEMORY_BYTES_MAX,
             buckets_max: BUCKETS_MAX,
             ..QueryLimits::default()
         };
@@ -83,6 +85,7 @@ impl Evaluator {
             limits: &limits,
             cancel: &self.cancel,
             deadline: Some(Instant::now() + EVALUATION_MAX),
+            resources: &Resources::new(limits.memory_bytes_max, &WORKERS),
         };
         let found = select(&ctx, &statement)?;
         let mut rows = Vec::new();

@@ -7,12 +7,11 @@ use super::watch::Watch;
 use super::windows::Row;
 use crate::batch::EncodedBatch;
 use crate::catalog::Catalog;
-use crate::model::{MeasurementId, SortedRows, TimeRange};
+use crate::model::{MeasurementId, TimeRange};
 use crate::query::QueryError;
-use crate::query::scan::{Scan, ScanError, ScanRequest, ScanStats, SeriesRows};
-use crate::query::sources::{Source, merge_sources};
+use crate::query::scan::{Scan, ScanError, ScanRequest, Source};
+use crate::shard::part::HeadPart;
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// See the module. Shared by all who subscribed to it.
@@ -64,7 +63,7 @@ impl Tail {
 /// Some batches as all the data there is.
 #[derive(Default)]
 pub struct BatchScan {
-    rows: HashMap<MeasurementId, Vec<Arc<SortedRows>>>,
+    rows: HashMap<MeasurementId, Vec<Arc<HeadPart>>>,
 }
 
 impl BatchScan {
@@ -73,7 +72,7 @@ impl BatchScan {
         for table in batch.tables() {
             let id = table.measurement();
             if wanted(id) {
-                self.rows.entry(id).or_default().push(Arc::new(table.read()));
+                self.rows.entry(id).or_default().push(Arc::new(table.read().into()));
             }
         }
     }
@@ -85,17 +84,8 @@ impl BatchScan {
 }
 
 impl Scan for BatchScan {
-    fn scan(
-        &self,
-        request: &ScanRequest,
-        visit: &mut dyn FnMut(&SeriesRows<'_>) -> ControlFlow<()>,
-    ) -> Result<ScanStats, ScanError> {
+    fn sources(&self, request: &ScanRequest) -> Result<Vec<Source>, ScanError> {
         let tables = self.rows.get(&request.measurement).into_iter().flatten();
-        let sources = tables.map(|rows| Source::part(rows.clone(), request)).collect();
-        let rows = merge_sources(sources, request, visit)?;
-        Ok(ScanStats {
-            rows,
-            ..ScanStats::default()
-        })
+        Ok(tables.map(|rows| Source::Part(rows.clone())).collect())
     }
 }

@@ -5,6 +5,7 @@ use super::clock::now;
 use super::counters::add;
 use super::error::HttpError;
 use super::parameters::Parameters;
+use crate::budget::Budget;
 use crate::lang::{Params, Query, params_from_json, parse};
 use crate::model::Precision;
 use crate::query::encode::{ChunkedJson, Csv, Encoder, Event, Indent, Json, TimeFormat};
@@ -82,7 +83,10 @@ pub async fn query(
         policy: parameters.get("rp").map(str::to_string),
         params: params(parameters.get("params"))?,
         now: now(),
-        limits: QueryLimits::default(),
+        limits: QueryLimits {
+            memory_bytes_max: services.engine.budgets().get().size(Budget::Query),
+            ..QueryLimits::default()
+        },
         deadline: Some(Instant::now() + QUERY_TIMEOUT),
         read_only_hint: request.method() == Method::GET,
     };

@@ -1,6 +1,7 @@
 //! What a statement runs in: names, data, time, limits, and a way to stop it.
 
 use super::error::QueryError;
+use super::resources::Resources;
 use super::scan::Scan;
 use crate::catalog::{Catalog, Database, Policy};
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use std::time::Instant;
 /// Limits of one query, each named in the error that it gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueryLimits {
-    /// Values that a result, or what is gathered for it, may have.
-    pub values_max: usize,
+    /// Bytes that it may hold: what it gathers, and what of the result is not sent yet.
+    pub memory_bytes_max: usize,
     /// Windows times groups.
     pub buckets_max: usize,
     /// Series in a result.
@@ -21,7 +22,7 @@ pub struct QueryLimits {
 impl Default for QueryLimits {
     fn default() -> Self {
         Self {
-            values_max: 30_000_000,
+            memory_bytes_max: 1 << 30,
             buckets_max: 10_000_000,
             groups_max: 1_000_000,
         }
@@ -65,6 +66,8 @@ pub struct Context<'a> {
     pub cancel: &'a Cancel,
     /// It is stopped then.
     pub deadline: Option<Instant>,
+    /// What it may use of the machine.
+    pub resources: &'a Resources<'a>,
 }
 
 impl Context<'_> {

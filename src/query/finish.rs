@@ -110,13 +110,15 @@ impl Finisher<'_> {
         };
         let end = windows.start(self.prepared.time.max);
         let first = points.first().map_or(first, |p| first.min(p.time));
-        let is_float = points.iter().find_map(|p| p.value.field_type()) == Some(FieldType::Float);
-        let constant = match fill {
-            Fill::Integer(v) if is_float => Value::Float(v as f64),
+        let given = match fill {
             Fill::Integer(v) => Value::Integer(v),
-            Fill::Float(v) if is_float => Value::Float(v),
-            Fill::Float(v) => Value::Integer(v as i64),
+            Fill::Float(v) => Value::Float(v),
             _ => Value::Null,
+        };
+        let constant = match points.iter().find_map(|p| p.value.field_type()) {
+            Some(FieldType::Unsigned) if given.as_f64().is_some_and(|n| n < 0.0) => given,
+            Some(t @ (FieldType::Float | FieldType::Integer | FieldType::Unsigned)) => given.cast(t),
+            _ => given,
         };
         let mut out: Vec<Picked> = Vec::new();
         let mut points = points.into_iter().peekable();
@@ -161,7 +163,7 @@ impl Finisher<'_> {
 
     /// Puts the points of all calls side by side.
     fn rows(&self, points: Vec<Vec<Picked>>) -> Found {
-        let mut found = Found::default();
+        let mut found = Found::new(self.prepared.columns.len());
         // Only what columns show makes rows: a call inside another does not, unless it also stands for itself.
         let mut shown = vec![false; points.len()];
         for (_, node) in &self.prepared.columns {
@@ -183,9 +185,10 @@ impl Finisher<'_> {
                 beside: self.beside,
                 aux,
             };
-            found.times.push(time);
-            let values = self.prepared.columns.iter().map(|(_, node)| node.eval(&row));
-            found.values.extend(values);
+            found.push(
+                time,
+                self.prepared.columns.iter().map(|(_, node)| node.eval(&row)),
+            );
         };
         let mut values = vec![Value::Null; points.len()];
         if let [only] = shown[..] {
@@ -223,6 +226,10 @@ fn between(before: &(i64, Value), after: (i64, &Value), at: i64, step: i64) -> V
         (Value::Integer(a), Value::Integer(b)) => {
             let slope = b.wrapping_sub(*a) as f64 / run;
             Value::Integer((slope * so_far + *a as f64) as i64)
+        }
+        (Value::Unsigned(a), Value::Unsigned(b)) => {
+            let slope = (*b as f64 - *a as f64) / run;
+            Value::Unsigned((slope * so_far + *a as f64) as u64)
         }
         (a, b) => match (a.as_f64(), b.as_f64()) {
             (Some(a), Some(b)) => Value::Float((b - a) / run * so_far + a),

@@ -3,21 +3,20 @@
 
 use super::context::Context;
 use super::error::QueryError;
-use super::exec::{Call, Plan, Prepared, RowOf, plan};
+use super::exec::{Call, Groups, Merged, Prepared, Reading, each_series};
 use super::extension::Fold;
 use super::functions::aggregate::Picked;
 use super::functions::counter::{Growth, Sample};
 use super::functions::digest::Digest;
 use super::functions::lag::best_lag;
 use super::functions::moments::Moments;
-use super::input::{Groups, Input, Resolved, Rows};
+use super::input::Input;
 use super::node::Node;
+use super::resources::Held;
 use super::value::Value;
 use crate::model::TimeRange;
-use crate::model::Values;
 use crate::model::time::TIME_MIN;
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 /// A counter's sample before a window counts when it is not older than this, or than two windows if that is more.
 pub const COUNTER_LOOKBACK: i64 = 3_600_000_000_000;
@@ -110,18 +109,16 @@ pub(super) fn run(
         wanted: &wanted,
         groups: Vec::new(),
         buckets: 0,
-        held: 0,
+        bytes: 0,
+        held: ctx.resources.memory.held(),
         before: vec![None; wanted.len()],
-        series: None,
+        series: 0,
     };
-    let read = pass.times();
-    for (number, input) in inputs.iter().enumerate() {
-        let plan = plan(input, prepared)?;
-        plan.scan(ctx, prepared, read, groups, &mut |rows, chosen| {
-            pass.rows(number, &plan, rows, chosen)?;
-            Ok(ControlFlow::Continue(()))
-        })?;
-    }
+    let readings = Reading::open(ctx, inputs, prepared, pass.times())?;
+    let mut references = Vec::new();
+    let arguments = wanted.iter().flat_map(|w| w.arguments);
+    arguments.for_each(|node| node.references(&mut references));
+    each_series(ctx, &readings, &references, groups, &mut |rows| pass.rows(&rows))?;
     pass.finish()
 }
 
@@ -131,10 +128,11 @@ struct Pass<'a> {
     wanted: &'a [Wanted<'a>],
     groups: Vec<Group>,
     buckets: usize,
-    held: usize,
+    bytes: usize,
+    held: Held<'a>,
     /// For each call, the last sample of the series at hand.
     before: Vec<Option<Sample>>,
-    series: Option<(usize, u64)>,
+    series: u64,
 }
 
 impl Pass<'_> {
@@ -164,27 +162,17 @@ impl Pass<'_> {
         TimeRange { min, ..read }
     }
 
-    fn rows(
-        &mut self,
-        input: usize,
-        plan: &Plan<'_>,
-        rows: &Rows<'_>,
-        chosen: Option<&[u32]>,
-    ) -> Result<(), QueryError> {
-        if self.series != Some((input, rows.series)) {
-            self.series = Some((input, rows.series));
-            self.before.iter_mut().for_each(|before| *before = None);
+    fn rows(&mut self, rows: &Merged) -> Result<(), QueryError> {
+        self.series = (rows.input as u64) << 32 | u64::from(rows.series);
+        self.before.iter_mut().for_each(|before| *before = None);
+        let group = rows.group as usize;
+        if self.groups.len() <= group {
+            self.groups.resize_with(group + 1, Group::default);
         }
-        if self.groups.len() <= rows.group {
-            self.groups.resize_with(rows.group + 1, Group::default);
-        }
-        let count = chosen.map_or(rows.times.len(), <[u32]>::len);
         let first = self.prepared.read.min;
-        for i in 0..count {
-            let row = chosen.map_or(i, |chosen| chosen[i] as usize);
-            let time = rows.times[row];
+        for (row, &time) in rows.times.iter().enumerate() {
             for call in 0..self.wanted.len() {
-                self.row(call, plan, rows, row, time, time >= first)?;
+                self.row(call, rows, row, time, time >= first)?;
             }
         }
         let limits = self.ctx.limits;
@@ -194,27 +182,21 @@ impl Pass<'_> {
                 "too many windows (query_buckets_max {limit}); take longer windows or a shorter time"
             )));
         }
-        if self.held > limits.values_max {
-            let limit = limits.values_max;
-            return Err(QueryError::Limit(format!(
-                "the query holds too many values (query_values_max {limit}); narrow its time or series"
-            )));
-        }
-        Ok(())
+        self.held.set(self.bytes)
     }
 
     /// Gives the row to one call, in every window that it belongs to.
     fn row(
         &mut self,
         call: usize,
-        plan: &Plan<'_>,
-        rows: &Rows<'_>,
+        rows: &Merged,
         row: usize,
         time: i64,
         wanted: bool,
     ) -> Result<(), QueryError> {
         let Wanted { fold, arguments } = &self.wanted[call];
-        let value = |node: &Node| value_of(node, plan, rows, row);
+        let value = |node: &Node| rows.value(node, row);
+        let group = rows.group as usize;
         if let Fold::Increase | Fold::Rate(_) = fold {
             let value = value(&arguments[0]);
             if value.as_f64().is_none_or(f64::is_nan) {
@@ -225,8 +207,8 @@ impl Pass<'_> {
             let before = self.before[call].take();
             let before = before.filter(|before| time.saturating_sub(before.0) <= lookback);
             if wanted {
-                let series = (self.series.map_or(0, |(input, _)| input as u64) << 32) ^ rows.series;
-                self.windows(call, rows.group, time, &mut |state| {
+                let series = self.series;
+                self.windows(call, group, time, &mut |state| {
                     if let State::Growth(growth) = state {
                         growth.push(series, before.as_ref(), &sample);
                     }
@@ -240,14 +222,14 @@ impl Pass<'_> {
         }
         let numbers: Vec<Option<f64>> = arguments.iter().map(|node| value(node).as_f64()).collect();
         match (fold, numbers.as_slice()) {
-            (Fold::ApproxPercentile(_), [Some(x)]) => self.windows(call, rows.group, time, &mut |state| {
+            (Fold::ApproxPercentile(_), [Some(x)]) => self.windows(call, group, time, &mut |state| {
                 if let State::Digest(digest) = state {
                     digest.push(*x);
                 }
             }),
             (Fold::BestLag { .. }, [x, y]) if x.is_some() || y.is_some() => {
-                self.held += 1;
-                self.windows(call, rows.group, time, &mut |state| {
+                self.bytes += 40;
+                self.windows(call, group, time, &mut |state| {
                     if let State::Points(points) = state {
                         points.push((time, *x, *y));
                     }
@@ -256,7 +238,7 @@ impl Pass<'_> {
             // Coefficients are over rows that have both.
             (_, [y, x]) => {
                 if let (Some(y), Some(x)) = (y, x) {
-                    self.windows(call, rows.group, time, &mut |state| {
+                    self.windows(call, group, time, &mut |state| {
                         if let State::Moments(moments) = state {
                             moments.push(*x, *y);
                         }
@@ -279,6 +261,7 @@ impl Pass<'_> {
                 group.starts.push(start);
                 group.states.extend(wanted.iter().map(|w| State::new(&w.fold)));
                 self.buckets += 1;
+                self.bytes += wanted.len() * size_of::<State>() + 64;
             }
             visit(&mut group.states[slot * wanted.len() + call]);
         };
@@ -337,28 +320,4 @@ impl Pass<'_> {
         }
         Ok(out)
     }
-}
-
-/// The value of an argument in a row: straight from the column for a field.
-fn value_of(node: &Node, plan: &Plan<'_>, rows: &Rows<'_>, row: usize) -> Value {
-    if let Node::Ref(number, None) = node
-        && let Resolved::Field(at) = plan.wanted.resolved[*number]
-    {
-        let slice = &rows.columns[at];
-        let Some(column) = slice.column else {
-            return Value::Null;
-        };
-        let row = slice.start + row;
-        return match &column.values {
-            Values::Float(v) if column.has(row) => Value::Float(v[row]),
-            Values::Integer(v) if column.has(row) => Value::Integer(v[row]),
-            _ => Value::of_column(column, row),
-        };
-    }
-    node.eval(&RowOf {
-        rows,
-        resolved: &plan.wanted.resolved,
-        row,
-        condition: false,
-    })
 }

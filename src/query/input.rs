@@ -1,17 +1,12 @@
-//! What a SELECT reads: measurements of the catalog, or the results of subqueries, behind one interface.
+//! What a SELECT reads: measurements of the catalog, or the results of subqueries, and what its references are in them.
 
-use super::context::Context;
 use super::error::QueryError;
 use super::node::{Only, Reference};
 use super::result::{ResultColumn, Series};
-use super::scan::{ColumnSlice, ScanRequest, SeriesRows, SeriesSet};
 use super::value::Value;
-use crate::catalog::{Measurement, TagPredicate, TagReader};
-use crate::model::{Column, FieldId, FieldType, SeriesId, TimeRange};
-use crate::store::StoreError;
-use roaring::RoaringBitmap;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::ControlFlow;
+use crate::catalog::{Measurement, TagPredicate};
+use crate::model::{Column, FieldId, FieldType};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// One source of rows of one name.
@@ -57,38 +52,6 @@ pub struct Wanted {
     pub fields: Vec<(FieldId, FieldType)>,
     /// Tags.
     pub tags: Vec<String>,
-}
-
-/// Consecutive rows of one series of an input.
-pub struct Rows<'a> {
-    /// Which group of GROUP BY it belongs to, by [`Groups`].
-    pub group: usize,
-    /// Values of the wanted tags; `None` where the series has no such tag.
-    pub tags: &'a [Option<Arc<str>>],
-    /// Ascending.
-    pub times: &'a [i64],
-    /// One a wanted field.
-    pub columns: &'a [ColumnSlice<'a>],
-    /// Grows with every series: rows of equal time come in this order.
-    pub series: u64,
-}
-
-/// The groups of GROUP BY: tag values in the order of the dimensions.
-#[derive(Debug, Default)]
-pub struct Groups {
-    numbers: HashMap<Vec<Arc<str>>, usize>,
-    /// Tag values by number.
-    pub list: Vec<Vec<Arc<str>>>,
-}
-
-impl Groups {
-    fn number(&mut self, tags: Vec<Arc<str>>) -> usize {
-        let next = self.list.len();
-        *self.numbers.entry(tags.clone()).or_insert_with(|| {
-            self.list.push(tags);
-            next
-        })
-    }
 }
 
 impl Input {
@@ -167,166 +130,6 @@ impl Input {
         }
         wanted
     }
-
-    /// Visits the rows of all series that a predicate wants.
-    ///
-    /// # Errors
-    /// What `visit` gives; damage; too many groups.
-    pub fn scan(
-        &self,
-        ctx: &Context<'_>,
-        request: &InputRequest<'_>,
-        groups: &mut Groups,
-        visit: &mut dyn FnMut(&Rows<'_>) -> Result<ControlFlow<()>, QueryError>,
-    ) -> Result<(), QueryError> {
-        match self {
-            Self::Stored(measurement) => scan_stored(measurement, ctx, request, groups, visit),
-            Self::Derived(derived) => derived.scan(ctx, request, groups, visit),
-        }
-    }
-}
-
-/// What to read of an input.
-pub struct InputRequest<'a> {
-    /// Columns and tags.
-    pub wanted: &'a Wanted,
-    /// GROUP BY.
-    pub dimensions: &'a [String],
-    /// Which series.
-    pub predicate: &'a TagPredicate,
-    /// Which times.
-    pub time: TimeRange,
-}
-
-/// The values of the tags of the series at hand: read page by page, each text made once a page.
-struct TagValues {
-    reader: TagReader,
-    page: Option<u32>,
-    texts: Vec<Vec<Option<Arc<str>>>>,
-}
-
-impl TagValues {
-    fn new(reader: TagReader, keys: usize) -> Self {
-        Self {
-            reader,
-            page: None,
-            texts: vec![Vec::new(); keys],
-        }
-    }
-
-    /// The codes of a series, by key: is it on another page than the one before, so that they mean something else?
-    fn codes(&mut self, series: SeriesId, codes: &mut Vec<u16>) -> Result<bool, StoreError> {
-        let page = self.reader.page(series)?;
-        let turned = self.page != Some(page.number());
-        if turned {
-            self.page = Some(page.number());
-            for (key, texts) in self.texts.iter_mut().enumerate() {
-                texts.clear();
-                texts.resize(page.codes(key), None);
-            }
-        }
-        codes.clear();
-        codes.extend((0..self.texts.len()).map(|key| page.code(key, series)));
-        Ok(turned)
-    }
-
-    fn text(&mut self, series: SeriesId, key: usize, code: u16) -> Result<Option<Arc<str>>, StoreError> {
-        if code == 0 {
-            return Ok(None);
-        }
-        let text = &mut self.texts[key][usize::from(code)];
-        if text.is_none() {
-            *text = self.reader.page(series)?.value(key, code).map(Into::into);
-        }
-        Ok(text.clone())
-    }
-}
-
-fn scan_stored(
-    measurement: &Measurement,
-    ctx: &Context<'_>,
-    request: &InputRequest<'_>,
-    groups: &mut Groups,
-    visit: &mut dyn FnMut(&Rows<'_>) -> Result<ControlFlow<()>, QueryError>,
-) -> Result<(), QueryError> {
-    let view = measurement.view();
-    let all = matches!(request.predicate, TagPredicate::All) && view.dropped().is_empty();
-    let series = if all {
-        None
-    } else {
-        Some(view.matching(request.predicate)?)
-    };
-    if series.as_ref().is_some_and(RoaringBitmap::is_empty) {
-        return Ok(());
-    }
-    let scan_request = ScanRequest {
-        measurement: measurement.id,
-        series: series.map_or(SeriesSet::All, |set| SeriesSet::Chosen(Arc::new(set))),
-        time: request.time,
-        fields: request.wanted.fields.iter().map(|(id, _)| *id).collect(),
-    };
-    let grouped = request.dimensions.len();
-    let keys = [request.dimensions, &request.wanted.tags].concat();
-    let mut tags = TagValues::new(view.reader(&keys), keys.len());
-    let mut failed = None;
-    let mut number_of: HashMap<Vec<u16>, usize> = HashMap::new();
-    let mut codes = Vec::new();
-    let (mut last, mut group, mut tag_values) = (None, 0, Vec::new());
-    let mut enter =
-        |series: SeriesId, groups: &mut Groups| -> Result<(usize, Vec<Option<Arc<str>>>), StoreError> {
-            if tags.codes(series, &mut codes)? {
-                number_of.clear();
-            }
-            let group = match number_of.get(&codes[..grouped]) {
-                Some(&group) => group,
-                None => {
-                    let mut texts = Vec::with_capacity(grouped);
-                    for (key, &code) in codes[..grouped].iter().enumerate() {
-                        texts.push(tags.text(series, key, code)?.unwrap_or_else(|| "".into()));
-                    }
-                    let group = groups.number(texts);
-                    number_of.insert(codes[..grouped].to_vec(), group);
-                    group
-                }
-            };
-            let mut values = Vec::with_capacity(codes.len() - grouped);
-            for (key, &code) in codes.iter().enumerate().skip(grouped) {
-                values.push(tags.text(series, key, code)?);
-            }
-            Ok((group, values))
-        };
-    ctx.scan.scan(&scan_request, &mut |rows: &SeriesRows<'_>| {
-        if last != Some(rows.series) {
-            last = Some(rows.series);
-            match enter(rows.series, groups) {
-                Ok(found) => (group, tag_values) = found,
-                Err(error) => {
-                    failed = Some(error.into());
-                    return ControlFlow::Break(());
-                }
-            }
-        }
-        let found = Rows {
-            group,
-            tags: &tag_values,
-            times: rows.times,
-            columns: rows.columns,
-            series: u64::from(rows.series),
-        };
-        let limit = ctx.limits.groups_max;
-        let outcome = if groups.list.len() > limit {
-            Err(QueryError::Limit(format!(
-                "too many series in the result (query_groups_max {limit})"
-            )))
-        } else {
-            ctx.check().and_then(|()| visit(&found))
-        };
-        outcome.unwrap_or_else(|error| {
-            failed = Some(error);
-            ControlFlow::Break(())
-        })
-    })?;
-    failed.map_or(Ok(()), Err)
 }
 
 impl Derived {
@@ -393,59 +196,28 @@ impl Derived {
         }
     }
 
-    fn scan(
-        &self,
-        ctx: &Context<'_>,
-        request: &InputRequest<'_>,
-        groups: &mut Groups,
-        visit: &mut dyn FnMut(&Rows<'_>) -> Result<ControlFlow<()>, QueryError>,
-    ) -> Result<(), QueryError> {
-        for (number, series) in self.series.iter().enumerate() {
-            ctx.check()?;
-            let tag = |key: &str| {
-                series
-                    .tags
-                    .iter()
-                    .find(|(k, v)| k == key && !v.is_empty())
-                    .map(|(_, v)| v.as_str())
-            };
-            if !matches(request.predicate, &tag) {
-                continue;
-            }
-            let start = series.times.partition_point(|&t| t < request.time.min);
-            let end = series.times.partition_point(|&t| t <= request.time.max);
-            if start >= end {
-                continue;
-            }
-            let texts = request.dimensions.iter().map(|d| tag(d).unwrap_or("").into());
-            let group = groups.number(texts.collect());
-            let tags: Vec<Option<Arc<str>>> = request
-                .wanted
-                .tags
-                .iter()
-                .map(|key| tag(key).map(Into::into))
-                .collect();
-            let columns: Vec<ColumnSlice<'_>> = request
-                .wanted
-                .fields
-                .iter()
-                .map(|(at, _)| ColumnSlice {
-                    column: Some(&series.columns[usize::from(*at)]),
-                    start,
-                })
-                .collect();
-            let rows = Rows {
-                group,
-                tags: &tags,
-                times: &series.times[start..end],
-                columns: &columns,
-                series: number as u64,
-            };
-            if visit(&rows)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
+    /// The series that satisfy a predicate.
+    pub fn matching(&self, predicate: &TagPredicate) -> Vec<usize> {
+        let wanted = |series: &usize| matches(predicate, &|key| self.series[*series].tag(key));
+        (0..self.series.len()).filter(wanted).collect()
+    }
+}
+
+impl DerivedSeries {
+    /// The value of a tag; an empty one is none.
+    pub fn tag(&self, key: &str) -> Option<&str> {
+        let found = self.tags.iter().find(|(k, v)| k == key && !v.is_empty());
+        found.map(|(_, v)| v.as_str())
+    }
+
+    /// Ascending.
+    pub fn times(&self) -> &[i64] {
+        &self.times
+    }
+
+    /// One a field of the input.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
     }
 }
 
@@ -483,21 +255,5 @@ fn matches<'a>(predicate: &TagPredicate, tag: &dyn Fn(&str) -> Option<&'a str>) 
         TagPredicate::And(all) => all.iter().all(|p| matches(p, tag)),
         TagPredicate::Or(any) => any.iter().any(|p| matches(p, tag)),
         TagPredicate::Not(inner) => !matches(inner, tag),
-    }
-}
-
-impl Rows<'_> {
-    /// The value of a reference in a row.
-    pub fn value(&self, resolved: Resolved, row: usize) -> Value {
-        match resolved {
-            Resolved::Field(at) => {
-                let slice = &self.columns[at];
-                slice
-                    .column
-                    .map(|c| Value::of_column(c, slice.start + row))
-                    .unwrap_or_default()
-            }
-            Resolved::Tag(at) => self.tags[at].clone().map(Value::String).unwrap_or_default(),
-        }
     }
 }

@@ -277,6 +277,35 @@ impl ResultColumn {
         self.mixed().push(value);
     }
 
+    /// The same, with a value where a row has none.
+    pub fn with_default(self, default: &Value) -> Self {
+        match self {
+            Self::Typed(Column { present: None, .. }) => self,
+            Self::Typed(mut column) if default.field_type() == Some(column.values.field_type()) => {
+                if let Some(present) = column.present.take() {
+                    let missing = (0..column.values.len()).filter(|&row| !present.get(row));
+                    match (&mut column.values, default) {
+                        (Values::Float(v), Value::Float(d)) => missing.for_each(|row| v[row] = *d),
+                        (Values::Integer(v), Value::Integer(d)) => missing.for_each(|row| v[row] = *d),
+                        (Values::Unsigned(v), Value::Unsigned(d)) => missing.for_each(|row| v[row] = *d),
+                        _ => column.present = Some(present),
+                    }
+                }
+                Self::Typed(column)
+            }
+            other => {
+                let mut out = Self::default();
+                for row in 0..other.len() {
+                    out.push(match other.value(row) {
+                        Value::Null => default.clone(),
+                        value => value,
+                    });
+                }
+                out
+            }
+        }
+    }
+
     fn mixed(&mut self) -> &mut Vec<Value> {
         if !matches!(self, Self::Mixed(_)) {
             *self = Self::Mixed((0..self.len()).map(|row| self.value(row)).collect());

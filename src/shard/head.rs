@@ -5,6 +5,7 @@
 //! class.
 
 use super::Group;
+use super::part::HeadPart;
 use crate::batch::Command;
 use crate::model::{MeasurementId, SeriesId, SortedRows, TimeRange, concat_sorted};
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 pub const FAN_IN: usize = 32;
 
 /// Parts of one measurement, oldest first: where two have the same point, the later holds the newer values.
-pub type Parts = Arc<[Arc<SortedRows>]>;
+pub type Parts = Arc<[Arc<HeadPart>]>;
 
 /// All parts of one shard.
 pub type PartMap = HashMap<MeasurementId, Parts>;
@@ -32,7 +33,7 @@ pub struct Update {
 /// See the module.
 pub struct ShardHead {
     shard: u16,
-    parts: HashMap<MeasurementId, Vec<Arc<SortedRows>>>,
+    parts: HashMap<MeasurementId, Vec<Arc<HeadPart>>>,
     bytes: usize,
 }
 
@@ -96,14 +97,14 @@ impl ShardHead {
             Entry::Vacant(entry) => entry.insert(Vec::new()),
         };
         self.bytes += part.bytes();
-        parts.push(Arc::new(part));
+        parts.push(Arc::new(part.into()));
         while let Some(start) = gathered_class(parts) {
-            let merging: Vec<&SortedRows> = parts[start..].iter().map(Arc::as_ref).collect();
+            let merging: Vec<&SortedRows> = parts[start..].iter().map(|part| &***part).collect();
             let merged = concat_sorted(measurement, &merging);
             self.bytes -= merging.iter().map(|part| part.bytes()).sum::<usize>();
             self.bytes += merged.bytes();
             parts.truncate(start);
-            parts.push(Arc::new(merged));
+            parts.push(Arc::new(merged.into()));
         }
         parts.as_slice().into()
     }
@@ -154,7 +155,7 @@ impl RowDelete {
     }
 
     /// The parts without the deleted rows; untouched parts stay the same ones.
-    fn apply(&self, parts: &[Arc<SortedRows>]) -> Vec<Arc<SortedRows>> {
+    fn apply(&self, parts: &[Arc<HeadPart>]) -> Vec<Arc<HeadPart>> {
         let kept = parts.iter().filter_map(|part| {
             let keep: Vec<u32> = (0..part.len() as u32)
                 .filter(|&row| !self.hits(part.series[row as usize], part.times[row as usize]))
@@ -162,7 +163,7 @@ impl RowDelete {
             match keep.len() {
                 0 => None,
                 n if n == part.len() => Some(part.clone()),
-                _ => Some(Arc::new(part.gather(&keep))),
+                _ => Some(Arc::new(part.gather(&keep).into())),
             }
         });
         kept.collect()
@@ -177,7 +178,7 @@ impl RowDelete {
 }
 
 /// Where the newest parts that should be merged begin, if there are enough of one class.
-fn gathered_class(parts: &[Arc<SortedRows>]) -> Option<usize> {
+fn gathered_class(parts: &[Arc<HeadPart>]) -> Option<usize> {
     let newest = class(parts.last()?.len());
     let start = parts
         .iter()

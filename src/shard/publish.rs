@@ -4,8 +4,9 @@
 //! view in the same step in which the run made from them enters it, so no point is ever missing or seen twice.
 
 use super::head::{PartMap, Parts, RowDelete, Update};
+use super::part::HeadPart;
 use super::{Ack, Group};
-use crate::model::{MeasurementId, SortedRows};
+use crate::model::MeasurementId;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -80,7 +81,7 @@ impl<R> Clone for HeadSnapshot<R> {
 
 impl<R> HeadSnapshot<R> {
     /// The unsealed parts of a measurement. Of two with the same point the later in the list is newer.
-    pub fn parts(&self, measurement: MeasurementId) -> Vec<Arc<SortedRows>> {
+    pub fn parts(&self, measurement: MeasurementId) -> Vec<Arc<HeadPart>> {
         self.maps
             .iter()
             .filter_map(|map| map.get(&measurement))
@@ -261,7 +262,7 @@ impl<R> Head<R> {
 }
 
 /// Lists of parts, for those who only have maps.
-pub fn parts_of(maps: &[Arc<PartMap>], measurement: MeasurementId) -> Vec<Arc<SortedRows>> {
+pub fn parts_of(maps: &[Arc<PartMap>], measurement: MeasurementId) -> Vec<Arc<HeadPart>> {
     let lists = maps.iter().filter_map(|map| map.get(&measurement));
     lists.flat_map(|parts: &Parts| parts.iter().cloned()).collect()
 }

@@ -1,6 +1,7 @@
 //! From a frozen head to sorted tables by (slice of time, measurement), in the order the store writes them. Pure.
 
 use super::head::PartMap;
+use super::part::HeadPart;
 use super::publish::parts_of;
 use crate::model::{MeasurementId, SeriesId, SortedRows, TimeRange, concat_ranges};
 use crate::store::partition::{Partition, Slice, choose};
@@ -61,7 +62,7 @@ fn count_days(part: &SortedRows, mut count: impl FnMut(Partition, u64)) {
 /// The rows of one measurement in one slice of time, some series at a time.
 struct Pieces {
     measurement: MeasurementId,
-    parts: Vec<Arc<SortedRows>>,
+    parts: Vec<Arc<HeadPart>>,
     time: TimeRange,
     /// Which parts lie in it whole.
     whole: Vec<bool>,
@@ -70,7 +71,7 @@ struct Pieces {
 }
 
 impl Pieces {
-    fn new(measurement: MeasurementId, parts: Vec<Arc<SortedRows>>, time: TimeRange) -> Self {
+    fn new(measurement: MeasurementId, parts: Vec<Arc<HeadPart>>, time: TimeRange) -> Self {
         let inside = |range: TimeRange| time.min <= range.min && range.max <= time.max;
         Self {
             measurement,
@@ -115,7 +116,7 @@ impl Iterator for Pieces {
     fn next(&mut self) -> Option<SortedRows> {
         while self.at.iter().zip(&self.parts).any(|(&at, part)| at < part.len()) {
             let ends: Vec<usize> = self.ends(self.last_series()).collect();
-            let mut ranges = Vec::new();
+            let mut ranges: Vec<(&SortedRows, Range<usize>)> = Vec::new();
             for (i, end) in ends.into_iter().enumerate() {
                 let rows = std::mem::replace(&mut self.at[i], end)..end;
                 match self.whole[i] {
@@ -160,7 +161,7 @@ mod tests {
 
     const DAY: i64 = 86_400_000_000_000;
 
-    fn part(measurement: MeasurementId, points: &[(SeriesId, i64)]) -> Arc<SortedRows> {
+    fn part(measurement: MeasurementId, points: &[(SeriesId, i64)]) -> Arc<HeadPart> {
         let (series, times) = points.iter().copied().unzip();
         let values = points
             .iter()
@@ -169,12 +170,8 @@ mod tests {
             values: Values::Integer(values.collect()),
             present: None,
         };
-        Arc::new(SortedRows::from_unsorted(
-            measurement,
-            series,
-            times,
-            vec![(1, column)],
-        ))
+        let rows = SortedRows::from_unsorted(measurement, series, times, vec![(1, column)]);
+        Arc::new(rows.into())
     }
 
     #[test]

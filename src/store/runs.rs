@@ -297,29 +297,49 @@ impl RunBlocks {
         StoreError::damaged(keys::describe(&key), "contents of another shape")
     }
 
+    /// Series and timestamps of the `i`th block, deleted rows included, and the encoded bytes read.
+    ///
+    /// # Errors
+    /// Damage; input/output.
+    pub fn keys(&self, i: usize) -> Result<(RowKeys, u64), StoreError> {
+        let block = self.blocks[i] as usize;
+        let entry = &self.directory.blocks[block];
+        let rows = entry.rows as usize;
+        let decode = |b: &[u8]| decode_rows(b).filter(|(_, times)| times.len() == rows);
+        let keys = self.chunk(block, Part::Rows, entry.place, decode)?;
+        Ok((keys, u64::from(entry.place.len)))
+    }
+
+    /// The values of a field in the `i`th block, deleted rows included, and the encoded bytes read; `None`: it has none there.
+    ///
+    /// # Errors
+    /// Damage; input/output.
+    pub fn column(&self, i: usize, field: FieldId) -> Result<Option<(Column, u64)>, StoreError> {
+        let block = self.blocks[i] as usize;
+        let Some(chunks) = self.directory.field(field) else {
+            return Ok(None);
+        };
+        let Some(chunk) = &chunks.chunks[block] else {
+            return Ok(None);
+        };
+        let rows = self.directory.blocks[block].rows as usize;
+        let decode = |b: &[u8]| decode_column(b, chunks.field_type).filter(|c| c.len() == rows);
+        let column = self.chunk(block, Part::Field(field), chunk.place, decode)?;
+        Ok(Some((column, u64::from(chunk.place.len))))
+    }
+
     /// Rows of the `i`th block; deleted ones are left out.
     ///
     /// # Errors
     /// Damage; input/output.
     pub fn read(&self, i: usize, fields: &[FieldId]) -> Result<BlockRows, StoreError> {
-        let block = self.blocks[i] as usize;
-        let entry = &self.directory.blocks[block];
-        let mut bytes = 0;
-        let place = entry.place;
-        bytes += u64::from(place.len);
-        let (series, times): RowKeys = self.chunk(block, Part::Rows, place, decode_rows)?;
+        let ((series, times), mut bytes) = self.keys(i)?;
         let mut columns = Vec::with_capacity(fields.len());
         for &field in fields {
-            let chunks = self.directory.field(field);
-            let chunk = chunks.and_then(|f| Some((f.field_type, f.chunks[block].as_ref()?)));
-            columns.push(match chunk {
-                None => None,
-                Some((field_type, chunk)) => {
-                    bytes += u64::from(chunk.place.len);
-                    let decode = |b: &[u8]| decode_column(b, field_type).filter(|c| c.len() == times.len());
-                    Some(self.chunk(block, Part::Field(field), chunk.place, decode)?)
-                }
-            });
+            columns.push(self.column(i, field)?.map(|(column, read)| {
+                bytes += read;
+                column
+            }));
         }
         let rows = BlockRows {
             series,
@@ -327,6 +347,7 @@ impl RunBlocks {
             columns,
             bytes,
         };
+        let entry = &self.directory.blocks[self.blocks[i] as usize];
         let filter = self
             .filter
             .narrow(entry.first_series, entry.last_series, entry.time);

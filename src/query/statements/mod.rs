@@ -13,10 +13,12 @@ pub use users::verify as verify_password;
 use super::context::{Cancel, Context, QueryLimits};
 use super::encode::Event;
 use super::error::QueryError;
+use super::resources::Resources;
 use super::result::{Give, Piece, ResultColumn, Series};
 use super::scan::Scan;
 use super::select::{measurements, select, stream};
 use super::value::Value;
+use super::workers::Workers;
 use super::{show, time};
 use crate::batch::{Batch, Command};
 use crate::catalog::Catalog;
@@ -36,6 +38,8 @@ pub trait Target: Send + Sync {
     fn commit(&self, batch: Batch) -> Result<u64, String>;
     /// Shards that batches are made for.
     fn shards(&self) -> u16;
+    /// Threads that help queries.
+    fn workers(&self) -> &Workers;
     /// Limits of points that SELECT INTO writes.
     fn limits(&self) -> &Limits;
     /// Figures for SHOW STATS and SHOW DIAGNOSTICS: module, name, value.
@@ -139,6 +143,7 @@ fn execute(
     give: &mut Give<'_>,
 ) -> Result<(), QueryError> {
     let scan = target.snapshot();
+    let resources = Resources::new(options.limits.memory_bytes_max, target.workers());
     let ctx = Context {
         catalog: target.catalog(),
         scan: scan.as_ref(),
@@ -148,6 +153,7 @@ fn execute(
         limits: &options.limits,
         cancel,
         deadline: options.deadline,
+        resources: &resources,
     };
     let found = match statement {
         Statement::Select(statement) if statement.target.is_none() => {

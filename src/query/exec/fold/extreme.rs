@@ -1,0 +1,242 @@
+//! `min`, `max` and `spread`.
+
+use super::count::present;
+use super::number::Number;
+use super::{Fold, Folded, Rows, same};
+use crate::block::stats::Numbers;
+use crate::model::Column;
+use std::any::Any;
+
+/// The smallest or the largest value by slot; of equal ones the earliest. What is no number loses against every number.
+pub struct Extremes<T> {
+    max: bool,
+    best: Vec<T>,
+    has: Vec<bool>,
+    /// When it was, if that is wanted.
+    times: Option<Vec<i64>>,
+}
+
+impl<T: Number> Extremes<T> {
+    /// No slots.
+    pub fn new(max: bool, timed: bool) -> Self {
+        Self {
+            max,
+            best: Vec::new(),
+            has: Vec::new(),
+            times: timed.then(Vec::new),
+        }
+    }
+
+    #[inline]
+    fn beats(&self, value: T, best: T) -> bool {
+        (if self.max { value > best } else { value < best }) || (best.is_nan() && !value.is_nan())
+    }
+
+    /// The extreme of a slice that is not empty.
+    fn of(&self, values: &[T]) -> T {
+        // Four at a time need not wait for each other.
+        let mut lanes = [values[0]; 4];
+        let chunks = values.chunks_exact(4);
+        let rest = chunks.remainder();
+        if self.max {
+            for chunk in chunks {
+                for (lane, &value) in lanes.iter_mut().zip(chunk) {
+                    *lane = if value > *lane { value } else { *lane };
+                }
+            }
+        } else {
+            for chunk in chunks {
+                for (lane, &value) in lanes.iter_mut().zip(chunk) {
+                    *lane = if value < *lane { value } else { *lane };
+                }
+            }
+        }
+        lanes
+            .into_iter()
+            .chain(rest.iter().copied())
+            .fold(
+                lanes[0],
+                |best, value| {
+                    if self.beats(value, best) { value } else { best }
+                },
+            )
+    }
+
+    #[inline]
+    fn offer(&mut self, slot: usize, value: T, time: i64) {
+        let wins = !self.has[slot] || self.beats(value, self.best[slot]) || {
+            let equal = value == self.best[slot];
+            equal && self.times.as_ref().is_some_and(|times| time < times[slot])
+        };
+        if wins {
+            self.best[slot] = value;
+            self.has[slot] = true;
+            if let Some(times) = &mut self.times {
+                times[slot] = time;
+            }
+        }
+    }
+}
+
+impl<T: Number> Fold for Extremes<T> {
+    fn grow(&mut self, slots: usize) {
+        self.best.resize(slots, T::default());
+        self.has.resize(slots, false);
+        if let Some(times) = &mut self.times {
+            times.resize(slots, 0);
+        }
+    }
+
+    fn push(&mut self, rows: &Rows<'_>) {
+        let values = T::of(&rows.column.values);
+        match &rows.column.present {
+            None => {
+                for s in rows.segments {
+                    let slice = &values[s.rows()];
+                    // The slow way finds the first number behind what is none.
+                    if slice[0].is_nan() {
+                        for row in s.rows() {
+                            self.offer(s.slot as usize, values[row], rows.times[row]);
+                        }
+                        continue;
+                    }
+                    let best = self.of(slice);
+                    let mut time = 0;
+                    if self.times.is_some() {
+                        let at = slice.iter().position(|v| *v == best).unwrap_or(0);
+                        time = rows.times[s.start as usize + at];
+                    }
+                    self.offer(s.slot as usize, best, time);
+                }
+            }
+            Some(present) => {
+                for s in rows.segments {
+                    for row in s.rows().filter(|&row| present.get(row)) {
+                        self.offer(s.slot as usize, values[row], rows.times[row]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn takes_whole(&self, slot: usize, count: u64, numbers: Option<&Numbers>) -> bool {
+        if count == 0 {
+            return true;
+        }
+        let Some((min, max)) = numbers.and_then(T::ends) else {
+            return false;
+        };
+        // When it was is not known; but it may not matter.
+        let value = if self.max { max } else { min };
+        let loses = || self.has[slot] && value != self.best[slot] && !self.beats(value, self.best[slot]);
+        self.times.is_none() || loses()
+    }
+
+    fn push_whole(&mut self, slot: usize, _: u64, numbers: Option<&Numbers>) {
+        if let (None, Some((min, max))) = (&self.times, numbers.and_then(T::ends)) {
+            self.offer(slot, if self.max { max } else { min }, 0);
+        }
+    }
+
+    fn absorb(&mut self, other: Box<dyn Fold>, map: &[u32]) {
+        let other: Self = same(other);
+        for (from, &to) in map.iter().enumerate().take(other.best.len()) {
+            if other.has[from] {
+                let time = other.times.as_ref().map_or(0, |times| times[from]);
+                self.offer(to as usize, other.best[from], time);
+            }
+        }
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
+    fn has(&self, slot: usize) -> bool {
+        self.has[slot]
+    }
+
+    fn finish(&self, slots: &[u32]) -> Folded {
+        let values = slots.iter().map(|&slot| self.best[slot as usize]).collect();
+        let times = self.times.as_ref();
+        Folded {
+            values: Column {
+                values: T::into_values(values),
+                present: present(slots, |slot| self.has[slot]),
+            },
+            times: times.map(|times| slots.iter().map(|&slot| times[slot as usize]).collect()),
+            rows: None,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let times = self.times.as_ref().map_or(0, |times| times.capacity() * 8);
+        self.best.capacity() * size_of::<T>() + self.has.capacity() + times
+    }
+}
+
+/// Largest less smallest, by slot.
+pub struct Spreads<T> {
+    min: Extremes<T>,
+    max: Extremes<T>,
+}
+
+impl<T: Number> Default for Spreads<T> {
+    fn default() -> Self {
+        Self {
+            min: Extremes::new(false, false),
+            max: Extremes::new(true, false),
+        }
+    }
+}
+
+impl<T: Number> Fold for Spreads<T> {
+    fn grow(&mut self, slots: usize) {
+        self.min.grow(slots);
+        self.max.grow(slots);
+    }
+
+    fn push(&mut self, rows: &Rows<'_>) {
+        self.min.push(rows);
+        self.max.push(rows);
+    }
+
+    fn takes_whole(&self, slot: usize, count: u64, numbers: Option<&Numbers>) -> bool {
+        self.min.takes_whole(slot, count, numbers)
+    }
+
+    fn push_whole(&mut self, slot: usize, count: u64, numbers: Option<&Numbers>) {
+        self.min.push_whole(slot, count, numbers);
+        self.max.push_whole(slot, count, numbers);
+    }
+
+    fn absorb(&mut self, other: Box<dyn Fold>, map: &[u32]) {
+        let other: Self = same(other);
+        self.min.absorb(Box::new(other.min), map);
+        self.max.absorb(Box::new(other.max), map);
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
+    fn has(&self, slot: usize) -> bool {
+        self.min.has(slot)
+    }
+
+    fn finish(&self, slots: &[u32]) -> Folded {
+        let spread = |&slot: &u32| self.max.best[slot as usize].above(self.min.best[slot as usize]);
+        Folded {
+            values: Column {
+                values: T::into_values(slots.iter().map(spread).collect()),
+                present: present(slots, |slot| self.has(slot)),
+            },
+            times: None,
+            rows: None,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.min.bytes() + self.max.bytes()
+    }
+}

@@ -1,0 +1,302 @@
+//! An input opened for a statement: what of it is read, and in which tasks.
+
+use super::Prepared;
+use super::filter::Filter;
+use super::labels::Labels;
+use crate::catalog::{Measurement, SeriesView, TagPredicate};
+use crate::lang::{DataType, Expr, VarRef};
+use crate::model::{Column, SeriesId, TimeRange};
+use crate::query::condition::split_tags;
+use crate::query::context::Context;
+use crate::query::error::QueryError;
+use crate::query::input::{Derived, Input, Wanted};
+use crate::query::node::{Refs, compile};
+use crate::query::scan::{
+    Batch, Cells, Reader, ScanError, ScanRequest, ScanStats, SeriesRun, SeriesSet, Source, Task, Visitor,
+    Zone, tasks, zones,
+};
+use std::sync::Arc;
+
+/// Series of a zone that are looked at one by one.
+const SERIES_TESTED_MAX: usize = 8192;
+
+/// See the module.
+pub struct Reading<'a> {
+    /// The input.
+    pub input: &'a Input,
+    /// What the references of the statement are in it.
+    pub wanted: Wanted,
+    /// What of WHERE tags alone do not decide.
+    pub filter: Filter,
+    dimensions: &'a [String],
+    time: TimeRange,
+    from: From<'a>,
+}
+
+enum From<'a> {
+    Stored {
+        view: SeriesView,
+        sources: Vec<Source>,
+        request: ScanRequest,
+        tasks: Vec<Task>,
+    },
+    Derived {
+        derived: &'a Derived,
+        series: Vec<usize>,
+    },
+}
+
+impl<'a> Reading<'a> {
+    /// Opens the inputs that may have wanted rows.
+    ///
+    /// # Errors
+    /// The condition makes no sense; damage, or a read that failed.
+    pub fn open(
+        ctx: &Context<'_>,
+        inputs: &'a [Input],
+        prepared: &'a Prepared,
+        time: TimeRange,
+    ) -> Result<Vec<Self>, QueryError> {
+        let mut open = Vec::new();
+        for input in inputs {
+            let (predicate, rest) = condition(input, prepared)?;
+            let mut refs = prepared.refs.clone();
+            let mut no_calls =
+                |_: &Expr, _: &mut Refs| Err(QueryError::statement("functions cannot stand in WHERE"));
+            let rest = rest
+                .map(|expr| compile(&expr, &mut refs, &mut no_calls))
+                .transpose()?;
+            let wanted = input.resolve(refs.list());
+            let from = match input {
+                Input::Derived(derived) => Some(From::Derived {
+                    series: derived.matching(&predicate),
+                    derived,
+                }),
+                Input::Stored(measurement) => stored(ctx, measurement, &predicate, &wanted, time)?,
+            };
+            let time = match &from {
+                Some(From::Stored { request, .. }) => request.time,
+                _ => time,
+            };
+            open.extend(from.map(|from| Self {
+                input,
+                filter: Filter::new(rest.as_ref(), &wanted),
+                wanted,
+                dimensions: &prepared.dimensions,
+                time,
+                from,
+            }));
+        }
+        Ok(open)
+    }
+
+    /// How many tasks.
+    pub fn tasks(&self) -> usize {
+        match &self.from {
+            From::Stored { tasks, .. } => tasks.len(),
+            From::Derived { series, .. } => series.len(),
+        }
+    }
+
+    /// Rows that may be read, roughly.
+    pub fn rows(&self) -> u64 {
+        match &self.from {
+            From::Stored { tasks, .. } => tasks.iter().map(Task::rows).sum(),
+            From::Derived { derived, series } => series
+                .iter()
+                .map(|&s| derived.series[s].times().len() as u64)
+                .sum(),
+        }
+    }
+
+    /// Series that may be read, roughly.
+    pub fn series(&self) -> u64 {
+        match &self.from {
+            From::Stored { view, request, .. } => match &request.series {
+                SeriesSet::All => view.live_count(),
+                SeriesSet::Chosen(set) => set.len(),
+            },
+            From::Derived { series, .. } => series.len() as u64,
+        }
+    }
+
+    /// No row lies outside this.
+    pub fn time(&self) -> TimeRange {
+        let mut found = TimeRange {
+            min: i64::MAX,
+            max: i64::MIN,
+        };
+        let mut add = |min: i64, max: i64| {
+            found.min = found.min.min(min);
+            found.max = found.max.max(max);
+        };
+        match &self.from {
+            From::Stored { tasks, .. } => {
+                let zones = tasks.iter().flat_map(|task| &task.zones);
+                zones.for_each(|zone| add(zone.time.min, zone.time.max));
+            }
+            From::Derived { derived, series } => {
+                for &s in series {
+                    if let [first, .., last] | [first @ last] = derived.series[s].times() {
+                        add(*first, *last);
+                    }
+                }
+            }
+        }
+        found.intersect(&self.time)
+    }
+
+    /// Does a test hold for every wanted series that a zone may have? Not, where they are too many to look at.
+    ///
+    /// # Errors
+    /// What the test gives.
+    pub fn every_series(
+        &self,
+        zone: &Zone,
+        mut test: impl FnMut(SeriesId) -> Result<bool, QueryError>,
+    ) -> Result<bool, QueryError> {
+        let From::Stored { request, .. } = &self.from else {
+            return Ok(false);
+        };
+        let mut next = request.series.next(zone.first_series);
+        for _ in 0..SERIES_TESTED_MAX {
+            let Some(series) = next.filter(|&series| series <= zone.last_series) else {
+                return Ok(true);
+            };
+            if !test(series)? {
+                return Ok(false);
+            }
+            next = series.checked_add(1).and_then(|after| request.series.next(after));
+        }
+        Ok(false)
+    }
+
+    /// No row of a task is of a series before this one.
+    pub fn first_series(&self, task: usize) -> SeriesId {
+        match &self.from {
+            From::Stored { tasks, .. } => *tasks[task].series.start(),
+            From::Derived { series, .. } => series[task] as SeriesId,
+        }
+    }
+
+    /// Puts the tasks of a stored input into an order.
+    pub fn sort_tasks_by_key<K: Ord>(&mut self, key: impl FnMut(&Task) -> K) {
+        if let From::Stored { tasks, .. } = &mut self.from {
+            tasks.sort_by_key(key);
+        }
+    }
+
+    /// Names of series, for one worker.
+    pub fn labels(&self) -> Labels<'_> {
+        match &self.from {
+            From::Stored { view, .. } => Labels::stored(view, self.dimensions, &self.wanted.tags),
+            From::Derived { derived, .. } => Labels::derived(derived, self.dimensions, &self.wanted.tags),
+        }
+    }
+
+    /// Hands what a task holds to a visitor.
+    ///
+    /// # Errors
+    /// Damage, a failed read, the visitor's own errors.
+    pub fn read(&self, ctx: &Context<'_>, task: usize, visitor: &mut dyn Visitor) -> Result<(), QueryError> {
+        ctx.check()?;
+        match &self.from {
+            From::Stored {
+                sources,
+                request,
+                tasks,
+                ..
+            } => Reader::new(sources, request, &ctx.resources.counters).read(&tasks[task], visitor),
+            From::Derived { derived, series } => {
+                let series = series[task];
+                let rows = &derived.series[series];
+                let start = rows.times().partition_point(|&t| t < self.time.min);
+                let end = rows.times().partition_point(|&t| t <= self.time.max);
+                if start >= end {
+                    return Ok(());
+                }
+                let run = SeriesRun {
+                    series: series as u32,
+                    start: start as u32,
+                    end: end as u32,
+                };
+                let cells = DerivedCells {
+                    columns: rows.columns(),
+                    wanted: &self.wanted,
+                };
+                visitor.batch(&Batch {
+                    runs: &[run],
+                    times: rows.times(),
+                    cells: &cells,
+                })
+            }
+        }
+    }
+}
+
+/// Columns of a subquery's series.
+struct DerivedCells<'a> {
+    columns: &'a [Column],
+    wanted: &'a Wanted,
+}
+
+impl Cells for DerivedCells<'_> {
+    fn column(&self, i: usize) -> Result<Option<&Column>, ScanError> {
+        let (at, _) = self.wanted.fields[i];
+        Ok(Some(&self.columns[usize::from(at)]))
+    }
+
+    fn is_full(&self, columns: &[usize]) -> bool {
+        let column = |i: &usize| &self.columns[usize::from(self.wanted.fields[*i].0)];
+        columns.iter().any(|i| column(i).present.is_none())
+    }
+}
+
+/// WHERE without time: what tags decide, and the rest.
+fn condition(input: &Input, prepared: &Prepared) -> Result<(TagPredicate, Option<Expr>), QueryError> {
+    let is_tag = |var: &VarRef| match var.kind {
+        Some(DataType::Tag) => true,
+        Some(_) => false,
+        None => input.field_type(&var.name).is_none(),
+    };
+    split_tags(prepared.condition.as_ref(), &is_tag)
+}
+
+fn stored<'a>(
+    ctx: &Context<'_>,
+    measurement: &Measurement,
+    predicate: &TagPredicate,
+    wanted: &Wanted,
+    time: TimeRange,
+) -> Result<Option<From<'a>>, QueryError> {
+    let view = measurement.view();
+    let all = matches!(predicate, TagPredicate::All) && view.dropped().is_empty();
+    let series = if all {
+        SeriesSet::All
+    } else {
+        let found = view.matching(predicate)?;
+        if found.is_empty() {
+            return Ok(None);
+        }
+        SeriesSet::Chosen(Arc::new(found))
+    };
+    let request = ScanRequest {
+        measurement: measurement.id,
+        series,
+        time: ctx.scan.unexpired(measurement.id, time),
+        fields: wanted.fields.iter().map(|(id, _)| *id).collect(),
+    };
+    let sources = ctx.scan.sources(&request)?;
+    let (zones, pruned) = zones(&sources, &request);
+    ctx.resources.counters.add(&ScanStats {
+        blocks_pruned: pruned,
+        ..ScanStats::default()
+    });
+    let tasks = tasks(&zones);
+    Ok(Some(From::Stored {
+        view,
+        sources,
+        request,
+        tasks,
+    }))
+}

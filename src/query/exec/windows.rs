@@ -1,0 +1,489 @@
+//! From rows to segments: consecutive rows of a series that fall into one window of one group, whose slot they go into.
+
+use super::groups::Groups;
+use crate::model::TimeRange;
+use crate::query::error::QueryError;
+use crate::query::scan::SeriesRun;
+use crate::query::windows::Windows;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Consecutive rows that go into one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Which slot.
+    pub slot: u32,
+    /// First row.
+    pub start: u32,
+    /// First row past it.
+    pub end: u32,
+}
+
+impl Segment {
+    /// Its rows.
+    pub fn rows(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// How rows find their window. The same for all workers of a query.
+#[derive(Clone, Debug)]
+pub enum WindowIndex {
+    /// There is one window, of all time.
+    One,
+    /// Windows of equal length without a gap: group g's window w is slot `g * count + w`.
+    Regular {
+        /// Start of the first.
+        first: i64,
+        /// Length.
+        step: i64,
+        /// How many.
+        count: u32,
+    },
+    /// Windows of any length; slots as above. The last entry is the end of the last one.
+    Edges(Arc<[i64]>),
+    /// So many windows, so few rows: each group has slots for the windows that it has rows in.
+    Sparse(Windows),
+}
+
+/// Fewer windows than this are always listed.
+const WINDOWS_LISTED_MIN: u64 = 4096;
+
+impl WindowIndex {
+    /// For rows in a range of time, so many of them in about so many groups.
+    pub fn new(windows: Option<&Windows>, time: TimeRange, rows: u64, groups: u64) -> Self {
+        let Some(windows) = windows else {
+            return Self::One;
+        };
+        if time.is_empty() {
+            return Self::Sparse(windows.clone());
+        }
+        // More slots than that would stay empty, most of them.
+        let worth = (rows.saturating_mul(2) / groups.max(1)).max(WINDOWS_LISTED_MIN / groups.clamp(1, 64));
+        let mut edges = vec![windows.start(time.min)];
+        loop {
+            let last = edges[edges.len() - 1];
+            if last > time.max {
+                break;
+            }
+            let next = windows.next(last);
+            if next <= last || edges.len() as u64 > worth.min(u64::from(u32::MAX / 2)) {
+                return Self::Sparse(windows.clone());
+            }
+            edges.push(next);
+        }
+        let step = edges[1].wrapping_sub(edges[0]);
+        let regular = edges.windows(2).all(|w| w[1].wrapping_sub(w[0]) == step);
+        if regular && step > 0 {
+            Self::Regular {
+                first: edges[0],
+                step,
+                count: edges.len() as u32 - 1,
+            }
+        } else {
+            Self::Edges(edges.into())
+        }
+    }
+
+    /// Windows of a group, where they are the same for all.
+    pub fn count(&self) -> Option<u32> {
+        match self {
+            Self::One => Some(1),
+            Self::Regular { count, .. } => Some(*count),
+            Self::Edges(edges) => Some(edges.len() as u32 - 1),
+            Self::Sparse(_) => None,
+        }
+    }
+}
+
+/// The slots of one worker.
+pub struct Slots {
+    index: WindowIndex,
+    sparse: HashMap<(u32, i64), u32>,
+    /// The group and window of each slot, where windows are sparse.
+    list: Vec<(u32, i64)>,
+    segments: Vec<Segment>,
+}
+
+impl Slots {
+    /// None yet.
+    pub fn new(index: WindowIndex) -> Self {
+        Self {
+            index,
+            sparse: HashMap::new(),
+            list: Vec::new(),
+            segments: Vec::new(),
+        }
+    }
+
+    /// How many there are when there are so many groups.
+    pub fn len(&self, groups: usize) -> usize {
+        match self.index.count() {
+            Some(count) => groups * count as usize,
+            None => self.list.len(),
+        }
+    }
+
+    /// The slot of a group in which all these times are; `None` when they are in several.
+    pub fn one(&mut self, group: u32, time: TimeRange) -> Option<u32> {
+        match &self.index {
+            WindowIndex::One => Some(group),
+            WindowIndex::Regular { first, step, count } => {
+                let window = window_of(time.min, *first, *step);
+                (window_of(time.max, *first, *step) == window).then(|| group * count + window)
+            }
+            WindowIndex::Edges(edges) => {
+                let window = edges.partition_point(|&edge| edge <= time.min).checked_sub(1)?;
+                let inside = edges.get(window + 1).is_some_and(|&end| time.max < end);
+                inside.then(|| group * (edges.len() as u32 - 1) + window as u32)
+            }
+            WindowIndex::Sparse(windows) => {
+                let start = windows.start(time.min);
+                let inside = time.max < windows.next(start);
+                inside.then(|| sparse_slot(&mut self.sparse, &mut self.list, group, start))
+            }
+        }
+    }
+
+    /// Cuts runs into segments. `group` says which group a run belongs to.
+    ///
+    /// # Errors
+    /// What `group` gives.
+    pub fn cut(
+        &mut self,
+        runs: &[SeriesRun],
+        times: &[i64],
+        mut group: impl FnMut(&SeriesRun) -> Result<u32, QueryError>,
+    ) -> Result<(), QueryError> {
+        self.segments.clear();
+        match &self.index {
+            WindowIndex::One => {
+                for run in runs {
+                    self.segments.push(Segment {
+                        slot: group(run)?,
+                        start: run.start,
+                        end: run.end,
+                    });
+                }
+            }
+            WindowIndex::Regular { first, step, count } => {
+                for run in runs {
+                    let base = group(run)? * count;
+                    cut_regular(run, times, base, *first, *step, &mut self.segments);
+                }
+            }
+            WindowIndex::Edges(edges) => {
+                for run in runs {
+                    let base = group(run)? * (edges.len() as u32 - 1);
+                    let mut row = run.start;
+                    while row < run.end {
+                        let time = times[row as usize];
+                        let window = edges.partition_point(|&edge| edge <= time).saturating_sub(1);
+                        let next = edges.get(window + 1).copied().unwrap_or(i64::MAX);
+                        let end = row + until(&times[row as usize..run.end as usize], next, 1) as u32;
+                        let slot = base + window as u32;
+                        self.segments.push(Segment {
+                            slot,
+                            start: row,
+                            end,
+                        });
+                        row = end;
+                    }
+                }
+            }
+            WindowIndex::Sparse(windows) => {
+                for run in runs {
+                    let of_group = group(run)?;
+                    let mut row = run.start;
+                    while row < run.end {
+                        let start = windows.start(times[row as usize]);
+                        let next = windows.next(start);
+                        let end = row + until(&times[row as usize..run.end as usize], next, 1) as u32;
+                        let slot = sparse_slot(&mut self.sparse, &mut self.list, of_group, start);
+                        self.segments.push(Segment {
+                            slot,
+                            start: row,
+                            end,
+                        });
+                        row = end;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What [`cut`](Self::cut) made.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The same without the rows before a time.
+    pub fn since(&self, since: i64, times: &[i64]) -> Vec<Segment> {
+        let later = self.segments.iter().filter_map(|segment| {
+            let before = times[segment.rows()].partition_point(|&t| t < since) as u32;
+            let start = segment.start + before;
+            (start < segment.end).then_some(Segment { start, ..*segment })
+        });
+        later.collect()
+    }
+
+    /// Takes over the slots of another worker, whose groups are these here: which slot each of its slots is here.
+    pub fn absorb(&mut self, other: &Self, groups: &[u32]) -> Vec<u32> {
+        match self.index.count() {
+            Some(count) => groups
+                .iter()
+                .flat_map(|group| group * count..(group + 1) * count)
+                .collect(),
+            None => {
+                let slots = other.list.iter();
+                slots
+                    .map(|&(group, start)| {
+                        sparse_slot(&mut self.sparse, &mut self.list, groups[group as usize], start)
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    /// The slots of each group with the starts of their windows, ascending in time; the groups are 0 to `groups`.
+    pub fn by_group(&self, groups: &Groups) -> GroupSlots {
+        let mut list = Vec::new();
+        let mut begins = Vec::new();
+        if self.index.count().is_none() {
+            list = self
+                .list
+                .iter()
+                .zip(0u32..)
+                .map(|(&(group, start), slot)| (group, start, slot))
+                .collect();
+            list.sort_unstable();
+            begins = (0..=groups.len() as u32)
+                .map(|group| list.partition_point(|entry: &(u32, i64, u32)| entry.0 < group))
+                .collect();
+        }
+        GroupSlots {
+            index: self.index.clone(),
+            list,
+            begins,
+        }
+    }
+
+    /// Bytes of memory, roughly.
+    pub fn bytes(&self) -> usize {
+        self.list.len() * 64 + self.segments.capacity() * size_of::<Segment>()
+    }
+}
+
+/// The slots of groups, in order.
+pub struct GroupSlots {
+    index: WindowIndex,
+    list: Vec<(u32, i64, u32)>,
+    begins: Vec<usize>,
+}
+
+impl GroupSlots {
+    /// Slots of a group, where all have as many.
+    pub fn count(&self) -> Option<usize> {
+        self.index.count().map(|count| count as usize)
+    }
+
+    /// The slots of a group and the starts of their windows, ascending.
+    pub fn of(&self, group: u32, slots: &mut Vec<u32>, starts: &mut Vec<i64>) {
+        slots.clear();
+        starts.clear();
+        match &self.index {
+            WindowIndex::One => {
+                slots.push(group);
+                starts.push(i64::MIN);
+            }
+            WindowIndex::Regular { first, step, count } => {
+                slots.extend(group * count..(group + 1) * count);
+                starts.extend((0..i64::from(*count)).map(|w| first + w * step));
+            }
+            WindowIndex::Edges(edges) => {
+                let count = edges.len() as u32 - 1;
+                slots.extend(group * count..(group + 1) * count);
+                starts.extend_from_slice(&edges[..count as usize]);
+            }
+            WindowIndex::Sparse(_) => {
+                for (_, start, slot) in
+                    &self.list[self.begins[group as usize]..self.begins[group as usize + 1]]
+                {
+                    slots.push(*slot);
+                    starts.push(*start);
+                }
+            }
+        }
+    }
+}
+
+fn sparse_slot(
+    map: &mut HashMap<(u32, i64), u32>,
+    list: &mut Vec<(u32, i64)>,
+    group: u32,
+    start: i64,
+) -> u32 {
+    *map.entry((group, start)).or_insert_with(|| {
+        list.push((group, start));
+        list.len() as u32 - 1
+    })
+}
+
+#[inline]
+fn window_of(time: i64, first: i64, step: i64) -> u32 {
+    (time.wrapping_sub(first) as u64 / step as u64) as u32
+}
+
+fn cut_regular(run: &SeriesRun, times: &[i64], base: u32, first: i64, step: i64, out: &mut Vec<Segment>) {
+    let (mut row, end) = (run.start as usize, run.end as usize);
+    // Series are regular more often than not: the next window has as many rows as this one.
+    let mut guess = 1;
+    let mut window = window_of(times[row], first, step);
+    loop {
+        let next = first.saturating_add(step.saturating_mul(i64::from(window) + 1));
+        let len = until(&times[row..end], next, guess);
+        out.push(Segment {
+            slot: base + window,
+            start: row as u32,
+            end: (row + len) as u32,
+        });
+        row += len;
+        guess = len;
+        if row >= end {
+            return;
+        }
+        window = if times[row] < next.saturating_add(step) {
+            window + 1
+        } else {
+            window_of(times[row], first, step)
+        };
+    }
+}
+
+/// How many times at the start are below `next`: at least one is. `guess` is tried first.
+#[inline]
+fn until(times: &[i64], next: i64, guess: usize) -> usize {
+    let n = times.len();
+    if times[n - 1] < next {
+        return n;
+    }
+    // Here some time is not below.
+    if guess < n && times[guess] >= next && times[guess - 1] < next {
+        return guess;
+    }
+    let mut step = 1;
+    while step < n && times[step] < next {
+        step *= 2;
+    }
+    let from = step / 2;
+    (from + times[from..n.min(step + 1)].partition_point(|&t| t < next)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::tz::TimeZone;
+    use proptest::prelude::*;
+
+    fn windows(step: i64, offset: i64, zone: &str) -> Windows {
+        Windows {
+            zone: TimeZone::get(zone).expect("a known zone"),
+            ..Windows::fixed(step, offset)
+        }
+    }
+
+    fn index_kinds(windows: &Windows, time: TimeRange) -> Vec<WindowIndex> {
+        let mut edges = vec![windows.start(time.min)];
+        while edges[edges.len() - 1] <= time.max {
+            edges.push(windows.next(edges[edges.len() - 1]));
+        }
+        vec![
+            WindowIndex::new(Some(windows), time, 1_000_000, 1),
+            WindowIndex::Edges(edges.into()),
+            WindowIndex::Sparse(windows.clone()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn segments_put_each_row_into_its_window(
+            mut times in prop::collection::btree_set(-500i64..500, 1..80),
+            regular in prop::option::of(1i64..40), step in 1i64..60, offset in 0i64..60, cut in 0usize..80,
+        ) {
+            if let Some(every) = regular { times = (0..40).map(|i| i * every - 300).collect(); }
+            let times: Vec<i64> = times.into_iter().collect();
+            let cut = (cut % times.len()).max(1) as u32;
+            let windows = windows(step, offset % step, "UTC");
+            let runs = [(3, 0, cut), (5, cut, times.len() as u32)]
+                .map(|(series, start, end)| SeriesRun { series, start, end });
+            let runs: Vec<SeriesRun> = runs.into_iter().filter(|r| !r.is_empty()).collect();
+            let time = TimeRange { min: times[0], max: times[times.len() - 1] };
+            for index in index_kinds(&windows, time) {
+                let mut slots = Slots::new(index.clone());
+                slots.cut(&runs, &times, |run| Ok(u32::from(run.series == 5))).expect("groups are known");
+                let mut groups = Groups::default();
+                groups.number(&["a".into()]);
+                groups.number(&["b".into()]);
+                let by_group = slots.by_group(&groups);
+                let mut start_of = HashMap::new();
+                for group in 0..2 {
+                    let (mut list, mut starts) = (Vec::new(), Vec::new());
+                    by_group.of(group, &mut list, &mut starts);
+                    prop_assert!(starts.is_sorted());
+                    for (slot, start) in list.into_iter().zip(starts) { start_of.insert(slot, (group, start)); }
+                }
+                let mut row = 0;
+                for segment in slots.segments() {
+                    prop_assert_eq!(segment.start, row);
+                    prop_assert!(segment.end > segment.start);
+                    for r in segment.rows() {
+                        let group = u32::from(r >= cut as usize && runs.len() == 2);
+                        prop_assert_eq!(start_of.get(&segment.slot), Some(&(group, windows.start(times[r]))), "row {} {:?}", r, index);
+                        let one = slots_one(&slots, group, times[r]);
+                        prop_assert_eq!(one, Some(segment.slot));
+                    }
+                    row = segment.end;
+                }
+                prop_assert_eq!(row as usize, times.len());
+            }
+        }
+    }
+
+    fn slots_one(slots: &Slots, group: u32, time: i64) -> Option<u32> {
+        let mut copy = Slots::new(slots.index.clone());
+        copy.sparse.clone_from(&slots.sparse);
+        copy.list.clone_from(&slots.list);
+        copy.one(group, TimeRange { min: time, max: time })
+    }
+
+    #[test]
+    fn windows_of_local_days_are_listed_and_far_apart_rows_are_not() {
+        const HOUR: i64 = 3_600_000_000_000;
+        let days = windows(24 * HOUR, 0, "Europe/Berlin");
+        // Around 2020-03-29, when a day has 23 hours.
+        let time = TimeRange {
+            min: 1_585_300_000_000_000_000,
+            max: 1_585_700_000_000_000_000,
+        };
+        assert!(
+            matches!(WindowIndex::new(Some(&days), time, 1000, 1), WindowIndex::Edges(e) if e.len() == 7)
+        );
+        let utc = windows(24 * HOUR, 0, "UTC");
+        assert!(matches!(
+            WindowIndex::new(Some(&utc), time, 1000, 1),
+            WindowIndex::Regular { count: 6, .. }
+        ));
+        let seconds = windows(1_000_000_000, 0, "UTC");
+        let all = TimeRange {
+            min: 0,
+            max: i64::MAX - 1,
+        };
+        assert!(matches!(
+            WindowIndex::new(Some(&seconds), all, 1000, 1),
+            WindowIndex::Sparse(_)
+        ));
+        assert!(matches!(WindowIndex::new(None, all, 1000, 1), WindowIndex::One));
+    }
+}

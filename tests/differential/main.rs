@@ -1,0 +1,73 @@
+//! Random queries on random data, against an evaluator that is written plainly and knows nothing of columns, blocks, workers or
+//! limits. The same data in the head, sealed, in several runs, and in all of them at once.
+
+mod data;
+mod naive;
+mod queries;
+mod server;
+
+use data::{Data, Random};
+use naive::Answer;
+use queries::Query;
+use server::{Layout, Server};
+
+/// Queries of each data set and layout.
+const QUERIES: u64 = 150;
+
+fn check(server: &Server, data: &Data, query: &Query, what: &str) {
+    let text = query.text();
+    let want = naive::answer(data, query);
+    let got = server.ask(&text);
+    if let Some(difference) = Answer::difference(&got, &want) {
+        let short = |answer: &Answer| format!("{answer:?}").chars().take(2000).collect::<String>();
+        panic!(
+            "{what}\n{text}\n{difference}\ngot:  {}\nwant: {}",
+            short(&got),
+            short(&want)
+        );
+    }
+}
+
+fn run(seed: u64, points: usize, layout: Layout, queries: u64) {
+    let mut random = Random::new(seed);
+    let data = Data::new(&mut random, points);
+    let server = Server::with(&data, layout);
+    for number in 0..queries {
+        let mut random = Random::new(seed.wrapping_mul(1_000_003) ^ number);
+        let query = Query::new(&mut random, &data);
+        check(
+            &server,
+            &data,
+            &query,
+            &format!("seed {seed}, {layout:?}, query {number}"),
+        );
+    }
+    server.stop();
+}
+
+#[test]
+fn rows_in_the_head() {
+    for seed in 0..6 {
+        run(seed, 30 + 70 * seed as usize, Layout::Head, QUERIES);
+    }
+}
+
+#[test]
+fn sealed_rows() {
+    for seed in 10..13 {
+        run(seed, 40 + 150 * (seed - 10) as usize, Layout::Sealed, QUERIES);
+    }
+}
+
+#[test]
+fn rows_in_several_runs_and_the_head() {
+    for seed in 20..23 {
+        run(seed, 60 + 200 * (seed - 20) as usize, Layout::Mixed, QUERIES);
+    }
+}
+
+#[test]
+fn enough_rows_for_several_threads() {
+    run(30, 40_000, Layout::Head, 25);
+    run(31, 40_000, Layout::Mixed, 25);
+}
