@@ -412,18 +412,18 @@ impl Derived {
             if !matches(request.predicate, &tag) {
                 continue;
             }
-            let start = series.times.partition_point(|&t| t < request.time.min);
-            let end = series.times.partition_point(|&t| t <= request.time.max);
-            if start >= end {
+            // The subquery read no other times. A window that it gave may begin before them, and is a row all the same.
+            let (start, end) = (0, series.times.len());
+            if end == 0 {
                 continue;
             }
             let texts = request.dimensions.iter().map(|d| tag(d).unwrap_or("").into());
             let group = groups.number(texts.collect());
-            let tags: Vec<Option<Arc<str>>> = request
-                .wanted
-                .tags
-                .iter()
-                .map(|key| tag(key).map(Into::into))
+            // A tag that the subquery grouped by is there, if only as an empty text.
+            let known = |key: &String| series.tags.iter().find(|(k, _)| k == key);
+            let tags = request.wanted.tags.iter();
+            let tags: Vec<Option<Arc<str>>> = tags
+                .map(|key| known(key).map(|(_, v)| v.as_str().into()))
                 .collect();
             let columns: Vec<ColumnSlice<'_>> = request
                 .wanted
