@@ -170,11 +170,19 @@ impl Finisher<'_> {
             node.calls(&mut |number| shown[number] = true);
         }
         let shown: Vec<usize> = (0..points.len()).filter(|&call| shown[call]).collect();
-        let first = self.prepared.windows.as_ref().and_then(|windows| {
-            let min = self.prepared.time.min;
-            (min > TIME_MIN).then(|| windows.start(min))
-        });
+        let reads_more = self.prepared.read.min < self.prepared.time.min;
+        let first = self.prepared.windows.as_ref().filter(|_| reads_more);
+        let first = first.map(|windows| windows.start(self.prepared.time.min));
+        let carries = self.prepared.fill == Fill::Previous && self.prepared.windows.is_some();
+        let mut carried = vec![Value::Null; if carries { self.beside.len() } else { 0 }];
         let mut emit = |time: i64, calls: &[Value], aux: Option<&[Value]>| {
+            // What stands beside a point goes on with it into empty windows.
+            for (i, carried) in carried.iter_mut().enumerate() {
+                if let Some(value) = aux.and_then(|aux| aux.get(i)).filter(|value| !value.is_null()) {
+                    *carried = value.clone();
+                }
+            }
+            let aux = if carries { Some(carried.as_slice()) } else { aux };
             // Earlier windows were only read for others.
             if first.is_some_and(|first| time < first) {
                 return;

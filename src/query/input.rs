@@ -204,6 +204,12 @@ impl Derived {
 }
 
 impl DerivedSeries {
+    /// The value of a tag that the subquery grouped by, if only an empty text.
+    pub fn known_tag(&self, key: &str) -> Option<&str> {
+        let found = self.tags.iter().find(|(k, _)| k == key);
+        found.map(|(_, v)| v.as_str())
+    }
+
     /// The value of a tag; an empty one is none.
     pub fn tag(&self, key: &str) -> Option<&str> {
         let found = self.tags.iter().find(|(k, v)| k == key && !v.is_empty());

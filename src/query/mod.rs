@@ -4,6 +4,7 @@
 //! [`input`] (rows of measurements and subqueries), [`scan`] and [`sources`] (rows of head and runs), [`functions`], [`encode`].
 
 mod build;
+mod carry;
 mod check;
 pub mod condition;
 pub mod context;
@@ -19,6 +20,7 @@ pub mod functions;
 pub mod input;
 pub mod node;
 pub mod records;
+mod reduce;
 pub mod resources;
 pub mod result;
 mod rolling;

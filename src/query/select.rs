@@ -2,6 +2,7 @@
 //! [`super::exec`].
 
 use super::build::{Builder, lead_of};
+use super::carry::Carry;
 use super::check::{self, Grouping};
 use super::condition::split_time;
 use super::context::Context;
@@ -11,6 +12,7 @@ use super::expand::{self, Schema};
 use super::from::sources;
 use super::input::Input;
 use super::node::Node;
+use super::reduce::reduce;
 use super::result::{Give, Piece, Series, collect};
 use super::time::zone;
 use super::types::type_of;
@@ -19,7 +21,7 @@ use super::windows::Windows;
 use crate::lang::{DataType, Dimension, Expr, Fill, SelectStatement, VarRef};
 use crate::model::{FieldType, TimeRange};
 use jiff::tz::TimeZone;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 pub use super::from::measurements;
@@ -93,6 +95,7 @@ pub(super) fn run(
             "subqueries are nested too deeply (subquery_depth_max {DEPTH_MAX})"
         )));
     }
+    let statement = &reduced(statement);
     let zone = zone(statement.tz.as_deref())?;
     let (time, condition) = split_time(statement.condition.as_ref(), ctx.now, &zone)?;
     if let Some(condition) = &condition {
@@ -148,7 +151,7 @@ pub(super) fn run(
         fill => fill,
     };
     let sorted_by = sorted_by(statement, &nodes)?;
-    let prepared = Prepared {
+    let mut prepared = Prepared {
         columns: nodes
             .into_iter()
             .map(|(name, node)| (name, filled(node, fill)))
@@ -167,30 +170,71 @@ pub(super) fn run(
         limit: if sorted_by.is_some() { 0 } else { statement.limit },
         offset: if sorted_by.is_some() { 0 } else { statement.offset },
     };
-    let give_all = |give: &mut Give<'_>| {
-        let mut names: Vec<_> = sources.iter().collect();
-        if !outer.ascending {
-            names.reverse();
-        }
-        for (name, inputs) in names {
-            if one_name(ctx, name, inputs, &prepared, statement, give)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
-    };
+    if prepared.fill == Fill::Previous && prepared.calls.is_empty() {
+        let carry = Carry::take_over(&mut prepared);
+        let found = collect(|give| all_names(ctx, &sources, &prepared, statement, give))?;
+        let rows = found.iter().map(|series| carry.rows(series, prepared.ascending));
+        let rows = rows.filter(|series| series.rows() > 0).collect();
+        give_each(
+            match sorted_by {
+                Some(by) => by.sort(rows, statement),
+                None => rows,
+            },
+            give,
+        );
+        return Ok(());
+    }
     match sorted_by {
-        None => give_all(give),
+        None => all_names(ctx, &sources, &prepared, statement, give),
         Some(by) => {
-            let found: Vec<Series> = collect(give_all)?;
-            for series in by.sort(found, statement) {
-                if give(Piece::whole(series)).is_break() {
-                    break;
-                }
-            }
+            let found = collect(|give| all_names(ctx, &sources, &prepared, statement, give))?;
+            give_each(by.sort(found, statement), give);
             Ok(())
         }
     }
+}
+
+fn give_each(all: Vec<Series>, give: &mut Give<'_>) {
+    for series in all {
+        if give(Piece::whole(series)).is_break() {
+            return;
+        }
+    }
+}
+
+/// The statement with constants worked out.
+fn reduced(statement: &SelectStatement) -> SelectStatement {
+    let mut out = statement.clone();
+    for field in &mut out.fields {
+        field.expr = reduce(&field.expr);
+    }
+    for dimension in &mut out.dimensions {
+        if let Expr::Call(call) = &mut dimension.expr {
+            // `now()` in an offset is for the windows to work out.
+            call.args.iter_mut().for_each(|arg| *arg = reduce(arg));
+        }
+    }
+    out
+}
+
+/// Runs over the inputs of all names, in the order of the answer.
+fn all_names(
+    ctx: &Context<'_>,
+    sources: &BTreeMap<String, Vec<Input>>,
+    prepared: &Prepared,
+    statement: &SelectStatement,
+    give: &mut Give<'_>,
+) -> Result<(), QueryError> {
+    let mut names: Vec<_> = sources.iter().collect();
+    if !prepared.ascending {
+        names.reverse();
+    }
+    for (name, inputs) in names {
+        if one_name(ctx, name, inputs, prepared, statement, give)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Runs over the inputs of one name. SLIMIT and SOFFSET count its series, in ascending order whatever the order of the answer.

@@ -150,7 +150,7 @@ impl<'a> Labels<'a> {
     fn text(&mut self, series: SeriesId, key: usize) -> Result<Option<Arc<str>>, QueryError> {
         match &mut self.source {
             Source::Derived { series: all, keys } => {
-                let tag = all.series[series as usize].tag(&keys[key]);
+                let tag = all.series[series as usize].known_tag(&keys[key]);
                 Ok(tag.map(Into::into))
             }
             Source::Stored { reader, .. } => {

@@ -141,6 +141,7 @@ impl<'a> Reading<'a> {
                         add(*first, *last);
                     }
                 }
+                return found;
             }
         }
         found.intersect(&self.time)
@@ -210,15 +211,14 @@ impl<'a> Reading<'a> {
             From::Derived { derived, series } => {
                 let series = series[task];
                 let rows = &derived.series[series];
-                let start = rows.times().partition_point(|&t| t < self.time.min);
-                let end = rows.times().partition_point(|&t| t <= self.time.max);
-                if start >= end {
+                if rows.times().is_empty() {
                     return Ok(());
                 }
+                // The subquery read no other times. A window that it gave may begin before them, and is a row all the same.
                 let run = SeriesRun {
                     series: series as u32,
-                    start: start as u32,
-                    end: end as u32,
+                    start: 0,
+                    end: rows.times().len() as u32,
                 };
                 let cells = DerivedCells {
                     columns: rows.columns(),

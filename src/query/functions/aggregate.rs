@@ -197,6 +197,21 @@ fn count(run: &Run<'_>) -> usize {
     }
 }
 
+/// Of the rows with the same time as `row`, which are next to it in `rest`, the one with the largest value. Only rows that a
+/// subquery gave share their time.
+fn largest_at(run: &Run<'_>, row: usize, rest: Range<usize>) -> usize {
+    let time = run.times[row - run.start];
+    let near = |r: &usize| run.times[*r - run.start] == time;
+    let value = |r: usize| Value::of_values(&run.column.values, r);
+    let before = rest.clone().rev().take_while(near);
+    let others = rest.clone().take_while(near).chain(before);
+    let present = others.filter(|&r| run.column.has(r));
+    present.fold(row, |best, r| match value(r).total_order(&value(best)) {
+        Ordering::Greater => r,
+        _ => best,
+    })
+}
+
 /// The present row whose value comes before all others by `before`; the first of equals.
 fn best<T: Copy>(run: &Run<'_>, values: &[T], before: impl Fn(T, T) -> bool) -> Option<usize> {
     fold(
@@ -263,6 +278,7 @@ impl State {
                 } else {
                     rows.find(|&r| run.column.has(r))
                 };
+                let row = row.map(|row| largest_at(run, row, rows));
                 self.offer(run, row, |new, old| match new.time.cmp(&old.time) {
                     Ordering::Equal => new.value.total_order(&old.value) == Ordering::Greater,
                     Ordering::Less => !last,
@@ -420,12 +436,7 @@ impl State {
                 &min,
             )),
             (Self::Floats(mut v), Aggregate::Median) => one(Value::Float(median(&mut v))),
-            // Of a single point there is a row without a value.
-            (Self::Floats(v), Aggregate::Stddev) => vec![Picked {
-                time: 0,
-                value: stddev(&v),
-                aux: None,
-            }],
+            (Self::Floats(v), Aggregate::Stddev) => one(stddev(&v)),
             (Self::Floats(mut v), Aggregate::Percentile(p)) => match nearest_rank(v.len(), *p) {
                 Some(at) => one(Value::Float(*v.select_nth_unstable_by(at, f64::total_cmp).1)),
                 None => Vec::new(),
@@ -445,11 +456,12 @@ impl State {
                             .collect()
                     }
                     Aggregate::Distinct | Aggregate::CountDistinct => {
-                        points.sort_by(|a, b| a.value.total_order(&b.value));
+                        // The earliest of equal values stays.
+                        points.sort_by(|a, b| a.value.total_order(&b.value).then(a.time.cmp(&b.time)));
                         points.dedup_by(|a, b| a.value == b.value);
                         match function {
                             Aggregate::CountDistinct => one(Value::Integer(points.len() as i64)),
-                            _ => points
+                            _ => in_order_of_time(points)
                                 .into_iter()
                                 .map(|p| Picked {
                                     time: 0,
@@ -507,6 +519,11 @@ fn rank(points: &mut Vec<Picked>, function: Aggregate, n: usize) {
     points.truncate(n);
 }
 
+fn in_order_of_time(mut points: Vec<Picked>) -> Vec<Picked> {
+    points.sort_by(|a, b| a.time.cmp(&b.time).then(a.value.total_order(&b.value)));
+    points
+}
+
 /// Position of the nearest rank; `None` when there is none.
 fn nearest_rank(count: usize, percent: f64) -> Option<usize> {
     let rank = (count as f64 * percent / 100.0 + 0.5).floor() as i64 - 1;
@@ -524,9 +541,10 @@ fn median(v: &mut [f64]) -> f64 {
     below + (upper - below) / 2.0
 }
 
+/// Of a single point not a number: shown as null, and not what fill() fills.
 fn stddev(v: &[f64]) -> Value {
     if v.len() < 2 {
-        return Value::Null;
+        return Value::Float(f64::NAN);
     }
     let mut mean = 0.0;
     for (i, x) in v.iter().enumerate() {
@@ -669,7 +687,8 @@ mod tests {
             panic!("a float")
         };
         assert!((deviation - 3.082_207_001_484_488).abs() < 1e-12);
-        assert_eq!(run_all(Aggregate::Stddev, &[Some(1)], false), [(0, Value::Null)]);
+        let one = run_all(Aggregate::Stddev, &[Some(1)], false);
+        assert!(matches!(one[..], [(0, Float(v))] if v.is_nan()), "{one:?}");
         assert_eq!(run_all(Aggregate::Sample(3), &input, false).len(), 3);
     }
 }

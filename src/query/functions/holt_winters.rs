@@ -178,7 +178,7 @@ impl HoltWinters {
             let season = gamma * (value / damped) + (1.0 - gamma) * now;
             value = (next + damping * next_trend) * ahead;
             (level, trend) = (next, next_trend);
-            damping += phi.powf(t as f64);
+            damping += power(phi, t);
             if m > 0 {
                 seasons[(t + turn) % m] = season;
             }
@@ -201,6 +201,19 @@ impl HoltWinters {
         }
         sum
     }
+}
+
+/// By squares, in this order: the search depends on the last bit.
+fn power(x: f64, mut n: usize) -> f64 {
+    let (mut square, mut out) = (x, 1.0);
+    while n > 0 {
+        if n % 2 == 1 {
+            out *= square;
+        }
+        square *= square;
+        n /= 2;
+    }
+    out
 }
 
 /// Nelder and Mead's search for a small value of `f`, which may move the points it is asked about (into bounds).
@@ -296,7 +309,9 @@ fn simplex(
             }
         }
         let mean = values.iter().fold(0.0, |sum, v| sum + v) / (size + 1.0);
-        let spread = values.iter().fold(0.0, |sum, v| sum + (v - mean).powi(2) / size);
+        let spread = values
+            .iter()
+            .fold(0.0, |sum, v| sum + (v - mean) * (v - mean) / size);
         if spread.sqrt() < SPREAD_MIN {
             break;
         }

@@ -185,8 +185,6 @@ enum Machine {
     },
     Chande {
         steps: Steps,
-        up: f64,
-        down: f64,
         count: usize,
     },
     Kaufman {
@@ -210,8 +208,6 @@ impl Machine {
         match indicator {
             Indicator::Chande if warm_up == WarmUp::None => Self::Chande {
                 steps: Steps::new(period),
-                up: 0.0,
-                down: 0.0,
                 count: 0,
             },
             Indicator::RelativeStrength | Indicator::Chande => Self::Rises {
@@ -255,9 +251,7 @@ impl Machine {
                     _ => {
                         let fed = one.feeds() && two.feeds();
                         let third = if fed { three.add(second) } else { second };
-                        let rate = (third / std::mem::replace(last, third) - 1.0) * 100.0;
-                        // Before the first point the average was 0.
-                        if rate.is_nan() { f64::INFINITY } else { rate }
+                        (third / std::mem::replace(last, third) - 1.0) * 100.0
                     }
                 }
             }
@@ -274,24 +268,19 @@ impl Machine {
                     _ => 100.0 * ((up - down) / (up + down)),
                 }
             }
-            Self::Chande {
-                steps,
-                up,
-                down,
-                count,
-            } => {
+            Self::Chande { steps, count } => {
                 let step = if *count == 0 { 0.0 } else { value - steps.newest() };
                 *count += 1;
-                *up += step.max(0.0);
-                *down += (-step).max(0.0);
-                let (_, oldest) = steps.push(value, step);
-                *up -= oldest.max(0.0);
-                *down -= (-oldest).max(0.0);
-                let all = *up + *down;
+                steps.push(value, step);
+                // Added up anew each time: what was taken off a sum would leave a rest.
+                let (up, down) = steps.kept.iter().fold((0.0, 0.0), |(up, down), (_, step)| {
+                    (up + step.max(0.0), down + (-step).max(0.0))
+                });
+                let all: f64 = up + down;
                 if all == 0.0 {
                     0.0
                 } else {
-                    100.0 * ((*up - *down) / all)
+                    100.0 * ((up - down) / all)
                 }
             }
             Self::Kaufman {
