@@ -21,6 +21,7 @@ use crate::query::Value;
 use crate::query::scan::Scan;
 use crate::query::snapshot::Snapshot;
 use crate::query::statements::Target;
+use crate::rejected::{self, Filter, LEDGER_BYTES_MAX, Ledger};
 use crate::shard::dispatch::Dispatcher;
 use crate::shard::publish::{Head, Observer};
 use crate::shard::seal::sealed_tables;
@@ -345,6 +346,7 @@ pub struct SealCounters {
 pub struct Engine {
     catalog: Arc<Catalog>,
     registry: Registry,
+    rejected: Ledger,
     limits: Limits,
     shards: u16,
     budgets: Arc<Current>,
@@ -397,6 +399,7 @@ impl Engine {
         };
         std::fs::create_dir_all(dir).map_err(folder)?;
         let lock = lock(dir)?;
+        let ledger = Ledger::open(&dir.join("rejected"), LEDGER_BYTES_MAX).map_err(folder)?;
         let catalog = Arc::new(Catalog::new());
         let store_options = StoreOptions {
             cache_bytes: options.budgets.get().size(Budget::BlockCache),
@@ -541,6 +544,7 @@ impl Engine {
         Ok(Arc::new(Self {
             catalog,
             registry: Registry::standard(),
+            rejected: ledger,
             limits: Limits::default(),
             shards,
             budgets: options.budgets,
@@ -569,6 +573,11 @@ impl Engine {
     /// The ingest formats.
     pub fn formats(&self) -> &Registry {
         &self.registry
+    }
+
+    /// What was not stored.
+    pub fn rejected(&self) -> &Ledger {
+        &self.rejected
     }
 
     /// Limits of what is taken.
@@ -714,6 +723,7 @@ impl Engine {
             tracing::error!("the merging thread panicked");
         }
         self.dispatcher.stop();
+        self.rejected.stop();
     }
 }
 
@@ -893,6 +903,14 @@ impl Target for Engine {
 
     fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    fn rejected(&self, database: Option<&str>) -> Result<Vec<rejected::Entry>, String> {
+        let filter = Filter {
+            database: database.map(str::to_string),
+            ..Filter::default()
+        };
+        self.rejected.list(&filter).map_err(|error| error.to_string())
     }
 
     fn figures(&self) -> Vec<(String, String, Value)> {
