@@ -21,6 +21,7 @@ use crate::query::scan::Scan;
 use crate::query::snapshot::Snapshot;
 use crate::query::statements::Target;
 use crate::query::{Value, Workers};
+use crate::rejected::{self, Filter, LEDGER_BYTES_MAX, Ledger};
 use crate::shard::dispatch::Dispatcher;
 use crate::shard::publish::{Head, Observer};
 use crate::shard::seal::sealed_tables;
@@ -349,6 +350,7 @@ pub struct SealCounters {
 pub struct Engine {
     catalog: Arc<Catalog>,
     registry: Registry,
+    rejected: Ledger,
     limits: Limits,
     shards: u16,
     budgets: Arc<Current>,
@@ -402,6 +404,7 @@ impl Engine {
         };
         std::fs::create_dir_all(dir).map_err(folder)?;
         let lock = lock(dir)?;
+        let ledger = Ledger::open(&dir.join("rejected"), LEDGER_BYTES_MAX).map_err(folder)?;
         let catalog = Arc::new(Catalog::new());
         let store_options = StoreOptions {
             cache_bytes: options.budgets.get().size(Budget::BlockCache),
@@ -556,6 +559,7 @@ impl Engine {
         Ok(Arc::new(Self {
             catalog,
             registry: Registry::standard(),
+            rejected: ledger,
             limits: Limits::default(),
             shards,
             budgets: options.budgets,
@@ -585,6 +589,11 @@ impl Engine {
     /// The ingest formats.
     pub fn formats(&self) -> &Registry {
         &self.registry
+    }
+
+    /// What was not stored.
+    pub fn rejected(&self) -> &Ledger {
+        &self.rejected
     }
 
     /// Limits of what is taken.
@@ -731,6 +740,7 @@ impl Engine {
             tracing::error!("the merging thread panicked");
         }
         self.dispatcher.stop();
+        self.rejected.stop();
     }
 }
 
@@ -929,6 +939,14 @@ impl Target for Engine {
 
     fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    fn rejected(&self, database: Option<&str>) -> Result<Vec<rejected::Entry>, String> {
+        let filter = Filter {
+            database: database.map(str::to_string),
+            ..Filter::default()
+        };
+        self.rejected.list(&filter).map_err(|error| error.to_string())
     }
 
     fn figures(&self) -> Vec<(String, String, Value)> {

@@ -18,6 +18,7 @@ pub mod live;
 pub mod model;
 pub mod net;
 pub mod query;
+pub mod rejected;
 pub mod shard;
 pub mod store;
 pub mod telemetry;

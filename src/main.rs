@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Some(Command::Serve(args)) => serve(args),
         Some(Command::Query(args)) => kymo::cli::query::run(args),
         Some(Command::Write(args)) => kymo::cli::write::run(args),
+        Some(Command::Rejected(args)) => kymo::cli::rejected::run(args),
         Some(Command::Live(args)) => kymo::cli::live::run(args),
         Some(Command::Verify(args)) => kymo::cli::verify::run(args),
         Some(Command::Backup(args)) => kymo::cli::backup::backup(args),

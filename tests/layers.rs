@@ -13,6 +13,7 @@ const ORDER: &[&str] = &[
     "store",
     "catalog",
     "ingest",
+    "rejected",
     "journal",
     "shard",
     "query",

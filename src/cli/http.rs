@@ -64,6 +64,22 @@ impl Client {
         self.answer(request.send_form(parameters.iter().copied()))
     }
 
+    /// GET, POST or DELETE of a path, without a body.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub fn call(&self, method: &str, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Answer> {
+        let url = format!("{}{path}", self.url);
+        let with = |key: &str, value: &String| (key.to_string(), value.clone());
+        let parameters: Vec<(String, String)> = parameters.iter().map(|(k, v)| with(k, v)).collect();
+        let sent = match method {
+            "POST" => self.agent.post(url).query_pairs(parameters).send_empty(),
+            "DELETE" => self.agent.delete(url).query_pairs(parameters).call(),
+            _ => self.agent.get(url).query_pairs(parameters).call(),
+        };
+        self.answer(sent)
+    }
+
     /// Posts a gzip-compressed body.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod http;
 pub mod live;
 pub mod query;
+pub mod rejected;
 mod repair;
 pub mod verify;
 pub mod write;
@@ -32,6 +33,8 @@ pub enum Command {
     Query(query::QueryArgs),
     /// Write a file, or standard input, to a running server
     Write(write::WriteArgs),
+    /// Show what was not stored and why, and try it again
+    Rejected(rejected::RejectedArgs),
     /// Print the windows of a SELECT as they change
     Live(live::LiveArgs),
     /// Check that everything in a data folder is as it was written: exit status 0 only if it is

@@ -77,6 +77,17 @@ impl<'a> Ingestor<'a> {
         self.outcome.rows
     }
 
+    /// What was rejected so far: how many, and the last of them that was kept.
+    pub fn rejected(&self) -> (u64, Option<&Reject>) {
+        let count = self.outcome.unparsed + self.outcome.dropped;
+        (count, self.outcome.rejects.last())
+    }
+
+    /// Rows without a time get this one from now on.
+    pub fn set_now(&mut self, now: i64) {
+        self.now = now;
+    }
+
     /// What came of it. The batch lacks definitions of databases and policies; whoever created those adds them.
     pub fn finish(mut self) -> Outcome {
         if self.outcome.rows > 0 {

@@ -500,6 +500,10 @@ impl Target for Recording<'_> {
         self.engine.limits()
     }
 
+    fn rejected(&self, database: Option<&str>) -> Result<Vec<crate::rejected::Entry>, String> {
+        Target::rejected(&**self.engine, database)
+    }
+
     fn figures(&self) -> Vec<(String, String, Value)> {
         self.engine.figures()
     }

@@ -13,6 +13,7 @@ use crate::ingest::registry::stream_framing;
 use crate::ingest::{Ingestor, Outcome};
 use crate::listen::ListenAddress;
 use crate::model::PolicyId;
+use crate::rejected::{Entry, Provenance};
 use crate::shard::{Ack, CommitError};
 use kymo_plugin_api::{Decoder, Framing, Options, RowSink};
 use std::sync::Arc;
@@ -50,6 +51,18 @@ pub struct Feed {
     pub ingest: Arc<Ingest>,
     /// The way in, for messages.
     pub source: String,
+}
+
+/// Where what is not stored came from.
+pub fn provenance(source: &str, database: &str, policy: &str, reading: &Reading) -> Provenance {
+    let options = reading.options.iter();
+    Provenance {
+        source: source.to_string(),
+        database: database.to_string(),
+        policy: policy.to_string(),
+        format: reading.format.to_string(),
+        options: options.map(|(n, v)| (n.to_string(), v.to_string())).collect(),
+    }
 }
 
 /// A batch and its rows.
@@ -91,14 +104,28 @@ impl Services {
             engine.shards(),
         );
         run(&mut ingestor);
+        self.finish(ingestor, database)
+    }
+
+    /// What came of rows for a database.
+    pub fn finish(&self, ingestor: Ingestor<'_>, database: &str) -> Outcome {
         let mut outcome = ingestor.finish();
         if let Some(batch) = &mut outcome.batch {
             // The database may be younger than its first durable batch.
-            let made = engine.catalog().define_database(database);
+            let made = self.engine.catalog().define_database(database);
             batch.definitions.databases.extend(made.databases);
             batch.definitions.policies.extend(made.policies);
         }
         outcome
+    }
+
+    /// Keeps what was not stored, to be looked at and tried again. Those beyond the first are only counted.
+    pub fn keep_rejects(&self, outcome: &mut Outcome, provenance: &Provenance, now: i64) {
+        let rejects = std::mem::take(&mut outcome.rejects);
+        let entries = rejects
+            .into_iter()
+            .map(|reject| Entry::new(reject, provenance, now));
+        self.engine.rejected().record(entries.collect());
     }
 
     /// Hands in a batch and waits until it is durable. Dropping the future does not take it back.
@@ -195,7 +222,7 @@ impl Feed {
             }
         };
         let now = now();
-        let outcome = self
+        let mut outcome = self
             .services
             .decode(&self.database, policy, &self.reading, now, |sink| run(sink, now));
         add(&counters.unparsed, outcome.unparsed);
@@ -203,6 +230,8 @@ impl Feed {
         add(&counters.skipped, outcome.skipped);
         if !outcome.is_clean() {
             self.log_trouble(&outcome);
+            let from = provenance(&self.source, &self.database, "", &self.reading);
+            self.services.keep_rejects(&mut outcome, &from, now);
         }
         let rows = outcome.rows;
         match self.services.engine.encode(outcome.batch?) {

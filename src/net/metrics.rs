@@ -336,6 +336,28 @@ fn text(services: &Services) -> String {
             let _ = writeln!(out.0, "{name}{{from=\"{way}\"}} {}", get(figure(ingest)));
         }
     }
+    let ledger = services.engine.rejected();
+    let rejected = ledger.counters();
+    out.counter(
+        "kymo_rejected_recorded_total",
+        "Rejected lines that are kept to be tried again.",
+        get(&rejected.recorded),
+    );
+    out.counter(
+        "kymo_rejected_unrecorded_total",
+        "Rejected lines that could not be kept.",
+        get(&rejected.unrecorded),
+    );
+    out.counter(
+        "kymo_rejected_removed_total",
+        "Rejected lines that were stored after all, or discarded.",
+        get(&rejected.removed),
+    );
+    out.gauge(
+        "kymo_rejected_bytes",
+        "Bytes of rejected lines on disk.",
+        ledger.bytes(),
+    );
     let counters = &services.counters;
     out.counter("kymo_queries_total", "Queries run.", get(&counters.queries));
     out.counter(

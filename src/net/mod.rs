@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod outbox;
 pub mod parameters;
 pub mod query;
+pub mod rejected;
 pub mod sse;
 pub mod stream;
 pub mod udp;

@@ -6,7 +6,7 @@ use super::clock::now;
 use super::counters::add;
 use super::encoding::Encoding;
 use super::error::HttpError;
-use super::feed::Reading;
+use super::feed::{Reading, provenance};
 use super::parameters::Parameters;
 use crate::engine::WriteError;
 use crate::ingest::Outcome;
@@ -19,9 +19,12 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use kymo_plugin_api::{Answer, Decoder, Format, Framing, Options, Origin, Rejection, RowSink, Tally};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Larger bodies are decoded on a thread of their own kind, so that others are not kept waiting.
 const INLINE_BYTES_MAX: usize = 64 << 10;
+/// How long an answer may wait until the ledger has what was rejected.
+const SYNC_PATIENCE: Duration = Duration::from_secs(2);
 /// URL parameters that are no options of a format.
 const GENERAL: &[&str] = &[
     "db",
@@ -50,6 +53,7 @@ pub async fn write_v1(
         .to_string();
     let target = Target {
         policy: policy(&services, &database, parameters.get("rp"))?,
+        policy_name: parameters.get("rp").unwrap_or_default().to_string(),
         database,
         by_path: None,
     };
@@ -73,6 +77,7 @@ pub async fn write_v2(
         };
         let target = Target {
             policy: policy(&services, &database, policy_name.filter(|p| !p.is_empty()))?,
+            policy_name: policy_name.unwrap_or_default().to_string(),
             database,
             by_path: None,
         };
@@ -107,6 +112,7 @@ pub async fn write_native(
             Some(name) => policy(&services, &database, Some(name))?,
             None => made,
         },
+        policy_name: parameters.get("rp").unwrap_or_default().to_string(),
         database,
         by_path: Some(format.name()),
     };
@@ -137,6 +143,8 @@ fn policy(services: &Services, database: &str, name: Option<&str>) -> Result<Pol
 struct Target {
     database: String,
     policy: PolicyId,
+    /// The policy's name as it was asked for; empty for the default one.
+    policy_name: String,
     /// The format whose own path was asked.
     by_path: Option<&'static str>,
 }
@@ -156,19 +164,25 @@ async fn write(
     add(&counters.bytes, body.len() as u64);
     let inline = body.len() <= INLINE_BYTES_MAX;
     let native = target.by_path.is_some();
+    let peer = request
+        .peer_addr()
+        .map_or("http".into(), |peer| format!("http {peer}"));
     let work = {
         let services = services.clone();
         move || {
-            let (mut outcome, decoder) = decode(&services, &body, encoding, &target, choice)?;
+            let received = now();
+            let (mut outcome, decoder, reading) =
+                decode(&services, &body, encoding, &target, choice, received)?;
             services.bodies.give_back(body);
+            let from = provenance(&peer, &target.database, &target.policy_name, &reading);
             let encoded = outcome.batch.take().map(|batch| services.engine.encode(batch));
             let encoded = encoded
                 .transpose()
                 .map_err(|e| HttpError::from(WriteError::from(e)))?;
-            Ok::<_, HttpError>((outcome, encoded, decoder))
+            Ok::<_, HttpError>((outcome, encoded, decoder, from, received))
         }
     };
-    let (outcome, encoded, mut decoder) = if inline {
+    let (mut outcome, encoded, mut decoder, from, received) = if inline {
         work()?
     } else {
         let done = tokio::task::spawn_blocking(work).await;
@@ -184,6 +198,11 @@ async fn write(
     if let Some(batch) = encoded {
         sequence = Some(services.commit(batch).await?);
         add(&counters.rows, outcome.rows);
+    }
+    if rejected > 0 {
+        // After the commit: a request that is refused as a whole is sent again as a whole.
+        services.keep_rejects(&mut outcome, &from, received);
+        rejects_synced(services).await;
     }
     let tally = Tally {
         rows: outcome.rows,
@@ -331,12 +350,12 @@ fn decode(
     encoding: Encoding,
     target: &Target,
     mut choice: Choice,
-) -> Result<(Outcome, Box<dyn Decoder>), HttpError> {
+    now: i64,
+) -> Result<(Outcome, Box<dyn Decoder>, Reading), HttpError> {
     let body = encoding.decode(body)?;
     let mut decoder = choice.decoder(services, &body)?;
-    let reading = &choice.reading;
-    let now = now();
-    let outcome = services.decode(&target.database, target.policy, reading, now, |sink| {
+    let reading = choice.reading;
+    let outcome = services.decode(&target.database, target.policy, &reading, now, |sink| {
         match reading.framing {
             Framing::LengthPrefixed => messages(&body, decoder.as_mut(), sink),
             _ => decoder.decode(&body, sink),
@@ -345,7 +364,17 @@ fn decode(
             decoder.flush(now, sink);
         }
     });
-    Ok((outcome, decoder))
+    Ok((outcome, decoder, reading))
+}
+
+/// Waits until what was rejected is on disk, so that whoever is told of it can rely on finding it; not for ever.
+async fn rejects_synced(services: &Services) {
+    let Some(synced) = services.engine.rejected().synced() else {
+        return;
+    };
+    let wait = tokio::task::spawn_blocking(move || synced.recv_timeout(SYNC_PATIENCE));
+    // Too late, or the thread is gone: the answer says what was wrong in any case.
+    let _ = wait.await;
 }
 
 /// Decodes messages that have their lengths before them.

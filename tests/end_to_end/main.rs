@@ -12,5 +12,6 @@ mod formats;
 mod http;
 mod live;
 mod live_state;
+mod rejected;
 mod sockets;
 mod support;

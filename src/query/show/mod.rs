@@ -5,10 +5,12 @@
 
 mod cardinality;
 mod names;
+mod rejected;
 mod tags;
 
 pub use cardinality::cardinality;
 pub use names::{databases, field_keys, measurements, retention_policies};
+pub use rejected::rejected;
 pub use tags::{series, tag_keys, tag_values};
 
 use super::condition::{split_tags, split_time};

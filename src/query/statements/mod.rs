@@ -24,6 +24,7 @@ use crate::batch::{Batch, Command};
 use crate::catalog::Catalog;
 use crate::ingest::Limits;
 use crate::lang::{Params, Query, SelectStatement, Statement};
+use crate::rejected::Entry;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -42,6 +43,8 @@ pub trait Target: Send + Sync {
     fn workers(&self) -> &Workers;
     /// Limits of points that SELECT INTO writes.
     fn limits(&self) -> &Limits;
+    /// What was not stored, of a database or of all, oldest first.
+    fn rejected(&self, database: Option<&str>) -> Result<Vec<Entry>, String>;
     /// Figures for SHOW STATS and SHOW DIAGNOSTICS: module, name, value.
     fn figures(&self) -> Vec<(String, String, Value)>;
 }
@@ -186,6 +189,7 @@ fn answer(statement: &Statement, ctx: &Context<'_>, target: &dyn Target) -> Resu
         Statement::ShowStats(module) | Statement::ShowDiagnostics(module) => {
             Ok(figures(target, module.as_deref()))
         }
+        Statement::ShowRejected(s) => show::rejected(s, target),
         Statement::ShowContinuousQueries => Ok(stored::show_queries(ctx)),
         Statement::ShowUsers => Ok(users::show(ctx)),
         Statement::ShowGrants(name) => users::show_grants(ctx, name),
@@ -217,7 +221,6 @@ fn answer(statement: &Statement, ctx: &Context<'_>, target: &dyn Target) -> Resu
         Statement::Revoke(revoke) => users::revoke(ctx, revoke, target).map(none),
         Statement::KillQuery(_)
         | Statement::ShowCorrelated(_)
-        | Statement::ShowRejected(_)
         | Statement::CreateRollup(_)
         | Statement::DropRollup(_)
         | Statement::ShowRollups => Err(QueryError::statement(format!("not supported yet: {statement}"))),

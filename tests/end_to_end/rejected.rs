@@ -1,0 +1,171 @@
+//! What was not stored is kept, found, and stored after all once the mistake is mended.
+
+use crate::support::{KYMO, Server, post, run};
+use serde_json::{Value, json};
+use std::net::UdpSocket;
+use std::process::Command;
+
+fn rejected(server: &Server, arguments: &[&str]) -> (bool, String, String) {
+    let output = Command::new(KYMO)
+        .arg("rejected")
+        .args(arguments)
+        .args(["--url", &server.url("")])
+        .output()
+        .expect("it runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.success(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+#[test]
+fn a_typo_over_udp_is_found_after_a_crash() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let datagram = b"m f=1 1\nm,host f=2 2\nm f=3 3";
+    socket.send_to(datagram, &server.line_udp).expect("sent");
+    let q = "SHOW REJECTED ON metrics";
+    let found = server.wait_rows("", q, |rows| rows.len() == 1);
+    server.wait_rows("metrics", "SELECT f FROM m", |rows| rows.len() == 2);
+    let data = server.data.clone();
+    server.kill();
+    let server = Server::quiet(&data);
+    assert_eq!(server.rows("", q), found, "it survives a crash");
+    let answer = server.query("", q);
+    let series = &answer["results"][0]["series"][0];
+    assert_eq!(
+        series["columns"],
+        json!([
+            "time", "id", "database", "source", "format", "line", "column", "reason", "text"
+        ])
+    );
+    let row = found[0].as_array().expect("a row");
+    assert_eq!(row[2], "metrics");
+    assert!(
+        row[3]
+            .as_str()
+            .is_some_and(|s| s.starts_with("line-protocol+udp://")),
+        "{row:?}"
+    );
+    assert_eq!(
+        row[4..9],
+        [
+            json!("line-protocol"),
+            json!(2),
+            json!(3),
+            json!("missing tag value"),
+            json!("m,host f=2 2")
+        ]
+    );
+    assert!(server.rows("", "SHOW REJECTED ON other").is_empty());
+    // The command line shows it, too.
+    let (good, table, _) = rejected(&server, &["--database", "metrics"]);
+    assert!(
+        good && table.contains("missing tag value") && table.contains("2:3"),
+        "{table}"
+    );
+    let (_, text, _) = rejected(&server, &["list", "--format", "text"]);
+    assert_eq!(text, "m,host f=2 2\n");
+    // Trying again changes nothing as long as the mistake is in the line itself.
+    let (good, said, error) = rejected(&server, &["replay"]);
+    assert!(
+        !good && said.contains("1 tried again, 0 stored") && error.contains("missing tag value"),
+        "{said} {error}"
+    );
+    let (good, said, _) = rejected(&server, &["discard", "--reason", "missing tag"]);
+    assert!(good && said.contains("1 discarded"), "{said}");
+    assert!(server.rows("", "SHOW REJECTED").is_empty());
+}
+
+#[test]
+fn a_type_clash_is_stored_after_a_fix_with_its_own_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    server.create("d");
+    server.write("d", "m,host=a f=1i 1\nother f=1 1");
+    for (query, headers, body) in [
+        ("precision=s", None, "m,host=b f=2.5 2\nm,host=b f=3i 3"),
+        (
+            "format=json",
+            None,
+            r#"{"measurement":"m","tags":{"host":"j s"},"fields":{"f":4.5},"time":4000000000}"#,
+        ),
+        (
+            "measurement=m&tag_columns=host&time_unit=s",
+            Some("text/csv"),
+            "time,host,f\n5,c,5.5\n",
+        ),
+    ] {
+        let mut request = ureq::post(&server.url(&format!("/write?db=d&{query}")))
+            .config()
+            .http_status_as_error(false)
+            .build();
+        if let Some(content_type) = headers {
+            request = request.header("Content-Type", content_type);
+        }
+        assert_eq!(request.send(body).expect("an answer").status(), 400, "{body}");
+    }
+    // Told means kept: no crash may lose it.
+    let data = server.data.clone();
+    server.kill();
+    let server = Server::quiet(&data);
+    assert_eq!(server.rows("", "SHOW REJECTED").len(), 3);
+    let newest = server.rows("", "SHOW REJECTED LIMIT 1");
+    assert_eq!(
+        newest[0][8], "m,host=c f=5.5 5000000000",
+        "as line protocol, whatever it came as"
+    );
+    assert_eq!(
+        server.rows("", "SHOW REJECTED LIMIT 1 OFFSET 2")[0][8],
+        "m,host=b f=2.5 2000000000"
+    );
+    // The fix: the measurement begins anew, with floats.
+    server.query("d", "DROP MEASUREMENT m");
+    let said =
+        run(Command::new(KYMO).args(["rejected", "replay", "--url", &server.url(""), "--database", "d"]));
+    assert_eq!(said, "3 tried again, 3 stored (3 points)\n");
+    assert_eq!(
+        server.rows("d", "SELECT f, host FROM m"),
+        [
+            json!([2_000_000_000i64, 2.5, "b"]),
+            json!([4_000_000_000i64, 4.5, "j s"]),
+            json!([5_000_000_000i64, 5.5, "c"])
+        ]
+    );
+    assert!(server.rows("", "SHOW REJECTED").is_empty());
+    // And again is the same.
+    let data = server.data.clone();
+    assert_eq!(server.terminate(), Some(0));
+    let server = Server::quiet(&data);
+    assert!(server.rows("", "SHOW REJECTED").is_empty(), "taken out for good");
+    assert_eq!(server.rows("d", "SELECT f FROM m").len(), 3);
+}
+
+#[test]
+fn lines_without_a_time_keep_that_of_their_arrival() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    server.create("d");
+    server.write("d", "m f=\"text\" 1");
+    // One clash and one line that cannot be read, neither with a time.
+    assert_eq!(
+        post(&server.url("/write?db=d"), b"m f=2\nm f=x")
+            .expect("an answer")
+            .0,
+        400
+    );
+    let times: Vec<Value> = server
+        .rows("", "SHOW REJECTED")
+        .iter()
+        .map(|row| row[0].clone())
+        .collect();
+    assert_eq!((times.len(), &times[0]), (2, &times[1]), "of one request");
+    server.query("d", "DROP MEASUREMENT m");
+    let (good, said, _) = rejected(&server, &["replay", "--reason", "conflict"]);
+    assert!(good && said.contains("1 stored"), "{said}");
+    assert_eq!(server.rows("d", "SELECT f FROM m"), [json!([times[0], 2])]);
+    assert_eq!(server.rows("", "SHOW REJECTED").len(), 1);
+}
