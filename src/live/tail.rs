@@ -72,7 +72,10 @@ impl BatchScan {
         for table in batch.tables() {
             let id = table.measurement();
             if wanted(id) {
-                self.rows.entry(id).or_default().push(Arc::new(table.read().into()));
+                self.rows
+                    .entry(id)
+                    .or_default()
+                    .push(Arc::new(table.read().into()));
             }
         }
     }
