@@ -37,6 +37,11 @@ impl Groups {
         self.list.len()
     }
 
+    /// None yet.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// The values of a group.
     pub fn key(&self, number: u32) -> &[Arc<str>] {
         &self.list[number as usize]

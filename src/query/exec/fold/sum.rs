@@ -187,7 +187,7 @@ impl Whole for i64 {
     }
 
     fn small_sum(values: &[Self]) -> i64 {
-        values.iter().fold(0, |sum, v| sum + v)
+        values.iter().sum()
     }
 
     fn sums(sums: &[i128]) -> Option<Values> {
