@@ -78,7 +78,7 @@ pub enum Call {
         /// Number of the call.
         inner: usize,
     },
-    /// A function of several fields, or of each series: see [`super::folds`].
+    /// A function of several fields, or of each series: see `folds`.
     Fold {
         /// Which.
         fold: Fold,

@@ -1,4 +1,4 @@
-//! Functions that InfluxQL does not have: their arguments, and the shape of their columns. [`super::folds`] computes them.
+//! Functions that InfluxQL does not have: their arguments, and the shape of their columns. `folds` computes them.
 
 use super::error::QueryError;
 use crate::lang::{BinaryOp, Call, CaseBranch, CaseExpr, Expr};

@@ -1,4 +1,4 @@
-//! SHOW statements over the catalog: [`names`] for measurements and fields, [`tags`] for series and tags, [`cardinality`].
+//! SHOW statements over the catalog: `names` for measurements and fields, `tags` for series and tags, `cardinality`.
 //!
 //! Metadata belongs to a database: measurements of the same name in several retention policies count as one, unless a
 //! policy is named.
