@@ -1,4 +1,4 @@
-//! The way to the thread that keeps all subscriptions up to date; the thread itself is in [`super::keeper`].
+//! The way to the thread that keeps all subscriptions up to date; the thread itself is in `keeper`.
 
 use super::keeper::{Keeper, Request};
 use super::message::Wanted;

@@ -5,6 +5,7 @@ mod backup;
 mod db;
 mod flips;
 mod folder;
+mod full;
 mod images;
 mod kill;
 #[allow(dead_code, reason = "written for the end to end tests")]
