@@ -1,7 +1,7 @@
 //! From a parsed statement to an answer. Pure but for what it reads through [`scan`] and writes through [`statements::Target`].
 //!
 //! Read in this order: [`statements`] (what each statement does), [`select`] (SELECT: what it reads and computes), [`exec`] (how),
-//! [`input`] (rows of measurements and subqueries), [`scan`] and [`sources`] (rows of head and runs), [`functions`], [`encode`].
+//! [`input`] (rows of measurements and subqueries), [`scan`] and `sources` (rows of head and runs), [`functions`], [`encode`].
 
 mod build;
 mod carry;

@@ -2,7 +2,7 @@
 //! so that a typo loses nothing silently, even over UDP, and so that it can be tried again after a fix.
 //!
 //! Capped: the oldest go first. A thread of its own writes and syncs, many at a time; whoever hands in entries never waits for room,
-//! and what finds none is counted. [`entry`] is what is kept and its bytes (docs/formats/rejected.md), [`segments`] are the files.
+//! and what finds none is counted. [`entry`] is what is kept and its bytes (docs/formats/rejected.md), `segments` are the files.
 
 pub mod entry;
 mod segments;

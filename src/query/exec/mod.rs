@@ -1,9 +1,9 @@
-//! Runs a compiled SELECT over the inputs of one name. [`raw`] gives rows as they are, [`aggregated`] folds them by group and
+//! Runs a compiled SELECT over the inputs of one name. `raw` gives rows as they are, `aggregated` folds them by group and
 //! window.
 //!
-//! Read in this order: [`reading`] (an input opened: what is read of it, in which tasks), [`labels`] and [`groups`] (tags and
-//! GROUP BY), [`vector`] and [`filter`] (expressions and WHERE on columns), [`windows`] (rows to segments), [`fold`]
-//! (aggregates of segments), [`rows`] (from folded values to rows); for raw rows [`latest`] (LIMIT) and [`order`]. [`merged`]
+//! Read in this order: `reading` (an input opened: what is read of it, in which tasks), `labels` and `groups` (tags and
+//! GROUP BY), `vector` and `filter` (expressions and WHERE on columns), `windows` (rows to segments), `fold`
+//! (aggregates of segments), `rows` (from folded values to rows); for raw rows `latest` (LIMIT) and `order`. `merged`
 //! gives rows series by series, for functions that need them so.
 
 mod aggregated;
@@ -100,7 +100,7 @@ pub enum Call {
         /// Number of the call.
         inner: usize,
     },
-    /// A function of several fields, or of each series: see [`super::folds`].
+    /// A function of several fields, or of each series: see `super::folds`.
     Fold {
         /// Which.
         fold: Fold,

@@ -1,7 +1,7 @@
 //! What the executor reads: rows of series from any mixture of head and runs, in batches of columns.
 //!
-//! A [`Scan`] names its [`Source`]s (parts of the head, blocks of runs). [`zones`] lists the pieces of them that may hold
-//! wanted rows, [`tasks`] finds which of these may hold the same points and cuts the work into tasks that know nothing of
+//! A [`Scan`] names its [`Source`]s (parts of the head, blocks of runs). `zones` lists the pieces of them that may hold
+//! wanted rows, `tasks` finds which of these may hold the same points and cuts the work into tasks that know nothing of
 //! each other, [`read`] turns a task into [`Batch`]es, each (series, time) once; [`overlap`] is what makes it so.
 
 pub mod batch;
