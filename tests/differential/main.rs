@@ -1,6 +1,9 @@
 //! Random queries on random data, against an evaluator that is written plainly and knows nothing of columns, blocks, workers or
 //! limits. The same data in the head, sealed, in several runs, and in all of them at once.
 
+// Without the stars that it finds needless, `pick` is taken for one of `str`.
+#![allow(clippy::explicit_auto_deref)]
+
 mod data;
 mod naive;
 mod queries;

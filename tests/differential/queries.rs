@@ -219,9 +219,9 @@ impl Call {
         let number = *random.pick(&NUMBERS);
         let argument = if random.chance(15) {
             Argument::Linear(
-                random.pick(&["f", "i"]),
+                *random.pick(&["f", "i"]),
                 1 + random.below(3) as i64,
-                random.pick(&["f", "i"]),
+                *random.pick(&["f", "i"]),
             )
         } else {
             Argument::Field(number)
@@ -234,7 +234,7 @@ impl Call {
             },
             1 => Self {
                 function: *random.pick(&["count", "first", "last"]),
-                argument: Argument::Field(random.pick(&["b", "s"])),
+                argument: Argument::Field(*random.pick(&["b", "s"])),
                 parameter: None,
             },
             2 => Self {
@@ -274,7 +274,7 @@ impl TagTest {
             0 => Self::Equal(key, value),
             1 => Self::NotEqual(key, value),
             _ => Self::Ends(
-                random.pick(&["host", "region"]),
+                *random.pick(&["host", "region"]),
                 vec!['0', char::from(b'1' + random.below(4) as u8)],
             ),
         }
@@ -296,7 +296,7 @@ impl FieldTest {
                 random.chance(50),
                 random.pick(&["up", "down", "nothing"]).to_string(),
             ),
-            1 => Self::Fields(random.pick(&["f", "i"]), random.pick(&["f", "i"])),
+            1 => Self::Fields(*random.pick(&["f", "i"]), *random.pick(&["f", "i"])),
             _ => {
                 let bound = if random.chance(50) {
                     3.0
@@ -304,8 +304,8 @@ impl FieldTest {
                     random.below(80) as f64 / 4.0 - 5.0
                 };
                 Self::Number(
-                    random.pick(&NUMBERS),
-                    random.pick(&["<", "<=", ">", ">=", "=", "!="]),
+                    *random.pick(&NUMBERS),
+                    *random.pick(&["<", "<=", ">", ">=", "=", "!="]),
                     bound,
                 )
             }
