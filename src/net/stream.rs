@@ -9,7 +9,7 @@ use kymo_plugin_api::{Decoder, Origin, Rejection, RowSink};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
@@ -22,6 +22,10 @@ const READ_BYTES_MAX: usize = 256 << 10;
 const COMMITS_MAX: usize = 4;
 /// Bytes of unfinished lines and messages that all connections of a listener may hold together.
 const CARRIED_BYTES_MAX: usize = 64 << 20;
+/// Once the server is to stop, what has arrived is looked for so long,
+const STOP_LOOK: Duration = Duration::from_millis(50);
+/// and a sender that goes on is listened to so long.
+const STOP_READ: Duration = Duration::from_secs(2);
 /// After a failed accept, so that a lack of file descriptors does not become a busy loop.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -97,17 +101,7 @@ pub async fn serve(
                     let max = settings.connections_max;
                     tracing::warn!(from = common.feed.source, "too many connections (connections {max}); one was closed");
                 }
-                Ok(stream) => {
-                    add(&counters.connections, 1);
-                    let (common, stop) = (common.clone(), stop.clone());
-                    connections.spawn(async move {
-                        let counters = common.feed.ingest.clone();
-                        let _open = Open(&counters.connections);
-                        if let Err(error) = connection(stream, &common, stop).await {
-                            tracing::debug!(from = common.feed.source, %error, "a connection ended");
-                        }
-                    });
-                }
+                Ok(stream) => open(&mut connections, stream, &common, &stop),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_RETRY).await;
@@ -115,8 +109,32 @@ pub async fn serve(
             },
         }
     }
+    // Those that the kernel has accepted have sent something, or will not any more.
+    while get(&counters.connections) < settings.connections_max
+        && let Some(Ok(stream)) = within(STOP_LOOK, listener.accept()).await
+    {
+        open(&mut connections, stream, &common, &stop);
+    }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// Serves a connection as a task of its own.
+fn open(
+    connections: &mut JoinSet<()>,
+    stream: Connection,
+    common: &Arc<Common>,
+    stop: &watch::Receiver<bool>,
+) {
+    let (common, stop) = (common.clone(), stop.clone());
+    add(&common.feed.ingest.connections, 1);
+    connections.spawn(async move {
+        let counters = common.feed.ingest.clone();
+        let _open = Open(&counters.connections);
+        if let Err(error) = connection(stream, &common, stop).await {
+            tracing::debug!(from = common.feed.source, %error, "a connection ended");
+        }
+    });
 }
 
 /// Counts a connection as open while it lives, however it ends.
@@ -170,9 +188,13 @@ async fn connection(
         seconds => Duration::from_secs(seconds),
     };
     let mut stopping = *stop.borrow();
+    let mut read_until: Option<Instant> = None;
     let ended = loop {
         // Once stopping, only what has arrived is taken; an unfinished line at its end is not known to be whole.
-        let patience = if stopping { Duration::ZERO } else { idle };
+        let patience = if stopping { STOP_LOOK } else { idle };
+        if stopping && Instant::now() > *read_until.get_or_insert_with(|| Instant::now() + STOP_READ) {
+            break Ok(());
+        }
         let read = tokio::select! {
             read = within(patience, stream.read(&mut buffer)) => match read {
                 Some(Ok(read)) => read,
