@@ -204,6 +204,18 @@ impl Default for ResultColumn {
 }
 
 impl ResultColumn {
+    /// Puts a value wherever there is none.
+    pub fn replace_nulls(&mut self, value: &Value) {
+        if !(0..self.len()).any(|row| self.is_null(row)) {
+            return;
+        }
+        let values = (0..self.len()).map(|row| match self.is_null(row) {
+            true => value.clone(),
+            false => self.value(row),
+        });
+        *self = Self::Mixed(values.collect());
+    }
+
     /// Rows.
     pub fn len(&self) -> usize {
         match self {

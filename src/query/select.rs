@@ -151,11 +151,25 @@ pub(super) fn run(
         fill => fill,
     };
     let sorted_by = sorted_by(statement, &nodes)?;
+    // A number in place of a text or a boolean makes a column of several types: that is for the finished rows.
+    let mut defaults: Vec<Option<Value>> = Vec::new();
+    let mut columns = Vec::new();
+    for (name, node) in nodes {
+        let later = calls.is_empty() && matches!(node, Node::Ref(..));
+        defaults.push(fill_value(fill).filter(|_| later));
+        columns.push((name, if later { node } else { filled(node, fill) }));
+    }
+    let mut with_defaults = |mut piece: Piece| {
+        for (column, default) in piece.series.values.iter_mut().zip(&defaults) {
+            if let Some(value) = default {
+                column.replace_nulls(value);
+            }
+        }
+        give(piece)
+    };
+    let give: &mut Give<'_> = &mut with_defaults;
     let mut prepared = Prepared {
-        columns: nodes
-            .into_iter()
-            .map(|(name, node)| (name, filled(node, fill)))
-            .collect(),
+        columns,
         time_name,
         read: extended(time, windows.as_ref(), lead),
         calls,
@@ -381,12 +395,18 @@ impl SortBy {
 
 /// In a row where something has no value, `fill(n)` puts a number.
 fn filled(node: Node, fill: Fill) -> Node {
-    let value = match fill {
-        Fill::Integer(n) => Value::Integer(n),
-        Fill::Float(n) => Value::Float(n),
-        _ => return node,
-    };
-    node.with_default(&value)
+    match fill_value(fill) {
+        Some(value) => node.with_default(&value),
+        None => node,
+    }
+}
+
+fn fill_value(fill: Fill) -> Option<Value> {
+    match fill {
+        Fill::Integer(n) => Some(Value::Integer(n)),
+        Fill::Float(n) => Some(Value::Float(n)),
+        _ => None,
+    }
 }
 
 /// The times that have to be read for so many windows before the first one.

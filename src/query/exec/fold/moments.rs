@@ -46,7 +46,7 @@ impl Moment {
     }
 }
 
-/// Sample standard deviations by slot; none of a single value.
+/// Sample standard deviations by slot; of a single value not a number.
 pub struct Moments<T> {
     slots: Vec<Moment>,
     of: PhantomData<T>,
@@ -106,10 +106,14 @@ impl<T: Number> Fold for Moments<T> {
         let mut values = Vec::with_capacity(slots.len());
         for &slot in slots {
             let moment = self.slots[slot as usize];
-            // Of a single value there is a row without one.
             rows.push(moment.count > 0.0);
-            present.push(moment.count > 1.0);
-            values.push((moment.squares / (moment.count - 1.0).max(1.0)).sqrt());
+            present.push(moment.count > 0.0);
+            // Of a single value not a number: shown as null, and not what fill() fills.
+            values.push(if moment.count > 1.0 {
+                (moment.squares / (moment.count - 1.0)).sqrt()
+            } else {
+                f64::NAN
+            });
         }
         Folded {
             values: Column {
