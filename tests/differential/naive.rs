@@ -314,12 +314,11 @@ fn windowed(
     times.sort_unstable();
     times.dedup();
     // Where another call has a row and this one nothing, stands what fill(n) says, too.
-    let value = |time: &i64, column: &BTreeMap<i64, Option<Value>>| {
-        let there = column.get(time).cloned().flatten();
-        there.or(match query.fill {
-            Fill::Number(n) => Some(Value::Integer(n)),
-            _ => None,
-        })
+    // A point without a value (stddev of one) is a point all the same.
+    let value = |time: &i64, column: &BTreeMap<i64, Option<Value>>| match (column.get(time), query.fill) {
+        (Some(there), _) => there.clone(),
+        (None, Fill::Number(n)) => Some(Value::Integer(n)),
+        (None, _) => None,
     };
     let row = |time: &i64| {
         let values = columns.iter().map(|column| value(time, column));

@@ -87,7 +87,8 @@ fn rows(series: &Series) -> Rows {
             .map(|row| {
                 let values = series.row(row).map(|value| match value {
                     Given::Null => None,
-                    Given::Float(v) => Some(Value::Float(v)),
+                    // As JSON shows it: what is not finite (the stddev of one point) is null.
+                    Given::Float(v) => v.is_finite().then_some(Value::Float(v)),
                     Given::Integer(v) => Some(Value::Integer(v)),
                     Given::Unsigned(v) => Some(Value::Unsigned(v)),
                     Given::Boolean(v) => Some(Value::Boolean(v)),
