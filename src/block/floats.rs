@@ -1,4 +1,5 @@
-//! Floats, lossless to the bit: constant, decimals scaled to integers with an exception list, raw, pco.
+//! Floats, lossless to the bit: constant, decimals scaled to integers with an exception list, raw, or, where it is smaller, as
+//! the integers that sort as they do.
 
 use super::bytes::{Input, put};
 use super::{CHUNK_ROWS_MAX, Level, ints};
@@ -6,22 +7,23 @@ use super::{CHUNK_ROWS_MAX, Level, ints};
 const CONSTANT: u8 = 0;
 const DECIMAL: u8 = 1;
 const RAW: u8 = 2;
-const PCO: u8 = 3;
+const ORDERED: u8 = 3;
 
 /// Digits after the point that are tried.
 const DIGITS_MAX: usize = 15;
 const POWERS: [f64; DIGITS_MAX + 1] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
 ];
-/// Integers up to here are exact in a float.
-const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+/// Added to a number of less than 2^51, this rounds it to an integer, which then stands in the low bits.
+const ROUND: f64 = 6_755_399_441_055_744.0;
+/// Integers below are rounded right by [`ROUND`].
+const ROUND_MAX: f64 = 2_251_799_813_685_248.0;
 /// Numbers looked at to choose the scale.
 const SAMPLE: usize = 64;
 /// One in so many may be an exception before decimals are given up.
 const EXCEPTION_SHARE: usize = 16;
-/// pco must be smaller by an eighth to be worth its slower decoding.
-const PCO_GAIN: usize = 8;
-const PCO_NUMBERS_MIN: usize = 256;
+/// Integers must be smaller than raw by a sixteenth to be worth their slower decoding.
+const ORDERED_GAIN: usize = 16;
 
 /// Appends numbers; their count is the caller's to keep.
 pub fn encode(values: &[f64], level: Level, out: &mut Vec<u8>) {
@@ -31,24 +33,31 @@ pub fn encode(values: &[f64], level: Level, out: &mut Vec<u8>) {
         out.extend_from_slice(&first.to_le_bytes());
         return;
     }
-    let start = out.len();
-    if !encode_decimal(values, level, out) {
-        out.push(RAW);
-        values
-            .iter()
-            .for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
+    if encode_decimal(values, level, out) {
+        return;
     }
-    if level == Level::Small && values.len() >= PCO_NUMBERS_MIN {
-        let config = pco::ChunkConfig::default();
-        if let Ok(bytes) = pco::standalone::simple_compress(values, &config)
-            && bytes.len() + bytes.len() / PCO_GAIN < out.len() - start
-        {
-            out.truncate(start);
-            out.push(PCO);
-            put(out, bytes.len() as u64);
-            out.extend_from_slice(&bytes);
+    if level == Level::Small {
+        let start = out.len();
+        let integers: Vec<i64> = values.iter().map(|v| ordered(v.to_bits())).collect();
+        out.push(ORDERED);
+        ints::encode(&integers, level, out);
+        let len = out.len() - start;
+        if len + len / ORDERED_GAIN < values.len() * 8 {
+            return;
         }
+        out.truncate(start);
     }
+    out.push(RAW);
+    values
+        .iter()
+        .for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
+}
+
+/// Maps the bits of floats to integers that sort as the floats do, and back.
+#[inline]
+fn ordered(bits: u64) -> i64 {
+    let bits = bits as i64;
+    bits ^ (bits >> 63) & i64::MAX
 }
 
 /// Reads `count` numbers.
@@ -67,7 +76,10 @@ pub fn decode(input: &mut Input<'_>, count: usize) -> Option<Vec<f64>> {
             let float = |b: &[u8]| f64::from_le_bytes(b.try_into().expect("chunks of eight"));
             Some(bytes.chunks_exact(8).map(float).collect())
         }
-        PCO => ints::decode_pco(input, count),
+        ORDERED => {
+            let float = |i: i64| f64::from_bits(ordered(i as u64) as u64);
+            Some(ints::decode(input, count)?.into_iter().map(float).collect())
+        }
         _ => None,
     }
 }
@@ -76,14 +88,14 @@ fn get_bits(input: &mut Input<'_>) -> Option<u64> {
     Some(u64::from_le_bytes(input.take(8)?.try_into().ok()?))
 }
 
-/// The integer that stands for a number at a scale, if it gives exactly that number back.
-#[inline]
-fn scaled(value: f64, digits: usize) -> Option<i64> {
-    let rounded = (value * POWERS[digits]).round();
-    // By way of the integer, so that -0.0 is not taken for 0.
-    let integer = rounded as i64;
-    let exact = rounded.abs() < EXACT_MAX && (integer as f64 / POWERS[digits]).to_bits() == value.to_bits();
-    exact.then_some(integer)
+/// The integer that stands for a number at a scale, and whether it gives exactly that number back.
+#[inline(always)]
+fn scaled(value: f64, power: f64) -> (i64, bool) {
+    let shifted = value * power + ROUND;
+    let rounded = shifted - ROUND;
+    // -0.0 comes back as 0.0, which has other bits.
+    let exact = (rounded / power).to_bits() == value.to_bits() && rounded.abs() < ROUND_MAX;
+    (shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i64, exact)
 }
 
 /// Digits that most of the sample needs; `None` when most of it fits no scale.
@@ -93,7 +105,7 @@ fn choose_digits(values: &[f64]) -> Option<usize> {
     let (mut sample, mut fitting) = (0, 0);
     for &value in values.iter().step_by(step) {
         sample += 1;
-        if let Some(digits) = (0..=DIGITS_MAX).find(|&digits| scaled(value, digits).is_some()) {
+        if let Some(digits) = (0..=DIGITS_MAX).find(|&digits| scaled(value, POWERS[digits]).1) {
             of_digits[digits] += 1;
             fitting += 1;
         }
@@ -114,15 +126,14 @@ fn encode_decimal(values: &[f64], level: Level, out: &mut Vec<u8>) -> bool {
     let Some(digits) = choose_digits(values) else {
         return false;
     };
-    let mut integers = Vec::with_capacity(values.len());
+    let power = POWERS[digits];
+    let mut integers: Vec<i64> = values.iter().map(|&value| scaled(value, power).0).collect();
     let mut exceptions: Vec<(usize, f64)> = Vec::new();
-    let mut last = 0;
     for (at, &value) in values.iter().enumerate() {
-        match scaled(value, digits) {
-            Some(integer) => last = integer,
-            None => exceptions.push((at, value)),
+        if !scaled(value, power).1 {
+            exceptions.push((at, value));
+            integers[at] = if at > 0 { integers[at - 1] } else { 0 };
         }
-        integers.push(last);
     }
     if exceptions.len() * EXCEPTION_SHARE > values.len() {
         return false;

@@ -1,198 +1,229 @@
-//! Integers and timestamps: constant, frame of reference, delta with frame of reference, pco.
-//!
-//! Numbers are taken in frames of [`FRAME`]. A frame stores its smallest number, a width, the numbers above the smallest
-//! in that many bits, and the high bits of the few that do not fit (exceptions), as in patched frame of reference. So a
-//! jump between two series in one chunk costs a few bytes, not a wider frame.
+//! Integers and timestamps. What numbers have in common is taken out first: a unit (milliseconds in nanoseconds), then steps
+//! between neighbours, once or twice, where those are smaller than the numbers. What is left is stored as one constant, as
+//! frames of packed bits ([`super::frames`]), or as symbols ([`super::coded`]). Which, is estimated from a sample.
 
-use super::bitpack::{FRAME, pack, packed_bytes, unpack};
 use super::bytes::{Input, put, put_signed};
-use super::{CHUNK_ROWS_MAX, Level};
+use super::coded::{self, Estimate};
+use super::{CHUNK_ROWS_MAX, Level, frames};
 
 const CONSTANT: u8 = 0;
 const FRAMES: u8 = 1;
-const DELTA_FRAMES: u8 = 2;
-const PCO: u8 = 3;
+const CODED: u8 = 2;
+const SCALED: u8 = 3;
+const STEPS: u8 = 4;
 
-/// Bytes guessed for an exception: its position and its high bits.
-const EXCEPTION_BYTES: usize = 4;
-/// pco must be smaller by a sixteenth to be worth its slower decoding.
-const PCO_GAIN: usize = 16;
-/// Fewer numbers are not worth pco's header.
-const PCO_NUMBERS_MIN: usize = 256;
+/// Numbers are looked at in so many stretches of so many.
+const WINDOWS: usize = 4;
+const WINDOW: usize = 128;
+/// Steps of steps are the last that are tried.
+const ORDER_MAX: usize = 2;
+/// Symbols must be smaller than frames by so much to be worth their slower decoding.
+const CODED_GAIN: f64 = 1.0 / 64.0;
+/// Fewer numbers are not worth an alphabet.
+const CODED_NUMBERS_MIN: usize = 64;
+/// Scaled, steps, steps, numbers: no encoder goes deeper, and no decoder follows.
+const DEPTH_MAX: usize = 4;
 
 /// Appends numbers; their count is the caller's to keep. Unsigned numbers come in as their bit pattern.
 pub fn encode(values: &[i64], level: Level, out: &mut Vec<u8>) {
     let Some(&first) = values.first() else { return };
-    if values.iter().all(|&v| v == first) {
-        out.push(CONSTANT);
-        put_signed(out, first);
+    if put_constant(values, out) {
         return;
     }
-    let deltas: Vec<i64> = values
-        .windows(2)
-        .map(|pair| pair[1].wrapping_sub(pair[0]))
-        .collect();
-    let start = out.len();
-    if estimate(&deltas) < estimate(values) {
-        out.push(DELTA_FRAMES);
+    let unit = unit_of(values);
+    if unit > 1 {
+        out.push(SCALED);
         put_signed(out, first);
-        encode_frames(&deltas, out);
+        put(out, unit as u64);
+        let scaled: Vec<i64> = values.iter().map(|v| (v - first) / unit).collect();
+        encode_steps(scaled, level, out);
     } else {
-        out.push(FRAMES);
-        encode_frames(values, out);
+        encode_steps(values.to_vec(), level, out);
     }
-    if level == Level::Small && values.len() >= PCO_NUMBERS_MIN {
-        let config = pco::ChunkConfig::default();
-        if let Ok(bytes) = pco::standalone::simple_compress(values, &config)
-            && bytes.len() + bytes.len() / PCO_GAIN < out.len() - start
-        {
-            out.truncate(start);
-            out.push(PCO);
-            put(out, bytes.len() as u64);
-            out.extend_from_slice(&bytes);
+}
+
+fn put_constant(values: &[i64], out: &mut Vec<u8>) -> bool {
+    let constant = values.windows(2).all(|w| w[0] == w[1]);
+    if let (true, Some(&first)) = (constant, values.first()) {
+        out.push(CONSTANT);
+        put_signed(out, first);
+    }
+    constant
+}
+
+/// Numbers or steps, and how to store them.
+enum Method {
+    Frames,
+    Coded(Estimate),
+}
+
+fn encode_steps(mut values: Vec<i64>, level: Level, out: &mut Vec<u8>) {
+    let (order, method) = choose(&values, level);
+    let mut values = &mut values[..];
+    for _ in 0..order {
+        out.push(STEPS);
+        put_signed(out, values[0]);
+        for i in (1..values.len()).rev() {
+            values[i] = values[i].wrapping_sub(values[i - 1]);
+        }
+        values = &mut values[1..];
+        if put_constant(values, out) {
+            return;
         }
     }
-}
-
-/// Reads `count` numbers.
-pub fn decode(input: &mut Input<'_>, count: usize) -> Option<Vec<i64>> {
-    if count == 0 {
-        return Some(Vec::new());
-    }
-    if count > CHUNK_ROWS_MAX {
-        return None;
-    }
-    match input.byte()? {
-        CONSTANT => Some(vec![input.get_signed()?; count]),
-        FRAMES => decode_frames(input, count),
-        DELTA_FRAMES => {
-            let mut at = input.get_signed()?;
-            let deltas = decode_frames(input, count - 1)?;
-            let mut values = Vec::with_capacity(count);
-            values.push(at);
-            values.extend(deltas.into_iter().map(|delta| {
-                at = at.wrapping_add(delta);
-                at
-            }));
-            Some(values)
+    let start = out.len();
+    if let Method::Coded(found) = method {
+        out.push(CODED);
+        let _ = coded::encode(values, found.scheme, out) || coded::encode(values, found.fallback, out);
+        // The sample may have shown the wrong picture.
+        let bits = (out.len() - start) as f64 * 8.0 / values.len() as f64;
+        if bits < found.bits * 1.25 || out.len() - start < frames::estimate_bytes(values) {
+            return;
         }
-        PCO => decode_pco(input, count),
-        _ => None,
+        out.truncate(start);
     }
+    out.push(FRAMES);
+    frames::encode(values, out);
 }
 
-/// Reads what pco wrote, behind its length in bytes.
-pub(super) fn decode_pco<T: pco::data_types::Number + Default>(
-    input: &mut Input<'_>,
-    count: usize,
-) -> Option<Vec<T>> {
-    let len = input.get_count(input.0.len())?;
-    let bytes = input.take(len)?;
-    let mut values = vec![T::default(); count];
-    let progress = pco::standalone::simple_decompress_into(bytes, &mut values).ok()?;
-    (progress.n_processed == count && progress.finished).then_some(values)
-}
-
-/// How a frame will be stored: the width of its numbers, and how many exceed it.
-struct Shape {
-    base: i64,
-    width: u32,
-    exceptions: usize,
-    bytes: usize,
-}
-
-fn shape(frame: &[i64]) -> Shape {
-    let (mut base, mut top) = (frame[0], frame[0]);
-    for &value in frame {
-        base = base.min(value);
-        top = top.max(value);
-    }
-    let full = 64 - (top.wrapping_sub(base) as u64).leading_zeros();
-    let mut best = Shape {
-        base,
-        width: full,
-        exceptions: 0,
-        bytes: packed_bytes(frame.len(), full),
+/// What all differences from the first number are multiples of; 1 if nothing, or if they are so large that they could
+/// overflow.
+fn unit_of(values: &[i64]) -> i64 {
+    let first = values[0];
+    let difference = |v: i64| v.checked_sub(first).filter(|d| d.unsigned_abs() < 1 << 62);
+    let divisor = |mut a: u64, mut b: u64| {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
     };
-    // Below 3 bits there is nothing to win by exceptions.
-    if full > 2 {
-        let mut of_width = [0u16; 65];
-        for &value in frame {
-            of_width[64 - (value.wrapping_sub(base) as u64).leading_zeros() as usize] += 1;
+    let mut unit = 0u64;
+    let step = (values.len() / WINDOW).max(1);
+    for &v in values.iter().step_by(step) {
+        match difference(v) {
+            Some(d) => unit = divisor(d.unsigned_abs(), unit),
+            None => return 1,
         }
-        let mut exceptions = 0;
-        for width in (0..full).rev() {
-            exceptions += usize::from(of_width[width as usize + 1]);
-            if exceptions > frame.len() / 4 {
-                break;
+        if unit == 1 {
+            return 1;
+        }
+    }
+    // Most numbers have one that the sample did not show; then few more are looked at.
+    for &v in values {
+        match difference(v) {
+            Some(d) if unit != 0 && d.unsigned_abs() % unit == 0 => {}
+            Some(d) => unit = divisor(d.unsigned_abs(), unit),
+            None => return 1,
+        }
+        if unit == 1 {
+            return 1;
+        }
+    }
+    i64::try_from(unit).unwrap_or(1).max(1)
+}
+
+fn choose(values: &[i64], level: Level) -> (usize, Method) {
+    let mut best = (0, Method::Frames);
+    let mut least = f64::INFINITY;
+    let mut sample = windows(values);
+    for order in 0..=ORDER_MAX.min(values.len() - 1) {
+        if order > 0 {
+            steps_of(&mut sample);
+        }
+        let numbers = sample.iter().map(Vec::len).sum::<usize>().max(1) as f64;
+        let bytes: usize = sample.iter().map(|w| frames::estimate_bytes(w)).sum();
+        let bits = bytes as f64 * 8.0 / numbers;
+        if bits < least {
+            (best, least) = ((order, Method::Frames), bits);
+        }
+        if level == Level::Small && values.len() >= CODED_NUMBERS_MIN {
+            let mut sorted: Vec<i64> = sample.iter().flatten().copied().collect();
+            sorted.sort_unstable();
+            let found = coded::choose(&sorted, values.len());
+            let bits = found.bits * (1.0 + CODED_GAIN);
+            if bits < least {
+                (best, least) = ((order, Method::Coded(found)), bits);
             }
-            let extra = EXCEPTION_BYTES + (full - width) as usize / 8;
-            let bytes = packed_bytes(frame.len(), width) + exceptions * extra;
-            if bytes < best.bytes {
-                best = Shape {
-                    base,
-                    width,
-                    exceptions,
-                    bytes,
-                };
-            }
+        }
+        // When steps are larger than numbers, steps of steps are larger still; and mostly they are anyway.
+        if best.0 < order || order == 1 && !second_steps_are_smaller(&sample) {
+            break;
         }
     }
     best
 }
 
-fn estimate(values: &[i64]) -> usize {
-    values.chunks(FRAME).map(|frame| shape(frame).bytes + 4).sum()
+/// Stretches of the numbers, spread evenly; all of them when they are few.
+fn windows(values: &[i64]) -> Vec<Vec<i64>> {
+    let len = WINDOW + ORDER_MAX;
+    if values.len() <= WINDOWS * len {
+        return vec![values.to_vec()];
+    }
+    let last = values.len() - len;
+    (0..WINDOWS)
+        .map(|i| values[i * last / (WINDOWS - 1)..][..len].to_vec())
+        .collect()
 }
 
-fn encode_frames(values: &[i64], out: &mut Vec<u8>) {
-    let mut buffer = [0u64; FRAME];
-    for frame in values.chunks(FRAME) {
-        let shape = shape(frame);
-        let offsets = &mut buffer[..frame.len()];
-        for (offset, &value) in offsets.iter_mut().zip(frame) {
-            *offset = value.wrapping_sub(shape.base) as u64;
+fn second_steps_are_smaller(steps: &[Vec<i64>]) -> bool {
+    let bits = |v: i64| u64::from(64 - v.unsigned_abs().leading_zeros());
+    let (mut first, mut second) = (0, 0);
+    for window in steps {
+        first += window.iter().skip(1).map(|&v| bits(v)).sum::<u64>();
+        second += window
+            .windows(2)
+            .map(|w| bits(w[1].wrapping_sub(w[0])))
+            .sum::<u64>();
+    }
+    second < first
+}
+
+fn steps_of(sample: &mut [Vec<i64>]) {
+    for window in sample {
+        for i in (1..window.len()).rev() {
+            window[i] = window[i].wrapping_sub(window[i - 1]);
         }
-        out.push(shape.width as u8);
-        out.push(shape.exceptions as u8);
-        put_signed(out, shape.base);
-        if shape.exceptions > 0 {
-            let mask = (1u64 << shape.width) - 1;
-            for (at, offset) in offsets.iter_mut().enumerate() {
-                if *offset > mask {
-                    out.push(at as u8);
-                    put(out, *offset >> shape.width);
-                    *offset &= mask;
-                }
+        window.remove(0);
+    }
+}
+
+/// Reads `count` numbers.
+pub fn decode(input: &mut Input<'_>, count: usize) -> Option<Vec<i64>> {
+    if count > CHUNK_ROWS_MAX {
+        return None;
+    }
+    let mut values = vec![0; count];
+    decode_into(input, &mut values, 0)?;
+    Some(values)
+}
+
+fn decode_into(input: &mut Input<'_>, out: &mut [i64], depth: usize) -> Option<()> {
+    if out.is_empty() {
+        return Some(());
+    }
+    match input.byte()? {
+        CONSTANT => out.fill(input.get_signed()?),
+        FRAMES => frames::decode(input, out)?,
+        CODED => coded::decode(input, out)?,
+        SCALED if depth < DEPTH_MAX => {
+            let first = input.get_signed()?;
+            let unit = input.get()? as i64;
+            decode_into(input, out, depth + 1)?;
+            out.iter_mut()
+                .for_each(|v| *v = first.wrapping_add(v.wrapping_mul(unit)));
+        }
+        STEPS if depth < DEPTH_MAX => {
+            let mut at = input.get_signed()?;
+            out[0] = at;
+            decode_into(input, &mut out[1..], depth + 1)?;
+            for value in &mut out[1..] {
+                at = at.wrapping_add(*value);
+                *value = at;
             }
         }
-        pack(offsets, shape.width, out);
+        _ => return None,
     }
-}
-
-fn decode_frames(input: &mut Input<'_>, count: usize) -> Option<Vec<i64>> {
-    let mut values = vec![0i64; count];
-    let mut buffer = [0u64; FRAME];
-    for frame in values.chunks_mut(FRAME) {
-        let offsets = &mut buffer[..frame.len()];
-        let (width, exceptions) = (u32::from(input.byte()?), usize::from(input.byte()?));
-        let base = input.get_signed()?;
-        let mut patches = input.clone();
-        for _ in 0..exceptions {
-            input.byte()?;
-            input.get()?;
-        }
-        unpack(input, width, offsets)?;
-        for _ in 0..exceptions {
-            let at = usize::from(patches.byte()?);
-            let high = patches.get()?.checked_shl(width)?;
-            *offsets.get_mut(at)? |= high;
-        }
-        for (value, &offset) in frame.iter_mut().zip(&*offsets) {
-            *value = base.wrapping_add(offset as i64);
-        }
-    }
-    Some(values)
+    Some(())
 }
 
 #[cfg(test)]
@@ -214,7 +245,9 @@ mod tests {
         let regular: Vec<i64> = (0..8192)
             .map(|i| 1_700_000_000_000_000_000 + i * 10_000_000_000)
             .collect();
-        assert!(check(&regular, Level::Fast) < 1100);
+        assert!(check(&regular, Level::Fast) < 20);
+        let jittered: Vec<i64> = regular.iter().map(|t| t + t / 77 % 7 * 1_000_000).collect();
+        assert!(check(&jittered, Level::Fast) < 8192 * 5 / 8);
         let gauge: Vec<i64> = (0..8192i64).map(|i| 50 + i * 7919 % 50).collect();
         assert!(check(&gauge, Level::Fast) < 8192 * 7 / 8);
         let jumps: Vec<i64> = (0..8192i64)
@@ -227,7 +260,18 @@ mod tests {
     }
 
     #[test]
-    fn pco_is_taken_where_it_is_smaller() {
+    fn nothing_goes_deeper_than_an_encoder_does() {
+        let mut bytes = Vec::new();
+        for _ in 0..100_000 {
+            bytes.extend([STEPS, 0]);
+        }
+        assert_eq!(decode(&mut Input(&bytes), 500_000), None);
+        let quadratic: Vec<i64> = (0..1000i64).map(|i| i * i * 1000 + 5).collect();
+        assert!(check(&quadratic, Level::Fast) < 20, "a unit, and steps of steps");
+    }
+
+    #[test]
+    fn symbols_are_taken_where_they_are_smaller() {
         let skewed: Vec<i64> = (0..8192i64)
             .map(|i| if i % 97 == 0 { i % 31 } else { 4 })
             .collect();

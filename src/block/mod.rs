@@ -6,14 +6,18 @@
 //! rows they were asked for.
 
 pub mod bitpack;
+pub mod bits;
 pub mod bytes;
+pub mod coded;
 pub mod column;
 pub mod floats;
+pub mod frames;
 pub mod ints;
 pub mod rows;
 pub mod stats;
 pub mod steps;
 pub mod strings;
+pub mod tans;
 
 pub use column::{decode_column, encode_column};
 pub use rows::{RowKeys, decode_rows, encode_rows};

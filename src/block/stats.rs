@@ -51,49 +51,22 @@ impl ChunkStats {
     /// Of some rows of a column.
     pub fn of(column: &Column, range: Range<usize>) -> Self {
         let rows = || range.clone().filter(|&i| column.has(i));
-        let count = match &column.present {
-            Some(_) => rows().count() as u32,
-            None => range.len() as u32,
+        let is_whole = column.present.is_none();
+        let count = if is_whole { range.len() } else { rows().count() };
+        // Columns that lack nothing are walked without looking for what they lack.
+        let numbers = match &column.values {
+            Values::Float(v) if is_whole => of_floats(v[range].iter().copied()),
+            Values::Float(v) => of_floats(rows().map(|i| v[i])),
+            Values::Integer(v) if is_whole => of_integers(v[range].iter().copied()),
+            Values::Integer(v) => of_integers(rows().map(|i| v[i])),
+            Values::Unsigned(v) if is_whole => of_unsigned(v[range].iter().copied()),
+            Values::Unsigned(v) => of_unsigned(rows().map(|i| v[i])),
+            Values::String(_) | Values::Boolean(_) => Numbers::None,
         };
-        let numbers = if count == 0 {
-            Numbers::None
-        } else {
-            match &column.values {
-                Values::Float(v) => {
-                    let (mut min, mut max, mut sum) = (f64::INFINITY, f64::NEG_INFINITY, 0.0);
-                    for x in rows().map(|i| v[i]).filter(|x| !x.is_nan()) {
-                        min = min.min(x);
-                        max = max.max(x);
-                        sum += x;
-                    }
-                    if min > max {
-                        Numbers::None
-                    } else {
-                        Numbers::Float { min, max, sum }
-                    }
-                }
-                Values::Integer(v) => {
-                    let (mut min, mut max, mut sum) = (i64::MAX, i64::MIN, 0i128);
-                    for x in rows().map(|i| v[i]) {
-                        min = min.min(x);
-                        max = max.max(x);
-                        sum += i128::from(x);
-                    }
-                    Numbers::Integer { min, max, sum }
-                }
-                Values::Unsigned(v) => {
-                    let (mut min, mut max, mut sum) = (u64::MAX, 0, 0u128);
-                    for x in rows().map(|i| v[i]) {
-                        min = min.min(x);
-                        max = max.max(x);
-                        sum += u128::from(x);
-                    }
-                    Numbers::Unsigned { min, max, sum }
-                }
-                Values::String(_) | Values::Boolean(_) => Numbers::None,
-            }
-        };
-        Self { count, numbers }
+        Self {
+            count: count as u32,
+            numbers: if count == 0 { Numbers::None } else { numbers },
+        }
     }
 
     /// Appends them.
@@ -149,4 +122,40 @@ impl ChunkStats {
         };
         Some(Self { count, numbers })
     }
+}
+
+fn of_floats(values: impl Iterator<Item = f64>) -> Numbers {
+    let (mut min, mut max, mut sum) = (f64::INFINITY, f64::NEG_INFINITY, 0.0);
+    for x in values {
+        // NaN is neither smaller nor larger than anything.
+        min = if x < min { x } else { min };
+        max = if x > max { x } else { max };
+        sum += if x.is_nan() { 0.0 } else { x };
+    }
+    // Otherwise there was nothing but NaN.
+    if min <= max {
+        Numbers::Float { min, max, sum }
+    } else {
+        Numbers::None
+    }
+}
+
+fn of_integers(values: impl Iterator<Item = i64>) -> Numbers {
+    let (mut min, mut max, mut sum) = (i64::MAX, i64::MIN, 0i128);
+    for x in values {
+        min = min.min(x);
+        max = max.max(x);
+        sum += i128::from(x);
+    }
+    Numbers::Integer { min, max, sum }
+}
+
+fn of_unsigned(values: impl Iterator<Item = u64>) -> Numbers {
+    let (mut min, mut max, mut sum) = (u64::MAX, 0, 0u128);
+    for x in values {
+        min = min.min(x);
+        max = max.max(x);
+        sum += u128::from(x);
+    }
+    Numbers::Unsigned { min, max, sum }
 }

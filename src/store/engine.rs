@@ -162,11 +162,7 @@ impl Engine {
         let _writing = self.writing.read().unwrap_or_else(PoisonError::into_inner);
         let mut ingestion = keyspace.start_ingestion().map_err(fail)?;
         let mut write = |key: &[u8], value: Vec<u8>| ingestion.write(key, value);
-        let mut sink = PackSink {
-            write: &mut write,
-            last_key: Vec::new(),
-            bytes: 0,
-        };
+        let mut sink = PackSink::new(&mut write);
         let filled = fill(&mut sink)?;
         let bytes = sink.bytes;
         ingestion.finish().map_err(fail)?;
@@ -428,7 +424,16 @@ impl Engine {
     }
 }
 
-impl PackSink<'_> {
+impl<'a> PackSink<'a> {
+    /// Hands values on to `write`.
+    pub(super) fn new(write: &'a mut dyn FnMut(&[u8], Vec<u8>) -> fjall::Result<()>) -> Self {
+        Self {
+            write,
+            last_key: Vec::new(),
+            bytes: 0,
+        }
+    }
+
     /// Adds a value, framed already.
     ///
     /// # Errors

@@ -28,6 +28,8 @@ pub mod verify;
 pub mod writer;
 
 #[cfg(test)]
+mod golden_test;
+#[cfg(test)]
 mod model_test;
 
 pub use error::StoreError;

@@ -88,17 +88,17 @@ pub fn decode(input: &mut Input<'_>) -> Option<RoaringBitmap> {
             }
         }
         LIST => {
-            // A frame of 128 numbers takes a few bytes at least.
-            let mut left = input.get_count(input.0.len().checked_mul(64)?)?;
-            let mut ids: Vec<u32> = Vec::with_capacity(left);
+            // Equal steps take a few bytes, however many there are; but ids ascend, and there are 2^32 of them.
+            let mut left = input.get_count(u32::MAX as usize)?;
             while left > 0 {
                 let count = left.min(CHUNK_ROWS_MAX);
-                for id in ints::decode(input, count)? {
-                    ids.push(u32::try_from(id).ok()?);
+                let ids = ints::decode(input, count)?;
+                let in_range = ids.iter().all(|&id| u32::try_from(id).is_ok());
+                if !in_range || set.append(ids.into_iter().map(|id| id as u32)).is_err() {
+                    return None;
                 }
                 left -= count;
             }
-            set = RoaringBitmap::from_sorted_iter(ids).ok()?;
         }
         BITS => {
             let from = input.get_u32()?;
