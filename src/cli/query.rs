@@ -109,8 +109,14 @@ fn check_only(args: &QueryArgs) -> anyhow::Result<()> {
 
 fn first_error(answer: &Value) -> anyhow::Result<()> {
     let results = answer["results"].as_array().into_iter().flatten();
-    match results.filter_map(|result| result["error"].as_str()).next() {
-        Some(error) => bail!("{error}"),
+    match results.filter(|result| result["error"].is_string()).next() {
+        Some(result) => {
+            let error = result["error"].as_str().unwrap_or_default();
+            match result["hint"].as_str() {
+                Some(hint) => bail!("{error}\nhint: {hint}"),
+                None => bail!("{error}"),
+            }
+        }
         None => Ok(()),
     }
 }

@@ -18,6 +18,8 @@ pub struct HttpError {
     pub text: String,
     /// InfluxDB 2.x clients read `code` and `message`.
     pub code: Option<&'static str>,
+    /// What would be right: beside the text, which has InfluxDB's form.
+    pub hint: Option<String>,
     /// What of a request was not stored, and where it stands: beside the text, which has InfluxDB's form.
     pub rejections: Vec<Told>,
 }
@@ -34,6 +36,7 @@ impl HttpError {
             status,
             text: text.into(),
             code: None,
+            hint: None,
             rejections: Vec::new(),
         }
     }
@@ -91,6 +94,10 @@ impl ResponseError for HttpError {
         }
         body.push_str("\"error\":");
         json_text(&self.text, &mut body);
+        if let Some(hint) = &self.hint {
+            body.push_str(",\"hint\":");
+            json_text(hint, &mut body);
+        }
         for (i, told) in self.rejections.iter().enumerate() {
             body.push_str(if i == 0 { ",\"rejected\":[" } else { "," });
             let _ = write!(body, "{{\"line\":{},\"column\":{}", told.line, told.column);

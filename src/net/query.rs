@@ -90,8 +90,10 @@ pub async fn query(
         deadline: Some(Instant::now() + QUERY_TIMEOUT),
         read_only_hint: request.method() == Method::GET,
     };
-    let statements = parse(&text, &options.params)
-        .map_err(|e| HttpError::bad_request(format!("error parsing query: {e}")))?;
+    let statements = parse(&text, &options.params).map_err(|e| HttpError {
+        hint: e.hint.clone(),
+        ..HttpError::bad_request(format!("error parsing query: {e}"))
+    })?;
     let permit = tokio::time::timeout(QUEUE_WAIT, services.queries.clone().acquire_owned()).await;
     let permit = match permit {
         Ok(Ok(permit)) => permit,

@@ -32,7 +32,11 @@ pub(super) fn sources(
                     found.entry(name).or_default().push(Input::Derived(derived));
                 }
             }
-            Source::Join(_) => return Err(QueryError::statement("JOIN is not supported yet")),
+            Source::Join(_) => {
+                return Err(QueryError::statement(
+                    "a JOIN cannot stand beside other sources in FROM",
+                ));
+            }
         }
     }
     Ok(found)

@@ -11,6 +11,7 @@ use super::exec::{self, Prepared};
 use super::expand::{self, Schema};
 use super::from::sources;
 use super::input::Input;
+use super::join;
 use super::node::Node;
 use super::reduce::reduce;
 use super::result::{Give, Piece, Series, collect};
@@ -43,6 +44,9 @@ pub(super) struct Outer {
     /// SELECTs around it.
     pub depth: usize,
 }
+
+/// Gives the inputs of a SELECT by name.
+pub(super) type Read<'a> = dyn FnMut(&Outer) -> Result<BTreeMap<String, Vec<Input>>, QueryError> + 'a;
 
 /// Runs a SELECT without its INTO; holds the whole answer.
 ///
@@ -96,6 +100,26 @@ pub(super) fn run(
         )));
     }
     let statement = &reduced(statement);
+    if join::is_join(statement) {
+        return join::run(ctx, statement, outer, give);
+    }
+    run_over(
+        ctx,
+        statement,
+        outer,
+        &mut |handed_down| sources(ctx, statement, handed_down),
+        give,
+    )
+}
+
+/// Runs a SELECT over what `read` gives, which is told what the statement hands down.
+pub(super) fn run_over(
+    ctx: &Context<'_>,
+    statement: &SelectStatement,
+    outer: &Outer,
+    read: &mut Read<'_>,
+    give: &mut Give<'_>,
+) -> Result<(), QueryError> {
     let zone = zone(statement.tz.as_deref())?;
     let (time, condition) = split_time(statement.condition.as_ref(), ctx.now, &zone)?;
     if let Some(condition) = &condition {
@@ -131,7 +155,7 @@ pub(super) fn run(
         ascending: outer.ascending,
         depth: outer.depth + 1,
     };
-    let sources = sources(ctx, statement, &handed_down)?;
+    let sources = read(&handed_down)?;
     let inputs: Vec<&Input> = sources.values().flatten().collect();
     let schema = schema(&inputs)?;
     let own_dimensions = expand::dimensions(&statement.dimensions, &schema)?;

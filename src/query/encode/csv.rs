@@ -75,7 +75,7 @@ impl Encoder for Csv {
                 text(&error, out);
                 out.push('\n');
             }
-            Event::End { error: None } => {}
+            Event::Hint(_) | Event::End { error: None } => {}
         }
     }
 

@@ -12,6 +12,7 @@ pub struct Json {
     times: TimeFormat,
     zone: TimeZone,
     messages: Vec<String>,
+    hint: Option<String>,
     place: Place,
     statements: usize,
 }
@@ -34,6 +35,7 @@ impl Json {
             times,
             zone: TimeZone::UTC,
             messages: Vec::new(),
+            hint: None,
             place: Place::Statement,
             statements: 0,
         }
@@ -71,6 +73,7 @@ impl Encoder for Json {
                 }
                 self.place = if goes_on { Place::Rows } else { Place::Series };
             }
+            Event::Hint(hint) => self.hint = Some(hint),
             Event::End { error } => {
                 match self.place {
                     Place::Statement => {}
@@ -78,7 +81,7 @@ impl Encoder for Json {
                     Place::Rows => out.push_str("]}]"),
                     Place::Series => out.push(']'),
                 }
-                end_statement(&self.messages, error.as_deref(), out);
+                end_statement(&self.messages, error.as_deref(), self.hint.take(), out);
                 out.push('}');
             }
         }
@@ -102,6 +105,7 @@ pub struct ChunkedJson {
     id: usize,
     zone: TimeZone,
     messages: Vec<String>,
+    hint: Option<String>,
     /// Held back until it is known what follows.
     waiting: Option<Piece>,
 }
@@ -115,6 +119,7 @@ impl ChunkedJson {
             id: 0,
             zone: TimeZone::UTC,
             messages: Vec::new(),
+            hint: None,
             waiting: None,
         }
     }
@@ -131,7 +136,9 @@ impl ChunkedJson {
             }
             out.push_str(if goes_on { ",\"partial\":true}]" } else { "}]" });
         }
-        end_statement(&std::mem::take(&mut self.messages), error, out);
+        let messages = std::mem::take(&mut self.messages);
+        let hint = if more { None } else { self.hint.take() };
+        end_statement(&messages, error, hint, out);
         out.push_str(if more { ",\"partial\":true}]}" } else { "}]}" });
         out.push('\n');
     }
@@ -179,6 +186,7 @@ impl Encoder for ChunkedJson {
                     self.piece(part, out);
                 }
             }
+            Event::Hint(hint) => self.hint = Some(hint),
             Event::End { error } => {
                 let last = self.waiting.take();
                 self.document(last, false, error.as_deref(), out);
@@ -189,7 +197,7 @@ impl Encoder for ChunkedJson {
     fn finish(&mut self, _: &mut String) {}
 }
 
-fn end_statement(messages: &[String], error: Option<&str>, out: &mut String) {
+fn end_statement(messages: &[String], error: Option<&str>, hint: Option<String>, out: &mut String) {
     if !messages.is_empty() {
         out.push_str(",\"messages\":[");
         for (i, text) in messages.iter().enumerate() {
@@ -205,6 +213,10 @@ fn end_statement(messages: &[String], error: Option<&str>, out: &mut String) {
     if let Some(error) = error {
         out.push_str(",\"error\":");
         json_text(error, out);
+    }
+    if let Some(hint) = hint {
+        out.push_str(",\"hint\":");
+        json_text(&hint, out);
     }
 }
 

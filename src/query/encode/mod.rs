@@ -31,6 +31,8 @@ pub enum Event {
     },
     /// Rows of it.
     Piece(Piece),
+    /// It failed, as [`End`](Self::End) will tell; this would be right.
+    Hint(String),
     /// It is over.
     End {
         /// Why it failed. What was found before is not all there is.

@@ -13,6 +13,7 @@ pub use users::verify as verify_password;
 use super::context::{Cancel, Context, QueryLimits};
 use super::encode::Event;
 use super::error::QueryError;
+use super::hints;
 use super::resources::Resources;
 use super::result::{Give, Piece, ResultColumn, Series};
 use super::scan::Scan;
@@ -101,7 +102,10 @@ pub fn run(
                 flow
             };
             let outcome = execute(statement, options, target, cancel, &mut give);
-            outcome.err().map(|error| error.to_string())
+            outcome.err().map(|(error, hint)| {
+                stopped |= hint.is_some_and(|hint| sink(Event::Hint(hint)).is_break());
+                error.to_string()
+            })
         };
         failed |= error.is_some();
         if stopped || sink(Event::End { error }).is_break() {
@@ -144,7 +148,7 @@ fn execute(
     target: &dyn Target,
     cancel: &Cancel,
     give: &mut Give<'_>,
-) -> Result<(), QueryError> {
+) -> Result<(), (QueryError, Option<String>)> {
     let scan = target.snapshot();
     let resources = Resources::new(options.limits.memory_bytes_max, target.workers());
     let ctx = Context {
@@ -160,10 +164,14 @@ fn execute(
     };
     let found = match statement {
         Statement::Select(statement) if statement.target.is_none() => {
-            return stream(&ctx, statement, give);
+            stream(&ctx, statement, give).map(|()| Vec::new())
         }
-        other => answer(other, &ctx, target)?,
+        other => answer(other, &ctx, target),
     };
+    let found = found.map_err(|error| {
+        let hint = hints::of(&error, &ctx);
+        (error, hint)
+    })?;
     for series in found {
         if give(Piece::whole(series)).is_break() {
             break;
