@@ -3,6 +3,8 @@
 //! Plain threads and channels: the journal's thread, one a shard, one that seals, and one that merges. Nothing here knows actix or sockets.
 //! ARCHITECTURE.md follows a point through it.
 
+#[cfg(test)]
+mod any_query;
 pub mod attempt;
 pub mod merger;
 pub mod room;

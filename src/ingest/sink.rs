@@ -7,8 +7,8 @@ use super::outcome::Outcome;
 use super::reject::Reject;
 use super::table::{FieldError, MeasurementTable};
 use crate::batch::Batch;
-use crate::catalog::Catalog;
 use crate::catalog::spelling::{Place, Spelled, SpellingHash, Spellings};
+use crate::catalog::{Catalog, WriteSettings};
 use crate::model::time::{TIME_MAX, TIME_MIN};
 use crate::model::{MeasurementId, PolicyId, SeriesKey};
 use kymo_plugin_api::{Options, Rejection, Row, RowSink, SeriesParts, Value};
@@ -34,6 +34,7 @@ pub struct Ingestor<'a> {
     last: usize,
     parts: SeriesParts,
     outcome: Outcome,
+    settings: WriteSettings,
 }
 
 impl<'a> Ingestor<'a> {
@@ -69,6 +70,7 @@ impl<'a> Ingestor<'a> {
             last: usize::MAX,
             parts: SeriesParts::default(),
             outcome: Outcome::default(),
+            settings: catalog.write_settings(policy),
         }
     }
 
@@ -148,7 +150,11 @@ impl<'a> Ingestor<'a> {
             return Some(at);
         }
         let measurement = self.catalog.measurement_by_id(id)?;
-        self.tables.push(MeasurementTable::new(measurement, self.shards));
+        self.tables.push(MeasurementTable::new(
+            measurement,
+            self.shards,
+            self.settings.promotes,
+        ));
         self.table_of.insert(id, self.tables.len() - 1);
         Some(self.tables.len() - 1)
     }
@@ -357,6 +363,9 @@ impl RowSink for Ingestor<'_> {
             let reason = format!("time outside range {TIME_MIN} - {TIME_MAX}");
             return self.refuse(row, 1, &reason);
         }
+        if let Some(reason) = self.settings.refuses(time, self.now) {
+            return self.drop_row(row, 1, reason);
+        }
         let Some((table, series)) = self.resolve(row) else {
             return;
         };
@@ -373,6 +382,13 @@ impl RowSink for Ingestor<'_> {
                 let reason = format!(
                     "field type conflict: input field \"{field}\" on measurement \"{name}\" is type {is}, \
                      already exists as type {exists}"
+                );
+                (field, reason)
+            }
+            FieldError::Inexact { field, exists } => {
+                let reason = format!(
+                    "field type conflict: input field \"{field}\" on measurement \"{name}\" is of type {exists}, \
+                     which cannot hold this number (NUMERIC PROMOTION never changes a number)"
                 );
                 (field, reason)
             }

@@ -17,6 +17,8 @@ pub(super) struct MeasurementTable {
     pub(super) uncommitted: RoaringBitmap,
     /// Slots of the row being added, in the order of its fields.
     row: Vec<u16>,
+    /// May numbers of other types stand in a field, where nothing is lost by it?
+    promotes: bool,
 }
 
 /// A field this batch has values of.
@@ -42,6 +44,8 @@ pub(super) enum FieldError<'a> {
         is: FieldType,
         exists: FieldType,
     },
+    /// Numbers are promoted, and the field cannot hold this one exactly.
+    Inexact { field: &'a str, exists: FieldType },
     /// The measurement has too many fields; this would be one more.
     TooMany(&'a str),
     /// No field may be called `time`.
@@ -49,7 +53,7 @@ pub(super) enum FieldError<'a> {
 }
 
 impl MeasurementTable {
-    pub(super) fn new(measurement: Arc<Measurement>, shards: u16) -> Self {
+    pub(super) fn new(measurement: Arc<Measurement>, shards: u16, promotes: bool) -> Self {
         Self {
             fields: measurement.fields(),
             measurement,
@@ -57,6 +61,7 @@ impl MeasurementTable {
             shards: (0..shards).map(|_| ShardRows::default()).collect(),
             uncommitted: RoaringBitmap::new(),
             row: Vec::new(),
+            promotes,
         }
     }
 
@@ -78,6 +83,16 @@ impl MeasurementTable {
             let slot_type = self.slots[slot].field_type;
             if slot_type != type_of(&field.value) {
                 let exists = slot_type;
+                if self.promotes && is_number(exists) && is_number(type_of(&field.value)) {
+                    if promoted(&field.value, exists).is_none() {
+                        return Err(FieldError::Inexact {
+                            field: field.key,
+                            exists,
+                        });
+                    }
+                    self.row.push(slot as u16);
+                    continue;
+                }
                 return Err(FieldError::Clash {
                     field: field.key,
                     is: type_of(&field.value),
@@ -106,7 +121,11 @@ impl MeasurementTable {
                     column.push_missing(row - column.len());
                 }
             }
-            push_value(column, &field.value);
+            let value = match self.promotes {
+                false => None,
+                true => promoted(&field.value, column.values.field_type()),
+            };
+            push_value(column, value.as_ref().unwrap_or(&field.value));
         }
         Ok(())
     }
@@ -123,7 +142,7 @@ impl MeasurementTable {
             Some(found) => found,
             None => self
                 .measurement
-                .field_or_create(field.key, type_of(&field.value))
+                .field_or_create(field.key, self.type_of_new(&field.value))
                 .ok_or(FieldError::TooMany(field.key))?,
         };
         self.slots.push(Slot {
@@ -132,6 +151,18 @@ impl MeasurementTable {
             field_type,
         });
         Ok(self.slots.len() - 1)
+    }
+
+    /// The type that a new field gets by its first value.
+    fn type_of_new(&self, value: &Value<'_>) -> FieldType {
+        match type_of(value) {
+            FieldType::Integer | FieldType::Unsigned
+                if self.promotes && promoted(value, FieldType::Float).is_some() =>
+            {
+                FieldType::Float
+            }
+            own => own,
+        }
     }
 
     /// The finished tables, those with rows.
@@ -166,6 +197,35 @@ fn type_of(value: &Value<'_>) -> FieldType {
         Value::Unsigned(_) => FieldType::Unsigned,
         Value::Boolean(_) => FieldType::Boolean,
         Value::String(_) => FieldType::String,
+    }
+}
+
+fn is_number(field_type: FieldType) -> bool {
+    matches!(
+        field_type,
+        FieldType::Float | FieldType::Integer | FieldType::Unsigned
+    )
+}
+
+/// A number as one of another type; none where it would be another number.
+fn promoted<'a>(value: &Value<'_>, to: FieldType) -> Option<Value<'a>> {
+    let whole = match *value {
+        Value::Integer(v) => i128::from(v),
+        Value::Unsigned(v) => i128::from(v),
+        Value::Float(v) if v.fract() == 0.0 && v.abs() < 1e20 => v as i128,
+        Value::Float(v) => return (to == FieldType::Float).then_some(Value::Float(v)),
+        _ => return None,
+    };
+    match to {
+        FieldType::Float => match *value {
+            Value::Float(v) => Some(Value::Float(v)),
+            _ => Some(whole as f64)
+                .filter(|v| *v as i128 == whole)
+                .map(Value::Float),
+        },
+        FieldType::Integer => i64::try_from(whole).ok().map(Value::Integer),
+        FieldType::Unsigned => u64::try_from(whole).ok().map(Value::Unsigned),
+        _ => None,
     }
 }
 

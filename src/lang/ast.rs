@@ -31,6 +31,8 @@ pub enum Statement {
     CreateDatabase(CreateDatabase),
     /// `DROP DATABASE name`
     DropDatabase(String),
+    /// Extension: `ALTER DATABASE name NUMERIC PROMOTION ON|OFF`
+    AlterDatabase(AlterDatabase),
     /// `CREATE RETENTION POLICY`
     CreateRetentionPolicy(CreateRetentionPolicy),
     /// `ALTER RETENTION POLICY`
@@ -301,6 +303,15 @@ pub struct CreateDatabase {
     pub name: String,
     /// The default retention policy, if `WITH` describes it.
     pub policy: Option<DatabasePolicy>,
+}
+
+/// Extension: `ALTER DATABASE name NUMERIC PROMOTION ON|OFF`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlterDatabase {
+    /// The database.
+    pub name: String,
+    /// May integers and floats meet in a field?
+    pub numeric_promotion: bool,
 }
 
 /// The retention policy that `CREATE DATABASE .. WITH` describes.

@@ -395,6 +395,10 @@ impl<'a> Choices<'a> {
             11 => format!("DROP SERIES{}", self.where_clause()),
             12 => format!("DROP {} {name}", self.pick(&["MEASUREMENT", "DATABASE", "USER"])),
             13 => format!("DROP SHARD {}", self.byte()),
+            14 if self.maybe() => format!(
+                "ALTER DATABASE {name} NUMERIC PROMOTION {}",
+                self.pick(&["ON", "OFF"])
+            ),
             14 => format!("CREATE DATABASE {name}"),
             15 => format!(
                 "CREATE DATABASE {name} WITH {} NAME {other}",

@@ -8,7 +8,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let allowed = (word.chars().count() / 3).clamp(1, 3);
     let near = |candidate: &'a str| {
         let far = distance(&word, &candidate.to_lowercase(), allowed);
-        (far <= allowed && candidate != word).then_some((far, candidate))
+        (far <= allowed && far < word.chars().count() && candidate != word).then_some((far, candidate))
     };
     candidates
         .into_iter()
@@ -46,6 +46,8 @@ fn distance(from: &str, to: &str, max: usize) -> usize {
 pub(super) fn unexpected(token: &Token, expected: &[&str]) -> Option<String> {
     let names = expected.contains(&"identifier");
     match token.kind {
+        // Here a name was forgotten, and the word is what it seems to be.
+        TokenKind::Keyword(Keyword::With) if names => None,
         TokenKind::Keyword(keyword) if names => Some(format!(
             "{} is a reserved word; as a name write it in double quotes: \"{}\"",
             keyword.as_str(),
@@ -116,6 +118,7 @@ mod tests {
             ("movingaverage", Some("moving_average")),
             ("avg", None),
             ("x", None),
+            ("y", None),
             ("", None),
         ];
         for (word, want) in cases {

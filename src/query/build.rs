@@ -79,6 +79,15 @@ impl<'a> Builder<'a> {
         Ok(number)
     }
 
+    /// For each call what it was made of; none for those that only stand inside of others.
+    pub fn made(&self) -> Vec<Option<Expr>> {
+        let mut out = vec![None; self.calls.len()];
+        for (expr, number) in &self.made {
+            out[*number] = Some(expr.clone());
+        }
+        out
+    }
+
     fn put(&mut self, call: Call) -> usize {
         self.calls.push(call);
         self.leads.push(0);

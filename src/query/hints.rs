@@ -26,10 +26,7 @@ fn by_name(text: &str, ctx: &Context<'_>) -> Option<String> {
     }
     if let Some(name) = text.strip_prefix("database not found: ") {
         let all: Vec<String> = ctx.catalog.databases().iter().map(|d| d.name.clone()).collect();
-        return Some(match nearest(name, all.iter().map(String::as_str)) {
-            Some(found) => did_you_mean(found),
-            None => "SHOW DATABASES lists those that there are".into(),
-        });
+        return nearest(name, all.iter().map(String::as_str)).map(did_you_mean);
     }
     if let Some(name) = text.strip_prefix("retention policy not found: ") {
         let databases = ctx.catalog.databases();
@@ -94,7 +91,6 @@ fn by_kind(text: &str) -> Option<String> {
         "cannot perform a binary expression on two literals" | "field must contain at least one variable" => {
             "name a field; a name stands bare or between double quotes, a text between single quotes"
         }
-        "user not found" => "SHOW USERS lists those that there are",
         _ => return by_beginning(text),
     };
     Some(hint.to_string())

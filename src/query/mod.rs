@@ -13,6 +13,7 @@ pub mod error;
 pub mod exec;
 mod expand;
 pub mod extension;
+mod fill;
 mod finish;
 mod folds;
 mod from;

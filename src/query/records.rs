@@ -2,6 +2,7 @@
 //! them there; whoever runs or enforces them reads them here.
 
 use crate::catalog::Catalog;
+pub use crate::catalog::settings::{NUMERIC_PROMOTION, WRITE_LIMITS};
 use crate::lang::{CreateContinuousQuery, CreateSubscription, Privilege, Statement, parse_statement};
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +14,6 @@ pub const GRANT: &str = "grant";
 pub const CONTINUOUS_QUERY: &str = "continuous_query";
 /// Statements by database, policy and name.
 pub const SUBSCRIPTION: &str = "subscription";
-/// See [`super::statements::WriteLimits`], by the policy's id.
-pub const WRITE_LIMITS: &str = "write_limits";
 
 /// Kinds whose names begin with a database.
 pub const OF_DATABASE: &[&str] = &[GRANT, CONTINUOUS_QUERY, SUBSCRIPTION];

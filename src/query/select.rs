@@ -9,6 +9,7 @@ use super::context::Context;
 use super::error::QueryError;
 use super::exec::{self, Prepared};
 use super::expand::{self, Schema};
+use super::fill::{self, Before};
 use super::from::sources;
 use super::input::Input;
 use super::join;
@@ -169,6 +170,7 @@ pub(super) fn run_over(
         nodes.push((column.name.clone(), builder.column(&column.expr)?));
     }
     let lead = builder.find_leads();
+    let made = builder.made();
     let (calls, leads, refs) = (builder.calls, builder.leads, builder.refs);
     let fill = match statement.fill {
         Fill::Null if outer.depth > 0 && !calls.is_empty() => Fill::None,
@@ -222,14 +224,61 @@ pub(super) fn run_over(
         );
         return Ok(());
     }
-    match sorted_by {
-        None => all_names(ctx, &sources, &prepared, statement, give),
-        Some(by) => {
-            let found = collect(|give| all_names(ctx, &sources, &prepared, statement, give))?;
-            give_each(by.sort(found, statement), give);
-            Ok(())
-        }
+    if let Some(before) = Before::take_over(ctx, statement, outer, &sources, &made, &mut prepared) {
+        let all = SelectStatement {
+            slimit: 0,
+            soffset: 0,
+            ..statement.clone()
+        };
+        let found = collect(|give| all_names(ctx, &sources, &prepared, &all, give))?;
+        let found = before.complete(found)?;
+        give_each(
+            match sorted_by {
+                Some(by) => by.sort(found, statement),
+                None => paged(found, statement, prepared.ascending),
+            },
+            give,
+        );
+        return Ok(());
     }
+    if let Some(by) = sorted_by {
+        let mut found = collect(|give| all_names(ctx, &sources, &prepared, statement, give))?;
+        if found.is_empty() {
+            found = fill::all_empty(ctx, &sources, &prepared)?;
+        }
+        give_each(by.sort(found, statement), give);
+        return Ok(());
+    }
+    let mut some = false;
+    all_names(ctx, &sources, &prepared, statement, &mut |piece| {
+        some = true;
+        give(piece)
+    })?;
+    // SLIMIT or SOFFSET may leave nothing of what there is.
+    if !some && (statement.slimit, statement.soffset) == (0, 0) && statement.offset == 0 {
+        give_each(fill::all_empty(ctx, &sources, &prepared)?, give);
+    }
+    Ok(())
+}
+
+/// SLIMIT and SOFFSET of the series of all names. They count in ascending order, whatever the order of the answer.
+fn paged(mut found: Vec<Series>, statement: &SelectStatement, ascending: bool) -> Vec<Series> {
+    if (statement.slimit, statement.soffset) == (0, 0) {
+        return found;
+    }
+    if !ascending {
+        found.reverse();
+    }
+    let mut by_name: BTreeMap<String, Vec<Series>> = BTreeMap::new();
+    for series in found {
+        by_name.entry(series.name.clone()).or_default().push(series);
+    }
+    let kept = by_name.into_values().map(|all| Page::of(statement).series(all));
+    let mut kept: Vec<Series> = kept.flatten().collect();
+    if !ascending {
+        kept.reverse();
+    }
+    kept
 }
 
 fn give_each(all: Vec<Series>, give: &mut Give<'_>) {

@@ -52,7 +52,7 @@ impl Value {
 }
 
 /// A point as it was written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Point {
     /// Place in `Data::series`.
     pub series: usize,

@@ -427,6 +427,7 @@ DIFFERENCES = [
     (r"abs\((sum\(|max\()?(i|c)", "abs() of a negative integer is positive"),
     (r"WHERE.*\b[bsfgic]\b .*(SLIMIT|SOFFSET)|(sparse|same).*(SLIMIT|SOFFSET)", "SLIMIT and SOFFSET count series that have rows"),
     (r"FROM \(.*GROUP BY time\(\w+\), .* fill\(", "fill() in a subquery goes group by group"),
+    (r"fill\(previous\)\) WHERE|fill\(previous\).*(SLIMIT|SOFFSET)", "fill(previous) begins with the last value before the time range"),
     (r"distinct\(.*DESC.*LIMIT", "several rows of the same time in descending order"),
     (r"^SELECT [^(]* FROM .*GROUP BY.*fill\(previous\)", "fill(previous) carries nothing from one series into the next"),
     (r"chande.*fill", "chande_momentum_oscillator() leaves no rests of rounding"),

@@ -67,27 +67,36 @@ pub fn answer(data: &Data, query: &Query) -> Answer {
         (None, Some(_)) => data.now,
         (None, None) => i64::MAX,
     };
-    let chosen = data.points.iter().filter(|p| {
-        (min..=max).contains(&p.time)
-            && query.tag_test.as_ref().is_none_or(|t| tag_holds(data, p, t))
+    let wanted = |p: &&Point| {
+        query.tag_test.as_ref().is_none_or(|t| tag_holds(data, p, t))
             && query.field_tests.iter().all(|t| field_holds(p, t))
-    });
-    let mut groups: BTreeMap<Vec<String>, Vec<&Point>> = BTreeMap::new();
-    for point in chosen {
-        let tag = |key: &&str| data.series[point.series].get(*key).cloned().unwrap_or_default();
-        groups
-            .entry(query.group.iter().map(tag).collect())
-            .or_default()
-            .push(point);
+    };
+    let key = |series: usize| -> Vec<String> {
+        let tag = |key: &&str| data.series[series].get(*key).cloned().unwrap_or_default();
+        query.group.iter().map(tag).collect()
+    };
+    // For each group the points in the time range, and those before its first window.
+    let mut groups: BTreeMap<Vec<String>, [Vec<&Point>; 2]> = BTreeMap::new();
+    let first = match (query.min, query.window, &query.columns) {
+        (Some(min), Some(window), Columns::Calls(_)) => Some(start_of(min, window)),
+        _ => None,
+    };
+    for point in data.points.iter().filter(wanted) {
+        let before = query.fill == Fill::Previous && first.is_some_and(|first| point.time < first);
+        if before || (min..=max).contains(&point.time) {
+            let group = groups.entry(key(point.series)).or_default();
+            group[usize::from(before)].push(point);
+        }
     }
     let mut out = Vec::new();
-    for (key, mut points) in groups {
+    for (key, [mut points, mut before]) in groups {
         points.sort_by_key(|p| (p.time, p.series));
+        before.sort_by_key(|p| (p.time, p.series));
         let mut rows = match &query.columns {
             Columns::Raw(list) => raw(data, list, &points),
             Columns::Calls(calls) => match query.window {
                 None => single(query, calls, &points),
-                Some(window) => windowed(query, calls, window, &points, max),
+                Some(window) => windowed(query, calls, window, &points, &before, max),
             },
         };
         if query.descending {
@@ -103,6 +112,43 @@ pub fn answer(data: &Data, query: &Query) -> Answer {
                 tags: names.zip(key).collect(),
                 rows,
             });
+        }
+    }
+    // Without any point in the time range, fill(n) has its windows all the same.
+    let paged = (query.offset, query.slimit, query.soffset) != (0, 0, 0);
+    if let (true, Fill::Number(n), Some(first), Columns::Calls(calls), Some(window), false) = (
+        out.is_empty(),
+        query.fill,
+        first,
+        &query.columns,
+        query.window,
+        paged,
+    ) {
+        let series = (0..data.series.len()).filter(|s| {
+            let point = Point {
+                series: *s,
+                ..Point::default()
+            };
+            query.tag_test.as_ref().is_none_or(|t| tag_holds(data, &point, t))
+        });
+        let keys: std::collections::BTreeSet<Vec<String>> = series.map(key).collect();
+        for key in keys {
+            let last = start_of(max, window);
+            let times = (0..).map(|i| first + i * window.0).take_while(|t| *t <= last);
+            let mut rows: Vec<RowOf> = times
+                .map(|t| (t, vec![Some(Value::Integer(n)); calls.len()]))
+                .collect();
+            if query.descending {
+                rows.reverse();
+            }
+            if query.limit > 0 {
+                rows.truncate(query.limit);
+            }
+            let names = query.group.iter().map(|g| (*g).to_string());
+            out.extend((!rows.is_empty()).then(|| Rows {
+                tags: names.zip(key).collect(),
+                rows,
+            }));
         }
     }
     // Series are counted from the first, whatever the order of the answer.
@@ -266,14 +312,19 @@ fn single(query: &Query, calls: &[Call], points: &[&Point]) -> Vec<RowOf> {
     vec![(time, found.into_iter().map(|f| f.and_then(|(_, v)| v)).collect())]
 }
 
+fn start_of(time: i64, (step, offset): (i64, i64)) -> i64 {
+    (time - offset).div_euclid(step) * step + offset
+}
+
 fn windowed(
     query: &Query,
     calls: &[Call],
-    (step, offset): (i64, i64),
+    window: (i64, i64),
     points: &[&Point],
+    before: &[&Point],
     max: i64,
 ) -> Vec<RowOf> {
-    let start = |t: i64| (t - offset).div_euclid(step) * step + offset;
+    let (start, step) = (|t: i64| start_of(t, window), window.0);
     // For each call its values by window, gaps filled.
     let mut columns: Vec<BTreeMap<i64, Option<Value>>> = Vec::new();
     let mut any = false;
@@ -287,10 +338,19 @@ fn windowed(
             .iter()
             .filter_map(|(w, values)| Some((*w, call_of(call, values)?.1)))
             .collect();
+        // What the last window with points gave, before the first that is wanted.
+        let carried = values(call, before).last().and_then(|(last, _)| {
+            let in_it: Vec<(i64, Value)> = values(call, before)
+                .into_iter()
+                .filter(|(t, _)| start(*t) == start(*last))
+                .collect();
+            call_of(call, &in_it)?.1
+        });
+        any |= carried.is_some();
         let mut column: BTreeMap<i64, Option<Value>> = found.iter().map(|(w, v)| (*w, v.clone())).collect();
         // A call without any point has no rows of its own.
         let first = match (query.min, found.keys().next()) {
-            (_, None) => None,
+            (_, None) if carried.is_none() => None,
             (Some(min), _) => Some(start(min)),
             (None, first) => first.copied(),
         };
@@ -299,6 +359,7 @@ fn windowed(
             while at <= start(max) {
                 let value = match found.get(&at) {
                     Some(value) => value.clone(),
+                    None if found.range(..at).next().is_none() && carried.is_some() => carried.clone(),
                     None => gap(query, call, &found, at, step),
                 };
                 column.insert(at, value);

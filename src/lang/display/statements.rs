@@ -28,6 +28,10 @@ impl Display for Statement {
             Statement::CreateDatabase(create) => write!(f, "{create}"),
             Statement::DropDatabase(name) => write!(f, "DROP DATABASE {}", Name(name)),
             Statement::CreateRetentionPolicy(create) => write!(f, "{create}"),
+            Statement::AlterDatabase(alter) => {
+                let word = if alter.numeric_promotion { "ON" } else { "OFF" };
+                write!(f, "ALTER DATABASE {} NUMERIC PROMOTION {word}", Name(&alter.name))
+            }
             Statement::AlterRetentionPolicy(alter) => write!(f, "{alter}"),
             Statement::DropRetentionPolicy(of) => write!(f, "DROP RETENTION POLICY {of}"),
             Statement::CreateContinuousQuery(create) => write!(f, "{create}"),

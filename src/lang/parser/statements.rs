@@ -59,6 +59,9 @@ impl Parser<'_> {
             K::Grant => Statement::Grant(self.grant(K::To)?),
             K::Revoke => Statement::Revoke(self.grant(K::From)?),
             K::Alter => {
+                if self.take_keyword(K::Database)? {
+                    return Ok(Statement::AlterDatabase(self.alter_database()?));
+                }
                 self.keywords(&[K::Retention, K::Policy])?;
                 Statement::AlterRetentionPolicy(self.alter_policy()?)
             }
@@ -319,6 +322,26 @@ impl Parser<'_> {
                 return Ok(policy);
             }
         }
+    }
+
+    /// `name NUMERIC PROMOTION ON|OFF`, behind `ALTER DATABASE`.
+    fn alter_database(&mut self) -> Result<AlterDatabase> {
+        let name = self.ident()?;
+        for word in ["numeric", "promotion"] {
+            let token = self.next()?;
+            if !token.is_word(word) {
+                return Err(self.unexpected(&token, &[&word.to_uppercase()]));
+            }
+        }
+        let token = self.next()?;
+        let on = token.kind == TokenKind::Keyword(K::On);
+        if !on && !token.is_word("off") {
+            return Err(self.unexpected(&token, &["ON", "OFF"]));
+        }
+        Ok(AlterDatabase {
+            name,
+            numeric_promotion: on,
+        })
     }
 
     fn alter_policy(&mut self) -> Result<AlterRetentionPolicy> {

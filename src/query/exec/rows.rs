@@ -116,7 +116,8 @@ pub fn windowed(
     let mut next = starts.partition_point(|&start| start < at);
     while at <= end {
         if times.len() % FILL_STEP == 0 {
-            fill(FILL_STEP.min(1 + ((end - at) / windows.step.max(1)) as usize) * calls.len())?;
+            let more = end.saturating_sub(at) / windows.step.max(1);
+            fill(FILL_STEP.min(1 + more as usize) * calls.len())?;
         }
         times.push(at);
         let here = starts.get(next) == Some(&at);

@@ -7,6 +7,9 @@ use crate::query::error::QueryError;
 /// Shifts times points that one call may try.
 pub const WORK_MAX: u64 = 500_000_000;
 
+/// Places of the grid that a call may have for each point, beyond a million.
+const SLOTS_PER_POINT_MAX: u64 = 16;
+
 /// The best shift.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lag {
@@ -32,17 +35,19 @@ pub fn best_lag(
         return Ok(None);
     };
     let start = points[0].0;
-    let slots = (points[points.len() - 1].0 - start) / step + 1;
+    let slots = points[points.len() - 1].0.saturating_sub(start) / step;
+    let slots = slots.saturating_add(1);
     let shifts = max / step;
     let work = (slots as u64).saturating_mul(2 * shifts as u64 + 1);
-    if work > WORK_MAX {
+    let slots_max = 1_000_000 + SLOTS_PER_POINT_MAX * points.len() as u64;
+    if work > WORK_MAX || slots as u64 > slots_max {
         return Err(QueryError::Limit(format!(
             "corr_lag would compare too many points (corr_lag_work_max {WORK_MAX}); take a shorter lag, a shorter time or longer windows"
         )));
     }
     let (mut x, mut y) = (vec![f64::NAN; slots as usize], vec![f64::NAN; slots as usize]);
     for (time, a, b) in &points {
-        let slot = ((time - start + step / 2) / step) as usize;
+        let slot = (time.saturating_sub(start).saturating_add(step / 2) / step) as usize;
         if let Some(to) = x.get_mut(slot).filter(|_| a.is_some()) {
             *to = a.unwrap_or(f64::NAN);
         }
@@ -84,7 +89,7 @@ pub fn best_lag(
 fn usual_distance(points: &[(i64, Option<f64>, Option<f64>)]) -> Option<i64> {
     let mut distances: Vec<i64> = points
         .windows(2)
-        .map(|p| p[1].0 - p[0].0)
+        .map(|p| p[1].0.saturating_sub(p[0].0))
         .filter(|d| *d > 0)
         .collect();
     if distances.is_empty() {
@@ -130,6 +135,12 @@ mod tests {
             ),
             None
         );
+        // Points at both ends of time would need a grid without an end.
+        let near = (0..9).map(|i| (i * 10, Some(i as f64), Some(1.0)));
+        let mut far: Vec<_> = near.collect();
+        far.push((i64::MIN, Some(1.0), Some(2.0)));
+        far.push((i64::MAX, Some(1.0), Some(2.0)));
+        assert!(best_lag(&far, 5, &|| Ok(())).is_err());
         let many: Vec<_> = (0..100_000).map(|i| (i, Some(1.0), Some(1.0))).collect();
         assert!(best_lag(&many, 100_000, &|| Ok(())).is_err());
     }

@@ -2,8 +2,8 @@
 //! matched ([`rows`]) and become the input of the rest of the statement.
 //!
 //! Functions of one side's fields are computed on that side, by the window and tags of GROUP BY, and the windows are joined
-//! ([`windowed`]). A statement without functions, or with a function of fields of several sides (`corr(cpu.a, mem.b)`), joins
-//! the rows themselves ([`raw`]). [`sides`] says what a name stands for, [`conditions`] to which side a condition belongs.
+//! ([`windowed`]). A statement without functions, or with a function or a condition that names fields of several sides
+//! (`corr(cpu.a, mem.b)`), joins the rows themselves ([`raw`]). [`sides`] says what a name stands for, [`conditions`] to which side a condition belongs.
 
 mod conditions;
 mod raw;
@@ -20,6 +20,7 @@ use super::time::zone;
 use super::windows::Windows;
 use crate::lang::{Expr, SelectStatement, Source};
 use crate::query::result::Give;
+use conditions::Conditions;
 use sides::Sides;
 use std::collections::BTreeSet;
 
@@ -58,14 +59,15 @@ pub(super) fn run(
     for field in &statement.fields {
         outermost_calls(&field.expr, &mut calls);
     }
-    let mut apart = !calls.is_empty();
+    let conditions = Conditions::of(statement.condition.as_ref(), &sides)?;
+    let mut apart = !calls.is_empty() && conditions.mixed.is_empty();
     for call in &calls {
         apart &= sides.of_expr(call)?.len() < 2 && !gives_lags(call);
     }
     if apart {
-        windowed::run(ctx, statement, &sides, &calls, outer, give)
+        windowed::run(ctx, statement, &sides, &conditions, &calls, outer, give)
     } else {
-        raw::run(ctx, statement, &sides, outer, give)
+        raw::run(ctx, statement, &sides, &conditions, outer, give)
     }
 }
 

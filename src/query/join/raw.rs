@@ -19,11 +19,11 @@ pub(super) fn run(
     ctx: &Context<'_>,
     statement: &SelectStatement,
     sides: &Sides<'_>,
+    conditions: &Conditions,
     outer: &Outer,
     give: &mut Give<'_>,
 ) -> Result<(), QueryError> {
     let dimensions = dimensions(statement, sides, outer)?;
-    let conditions = Conditions::of(statement.condition.as_ref(), sides)?;
     let mut rest = statement.clone();
     for (field, written) in rest.fields.iter_mut().zip(&statement.fields) {
         sides.qualify(&mut field.expr)?;
@@ -39,7 +39,7 @@ pub(super) fn run(
     let parts = mixed.into_iter().chain(conditions.times.iter().cloned());
     rest.condition = Expr::join(BinaryOp::And, parts.collect());
     rest.sources = Vec::new();
-    let wanted = Wanted::of(statement, sides, &conditions, &dimensions)?;
+    let wanted = Wanted::of(statement, sides, conditions, &dimensions)?;
     let name = sides.labels().join("_");
     let mut matcher = Matcher::new(ctx);
     select::run_over(

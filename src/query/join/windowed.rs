@@ -21,17 +21,12 @@ pub(super) fn run(
     ctx: &Context<'_>,
     statement: &SelectStatement,
     sides: &Sides<'_>,
+    conditions: &Conditions,
     calls: &[Expr],
     outer: &Outer,
     give: &mut Give<'_>,
 ) -> Result<(), QueryError> {
     let dimensions = dimensions(statement, sides, outer)?;
-    let conditions = Conditions::of(statement.condition.as_ref(), sides)?;
-    if let Some(mixed) = conditions.mixed.first() {
-        return Err(QueryError::statement(format!(
-            "JOIN: {mixed} names several sources, and functions look at one: compare what they give in a SELECT around this one"
-        )));
-    }
     let columns = columns(statement, sides, &dimensions)?;
     let mut wanted: Vec<Vec<Field>> = sides.list.iter().map(|_| Vec::new()).collect();
     let mut split = Vec::new();

@@ -4,11 +4,13 @@
 //! policy is named.
 
 mod cardinality;
+mod correlated;
 mod names;
 mod rejected;
 mod tags;
 
 pub use cardinality::cardinality;
+pub use correlated::correlated;
 pub use names::{databases, field_keys, measurements, retention_policies};
 pub use rejected::rejected;
 pub use tags::{series, tag_keys, tag_values};

@@ -120,6 +120,7 @@ fn writes(statement: &Statement) -> bool {
         Statement::CreateDatabase(_)
         | Statement::DropDatabase(_)
         | Statement::CreateRetentionPolicy(_)
+        | Statement::AlterDatabase(_)
         | Statement::AlterRetentionPolicy(_)
         | Statement::DropRetentionPolicy(_)
         | Statement::CreateContinuousQuery(_)
@@ -197,6 +198,7 @@ fn answer(statement: &Statement, ctx: &Context<'_>, target: &dyn Target) -> Resu
         Statement::ShowStats(module) | Statement::ShowDiagnostics(module) => {
             Ok(figures(target, module.as_deref()))
         }
+        Statement::ShowCorrelated(s) => show::correlated(ctx, s),
         Statement::ShowRejected(s) => show::rejected(s, target),
         Statement::ShowContinuousQueries => Ok(stored::show_queries(ctx)),
         Statement::ShowUsers => Ok(users::show(ctx)),
@@ -212,6 +214,7 @@ fn answer(statement: &Statement, ctx: &Context<'_>, target: &dyn Target) -> Resu
         Statement::CreateDatabase(create) => policies::create_database(create, target).map(none),
         Statement::DropDatabase(name) => policies::drop_database(name, target).map(none),
         Statement::CreateRetentionPolicy(create) => policies::create_policy(create, target).map(none),
+        Statement::AlterDatabase(alter) => policies::alter_database(ctx, alter, target).map(none),
         Statement::AlterRetentionPolicy(alter) => policies::alter_policy(ctx, alter, target).map(none),
         Statement::DropRetentionPolicy(drop) => policies::drop_policy(drop, target).map(none),
         Statement::DropMeasurement(name) => delete::drop_measurement(ctx, name, target).map(none),
@@ -228,7 +231,6 @@ fn answer(statement: &Statement, ctx: &Context<'_>, target: &dyn Target) -> Resu
         Statement::Grant(grant) => users::grant(ctx, grant, target).map(none),
         Statement::Revoke(revoke) => users::revoke(ctx, revoke, target).map(none),
         Statement::KillQuery(_)
-        | Statement::ShowCorrelated(_)
         | Statement::CreateRollup(_)
         | Statement::DropRollup(_)
         | Statement::ShowRollups => Err(QueryError::statement(format!("not supported yet: {statement}"))),

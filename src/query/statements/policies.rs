@@ -3,9 +3,9 @@
 use super::{Target, commands, commit};
 use crate::batch::{Batch, Command};
 use crate::catalog::state::{DEFAULT_POLICY, PolicySettings, shard_duration};
-use crate::catalog::{Catalog, Policy};
+use crate::catalog::{Catalog, Policy, WriteSettings};
 use crate::lang::{
-    AlterRetentionPolicy, CreateDatabase, CreateRetentionPolicy, DatabasePolicy, OnDatabase,
+    AlterDatabase, AlterRetentionPolicy, CreateDatabase, CreateRetentionPolicy, DatabasePolicy, OnDatabase,
     format_go_duration,
 };
 use crate::model::PolicyId;
@@ -18,7 +18,7 @@ const DURATION_MIN: i64 = 3_600_000_000_000;
 
 const CONFLICT: &str = "retention policy conflicts with an existing policy";
 
-/// How far from now points may lie, nanoseconds; 0 = no limit. Kept and shown.
+/// How far from now points may lie, nanoseconds; 0 = no limit. The catalog's [`WriteSettings`] are enforced where points come in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteLimits {
     /// Into the future.
@@ -30,16 +30,8 @@ pub struct WriteLimits {
 impl WriteLimits {
     /// Of a policy.
     pub fn of(catalog: &Catalog, policy: PolicyId) -> Self {
-        let text = catalog.with_records(|records| {
-            let text = records.get(records::WRITE_LIMITS, &policy.to_string());
-            text.map(str::to_string)
-        });
-        let numbers = text.as_deref().and_then(|text| text.split_once(' '));
-        let (future, past) = numbers.unwrap_or(("0", "0"));
-        Self {
-            future: future.parse().unwrap_or(0),
-            past: past.parse().unwrap_or(0),
-        }
+        let WriteSettings { future, past, .. } = catalog.write_settings(policy);
+        Self { future, past }
     }
 
     fn command(self, policy: PolicyId) -> Command {
@@ -144,12 +136,40 @@ pub(super) fn drop_database(name: &str, target: &dyn Target) -> Result<(), Query
             let own = all.filter(|key| records::database_of(key) == name);
             own.map(|key| (*kind, key.to_string()))
         });
-        list.extend(limits.chain(own).map(|(kind, name)| Command::RemoveRecord {
-            kind: kind.to_string(),
-            name,
-        }));
+        let promotes = kept.get(records::NUMERIC_PROMOTION, name).is_some();
+        let promotion = promotes.then(|| (records::NUMERIC_PROMOTION, name.to_string()));
+        list.extend(
+            limits
+                .chain(own)
+                .chain(promotion)
+                .map(|(kind, name)| Command::RemoveRecord {
+                    kind: kind.to_string(),
+                    name,
+                }),
+        );
     });
     commands(target, list)
+}
+
+/// ALTER DATABASE.
+pub(super) fn alter_database(
+    ctx: &Context<'_>,
+    alter: &AlterDatabase,
+    target: &dyn Target,
+) -> Result<(), QueryError> {
+    let database = ctx.database(Some(&alter.name))?;
+    let (kind, name) = (records::NUMERIC_PROMOTION.to_string(), database.name.clone());
+    let known = ctx.catalog.with_records(|kept| kept.get(&kind, &name).is_some());
+    let command = match (known, alter.numeric_promotion) {
+        (false, true) => Command::PutRecord {
+            kind,
+            name,
+            value: "on".into(),
+        },
+        (true, false) => Command::RemoveRecord { kind, name },
+        _ => return Ok(()),
+    };
+    commands(target, vec![command])
 }
 
 /// CREATE RETENTION POLICY.
