@@ -143,22 +143,14 @@ pub fn encode(values: &[i64], scheme: Scheme, out: &mut Vec<u8>) -> bool {
         Scheme::Near(centre) => {
             out.push(NEAR);
             put_signed(out, centre);
-            let symbol = |&value: &i64| {
+            let mut all = 0;
+            symbols.extend(values.iter().map(|value| {
                 let distance = value.wrapping_sub(centre);
-                let (symbol, width) = near_symbol(distance.unsigned_abs());
-                let bits = distance.unsigned_abs() & ((1 << width) - 1);
-                symbols.push((symbol + if distance < 0 { NEAR_SYMBOLS } else { 0 }) as u16);
-                (bits, width)
-            };
-            let distances = values.iter().map(|v| v.wrapping_sub(centre).unsigned_abs());
-            if near_symbol(distances.fold(0, |all, d| all | d)).1 <= WIDTH_MAX {
-                open.put_all(values.iter().map(symbol));
-            } else {
-                values
-                    .iter()
-                    .map(symbol)
-                    .for_each(|(bits, width)| open.put_wide(bits, width));
-            }
+                all |= distance.unsigned_abs();
+                let below = if distance < 0 { NEAR_SYMBOLS } else { 0 };
+                (near_symbol(distance.unsigned_abs()).0 + below) as u16
+            }));
+            put_open(values, centre, all, &symbols, &mut open);
         }
         Scheme::Even(width) => {
             let first = values.first().copied().unwrap_or(0);
@@ -199,6 +191,47 @@ pub fn encode(values: &[i64], scheme: Scheme, out: &mut Vec<u8>) -> bool {
     true
 }
 
+/// Appends the bits that near symbols leave open. `all` is all bits of all distances.
+fn put_open(values: &[i64], centre: i64, all: u64, symbols: &[u16], out: &mut BitWriter) {
+    let counts = count(symbols);
+    let mut widths = [0u32; SYMBOLS_MAX];
+    let mut with_open = 0;
+    for (symbol, width) in (0..).zip(&mut widths) {
+        *width = near_range(symbol % NEAR_SYMBOLS).1;
+        with_open += if *width > 0 { counts[symbol] as usize } else { 0 };
+    }
+    let bits = |(&symbol, value): (&u16, &i64)| {
+        let width = widths[usize::from(symbol) % SYMBOLS_MAX];
+        let distance = value.wrapping_sub(centre).unsigned_abs();
+        (distance & ((1 << width) - 1), width)
+    };
+    let numbers = symbols.iter().zip(values).map(bits);
+    if with_open < values.len() / 16 || near_symbol(all).1 > WIDTH_MAX {
+        numbers
+            .filter(|(_, width)| *width > 0)
+            .for_each(|(bits, width)| out.put_wide(bits, width));
+    } else {
+        out.put_all(numbers);
+    }
+}
+
+/// How often each symbol comes.
+fn count(symbols: &[u16]) -> [u32; SYMBOLS_MAX] {
+    // In two tables, or equal neighbours wait for each other.
+    let (mut counts, mut others) = ([0u32; SYMBOLS_MAX], [0u32; SYMBOLS_MAX]);
+    for pair in symbols.chunks(2) {
+        counts[usize::from(pair[0]) % SYMBOLS_MAX] += 1;
+        if let Some(&other) = pair.get(1) {
+            others[usize::from(other) % SYMBOLS_MAX] += 1;
+        }
+    }
+    counts
+        .iter_mut()
+        .zip(others)
+        .for_each(|(count, other)| *count += other);
+    counts
+}
+
 /// The different numbers in the order they come, and which of them each is.
 fn exact_symbols(values: &[i64], symbols: &mut Vec<u16>) -> Option<Vec<i64>> {
     const EMPTY: u16 = u16::MAX;
@@ -229,10 +262,7 @@ fn exact_symbols(values: &[i64], symbols: &mut Vec<u16>) -> Option<Vec<i64>> {
 
 /// Which symbols there are, how often, and the symbols.
 fn put_symbols(symbols: &mut [u16], out: &mut Vec<u8>) {
-    let mut counts = [0u32; SYMBOLS_MAX];
-    symbols
-        .iter()
-        .for_each(|&s| counts[usize::from(s) % SYMBOLS_MAX] += 1);
+    let counts = count(symbols);
     let used: Vec<u16> = (0..SYMBOLS_MAX as u16)
         .filter(|&s| counts[usize::from(s)] > 0)
         .collect();

@@ -57,7 +57,10 @@ impl ChunkStats {
         let numbers = match &column.values {
             Values::Float(v) if is_whole => of_floats(v[range].iter().copied()),
             Values::Float(v) => of_floats(rows().map(|i| v[i])),
-            Values::Integer(v) if is_whole => of_integers(v[range].iter().copied()),
+            Values::Integer(v) if is_whole => {
+                let (min, max, sum) = bounds_and_sum(&v[range]);
+                Numbers::Integer { min, max, sum }
+            }
             Values::Integer(v) => of_integers(rows().map(|i| v[i])),
             Values::Unsigned(v) if is_whole => of_unsigned(v[range].iter().copied()),
             Values::Unsigned(v) => of_unsigned(rows().map(|i| v[i])),
@@ -122,6 +125,23 @@ impl ChunkStats {
         };
         Some(Self { count, numbers })
     }
+}
+
+/// Smallest, largest and sum; for no number, what no number can change.
+pub fn bounds_and_sum(values: &[i64]) -> (i64, i64, i128) {
+    let (mut min, mut max) = (i64::MAX, i64::MIN);
+    for &x in values {
+        min = min.min(x);
+        max = max.max(x);
+    }
+    // Mostly the sum fits into 64 bits, which add up many numbers at once.
+    let most = min.unsigned_abs().max(max.unsigned_abs());
+    let sum = if most < 1 << 40 && values.len() < 1 << 23 {
+        i128::from(values.iter().sum::<i64>())
+    } else {
+        values.iter().map(|&x| i128::from(x)).sum()
+    };
+    (min, max, sum)
 }
 
 fn of_floats(values: impl Iterator<Item = f64>) -> Numbers {

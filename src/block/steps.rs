@@ -7,6 +7,7 @@
 //! ([`choose_width`]), so that they cost a few hundredths of what they describe.
 
 use super::bytes::{Input, put};
+use super::stats::bounds_and_sum;
 use super::{CHUNK_ROWS_MAX, Level, floats, ints};
 use crate::model::{Column, FieldType, SeriesId, Values};
 use std::ops::Range;
@@ -250,15 +251,11 @@ impl StepStats {
             Values::Integer(v) => {
                 let mut out = StepColumns::default();
                 each_step(keys, times, column, start, &mut sparse, v, |values| {
-                    let (min, max) = bounds(values);
-                    let sum = values.iter().map(|&x| i128::from(x)).sum();
-                    out.push(
-                        min,
-                        max,
-                        values.first().copied().unwrap_or(0),
-                        values.last().copied().unwrap_or(0),
-                        sum,
-                    );
+                    let (Some(&first), Some(&last)) = (values.first(), values.last()) else {
+                        return out.push(0, 0, 0, 0, 0);
+                    };
+                    let (min, max, sum) = bounds_and_sum(values);
+                    out.push(min, max, first, last, sum);
                 });
                 StepNumbers::Integer(out)
             }

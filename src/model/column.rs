@@ -1,6 +1,7 @@
 //! A column of one field's values over consecutive rows, as batches, the head, decoded blocks and the executor share it.
 
 use super::{Bitmap, FieldType, FieldValue};
+use std::ops::Range;
 
 /// Typed values, one a row. Rows without a value hold a default (0, "", false) that means nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,7 +135,7 @@ impl Values {
     }
 
     /// Copies rows `range` of `from` to the end. Panics when the types differ, which is a bug of the caller.
-    pub fn extend_from(&mut self, from: &Values, range: std::ops::Range<usize>) {
+    pub fn extend_from(&mut self, from: &Values, range: Range<usize>) {
         match (self, from) {
             (Self::Float(to), Self::Float(v)) => to.extend_from_slice(&v[range]),
             (Self::Integer(to), Self::Integer(v)) => to.extend_from_slice(&v[range]),
@@ -192,6 +193,59 @@ impl Column {
         }
     }
 
+    /// An empty column with room for so many rows.
+    pub fn with_capacity(field_type: FieldType, rows: usize) -> Self {
+        let mut column = Self::new(field_type);
+        column.reserve(rows);
+        column
+    }
+
+    /// Makes room for rows to come.
+    pub fn reserve(&mut self, rows: usize) {
+        match &mut self.values {
+            Values::Float(values) => values.reserve(rows),
+            Values::Integer(values) => values.reserve(rows),
+            Values::Unsigned(values) => values.reserve(rows),
+            Values::Boolean(values) => values.reserve(rows),
+            Values::String(values) => values.ends.reserve(rows),
+        }
+    }
+
+    /// Pieces of columns of this type end to end: which column, and which rows of it. A column that is not there has no values.
+    pub fn of_pieces(
+        field_type: FieldType,
+        columns: &[Option<&Column>],
+        pieces: &[(usize, Range<usize>)],
+        rows: usize,
+    ) -> Self {
+        let mut out = Self::with_capacity(field_type, rows);
+        let is_whole = |column: &Option<&Column>| column.is_some_and(|column| column.present.is_none());
+        let whole = columns.iter().all(is_whole);
+        match &mut out.values {
+            Values::Float(to) if whole => copy_pieces(to, columns, pieces, |v| match v {
+                Values::Float(v) => v,
+                _ => &[],
+            }),
+            Values::Integer(to) if whole => copy_pieces(to, columns, pieces, |v| match v {
+                Values::Integer(v) => v,
+                _ => &[],
+            }),
+            Values::Unsigned(to) if whole => copy_pieces(to, columns, pieces, |v| match v {
+                Values::Unsigned(v) => v,
+                _ => &[],
+            }),
+            _ => {
+                for (column, rows) in pieces {
+                    match columns[*column] {
+                        Some(column) => out.extend_from(column, rows.clone()),
+                        None => out.push_missing(rows.len()),
+                    }
+                }
+            }
+        }
+        out
+    }
+
     /// Rows.
     pub fn len(&self) -> usize {
         self.values.len()
@@ -209,7 +263,7 @@ impl Column {
     }
 
     /// Does any of these rows have a value?
-    pub fn has_any(&self, mut rows: std::ops::Range<usize>) -> bool {
+    pub fn has_any(&self, mut rows: Range<usize>) -> bool {
         match &self.present {
             None => !rows.is_empty(),
             Some(present) => rows.any(|row| present.get(row)),
@@ -247,7 +301,7 @@ impl Column {
     }
 
     /// Copies rows `range` of `from`, values and absences, to the end. The types must be equal.
-    pub fn extend_from(&mut self, from: &Column, range: std::ops::Range<usize>) {
+    pub fn extend_from(&mut self, from: &Column, range: Range<usize>) {
         if from.present.is_some() || self.present.is_some() {
             let len = self.len();
             let present = self.present.get_or_insert_with(|| Bitmap::filled(len, true));
@@ -275,5 +329,20 @@ impl Column {
     /// Bytes of memory the column takes.
     pub fn bytes(&self) -> usize {
         self.values.bytes() + self.present.as_ref().map_or(0, |p| p.words().len() * 8)
+    }
+}
+
+fn copy_pieces<T: Copy>(
+    to: &mut Vec<T>,
+    columns: &[Option<&Column>],
+    pieces: &[(usize, Range<usize>)],
+    values: impl Fn(&Values) -> &[T],
+) {
+    let slices: Vec<&[T]> = columns
+        .iter()
+        .map(|column| column.map_or(&[] as &[T], |column| values(&column.values)))
+        .collect();
+    for (column, rows) in pieces {
+        to.extend_from_slice(&slices[*column][rows.clone()]);
     }
 }

@@ -1,8 +1,9 @@
 //! Rows of one measurement sorted by (series, time), each (series, time) once: what the head keeps, what is sealed, and
 //! what merging makes. And the one piece of code that resolves duplicates: [`merge_sorted`].
 
-use super::{Column, FieldId, MeasurementId, SeriesId, TimeRange};
+use super::{Column, FieldId, FieldType, MeasurementId, SeriesId, TimeRange};
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// See the module.
@@ -139,6 +140,21 @@ impl SortedRows {
         self.fill_missing();
     }
 
+    /// Makes room for rows to come, in every column.
+    pub fn reserve(&mut self, rows: usize) {
+        self.series.reserve(rows);
+        self.times.reserve(rows);
+        self.columns
+            .iter_mut()
+            .for_each(|(_, column)| column.reserve(rows));
+    }
+
+    /// A field's column.
+    pub fn column(&self, field: FieldId) -> Option<&Column> {
+        let at = self.columns.binary_search_by_key(&field, |(f, _)| *f).ok()?;
+        Some(&self.columns[at].1)
+    }
+
     fn column_mut(&mut self, field: FieldId, like: &Column, rows: usize) -> &mut Column {
         let at = match self.columns.binary_search_by_key(&field, |(f, _)| *f) {
             Ok(at) => at,
@@ -174,14 +190,46 @@ pub fn concat_sorted(measurement: MeasurementId, inputs: &[&SortedRows]) -> Sort
 
 /// As [`concat_sorted`], of some rows of each input.
 pub fn concat_ranges(measurement: MeasurementId, inputs: &[(&SortedRows, Range<usize>)]) -> SortedRows {
-    let mut all = SortedRows::empty(measurement);
     let rows = inputs.iter().map(|(_, rows)| rows.len()).sum();
-    all.series.reserve(rows);
-    all.times.reserve(rows);
-    for (input, rows) in inputs {
-        all.extend_from(input, rows.clone());
+    let (mut series, mut times) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+    // Which input, and which row of it.
+    let mut places: Vec<(u32, u32)> = Vec::with_capacity(rows);
+    for (at, (input, rows)) in (0..).zip(inputs) {
+        series.extend_from_slice(&input.series[rows.clone()]);
+        times.extend_from_slice(&input.times[rows.clone()]);
+        places.extend(rows.clone().map(|row| (at, row as u32)));
     }
-    SortedRows::from_unsorted(measurement, all.series, all.times, all.columns)
+    if !(1..rows).all(|i| (series[i - 1], times[i - 1]) < (series[i], times[i])) {
+        let order = sort_order(&series, &times);
+        series = order.iter().map(|&i| series[i as usize]).collect();
+        times = order.iter().map(|&i| times[i as usize]).collect();
+        places = order.iter().map(|&i| places[i as usize]).collect();
+    }
+    // Values are copied once, from where they are to where they belong, in pieces that stay together.
+    let together = |a: &(u32, u32), b: &(u32, u32)| a.0 == b.0 && a.1 + 1 == b.1;
+    let pieces: Vec<(usize, Range<usize>)> = places
+        .chunk_by(together)
+        .map(|piece| {
+            (
+                piece[0].0 as usize,
+                piece[0].1 as usize..piece[0].1 as usize + piece.len(),
+            )
+        })
+        .collect();
+    let fields = inputs.iter().flat_map(|(input, _)| &input.columns);
+    let fields: BTreeMap<FieldId, FieldType> = fields.map(|(id, c)| (*id, c.values.field_type())).collect();
+    let columns = fields.into_iter().map(|(id, field_type)| {
+        let columns: Vec<Option<&Column>> = inputs.iter().map(|(input, _)| input.column(id)).collect();
+        (id, Column::of_pieces(field_type, &columns, &pieces, rows))
+    });
+    let mut all = SortedRows {
+        measurement,
+        columns: columns.collect(),
+        series,
+        times,
+    };
+    all.resolve_duplicates();
+    all
 }
 
 /// Positions in the order of (series, time); equal ones in the order they came.
@@ -318,9 +366,8 @@ fn fold_row(out: &mut SortedRows, inputs: &[&SortedRows], same: &[usize], at: &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{FieldType, FieldValue, Values};
+    use crate::model::{FieldValue, Values};
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
     type Model = BTreeMap<(SeriesId, i64), BTreeMap<FieldId, FieldValue>>;
     type Row = (SeriesId, i64, Vec<(FieldId, i64)>);

@@ -2,7 +2,8 @@
 //!
 //! Every file `tests/golden/pack_v1*.bin` is read, and what the encoders write now must be one of them. When they choose other
 //! bytes of the same format, `KYMO_WRITE_GOLDEN=NAME cargo test --lib golden` adds a file; the old ones stay. When an old one is
-//! not read any more, the change is a new version that lacks a reader for the old one.
+//! not read any more, the change is a new version that lacks a reader for the old one. tests/golden/read_pack.py, written from
+//! docs/formats alone, reads `pack_v1.bin`, too (tests/end_to_end/golden.rs).
 
 use super::directory::Directory;
 use super::engine::PackSink;
@@ -99,7 +100,10 @@ fn rows(measurement: u32, series: u32, per_series: u64, columns_max: usize) -> S
         )),
         always(texts(&|i| format!("state {}", random(i) % 4))),
         always(texts(&|i| format!("request {} took {} us", random(i), i))),
-        always(Values::Boolean(all().map(|i| random(i) % 3 == 0).collect())),
+        always(floats(&|_| 2.5)),
+        always(Values::Boolean(
+            all().map(|i| random(i).is_multiple_of(3)).collect(),
+        )),
     ];
     SortedRows {
         measurement,

@@ -167,7 +167,7 @@ fn gather(
     columns: &mut [ColumnReader<'_>],
     field_type: FieldType,
 ) -> Result<Column, StoreError> {
-    let mut out = Column::new(field_type);
+    let mut out = Column::with_capacity(field_type, merged.times.len());
     for origin in &merged.origins {
         match origin {
             Origin::Rows(first, rows) => match columns[first.source as usize].block(first.block)? {

@@ -131,6 +131,7 @@ impl<'r, 's, 'w> MeasurementWriter<'r, 's, 'w> {
         let mut pending = match self.pending.take() {
             None => rows,
             Some(mut pending) => {
+                pending.reserve(STRIPE_ROWS.max(rows.len()));
                 pending.extend_from(&rows, 0..rows.len());
                 pending
             }

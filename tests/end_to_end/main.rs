@@ -9,6 +9,7 @@ mod clients;
 mod continuous;
 mod crash;
 mod formats;
+mod golden;
 mod http;
 mod live;
 mod live_state;
