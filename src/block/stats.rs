@@ -18,7 +18,7 @@ pub struct ChunkStats {
 pub enum Numbers {
     /// No numbers: strings, booleans, or nothing but NaN.
     None,
-    /// Floats; the sum is added up in row order.
+    /// Floats; the sum is rounded once.
     Float {
         /// Smallest.
         min: f64,
@@ -45,6 +45,42 @@ pub enum Numbers {
         /// Sum.
         sum: u128,
     },
+}
+
+/// A sum of floats and what rounding took from it, so that it is rounded once, in the end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FloatSum {
+    high: f64,
+    low: f64,
+}
+
+impl FloatSum {
+    /// Adds a number.
+    #[inline]
+    pub fn add(&mut self, value: f64) {
+        // Knuth's two-sum: what the addition lost, exactly.
+        let sum = self.high + value;
+        let of_value = sum - self.high;
+        self.low += (self.high - (sum - of_value)) + (value - of_value);
+        self.high = sum;
+    }
+
+    /// Adds another sum.
+    #[inline]
+    pub fn add_sum(&mut self, other: Self) {
+        self.add(other.high);
+        self.low += other.low;
+    }
+
+    /// The rounded sum.
+    pub fn value(self) -> f64 {
+        // With an infinity in it, what was lost is no number.
+        if self.low.is_finite() {
+            self.high + self.low
+        } else {
+            self.high
+        }
+    }
 }
 
 impl ChunkStats {
@@ -145,13 +181,14 @@ pub fn bounds_and_sum(values: &[i64]) -> (i64, i64, i128) {
 }
 
 fn of_floats(values: impl Iterator<Item = f64>) -> Numbers {
-    let (mut min, mut max, mut sum) = (f64::INFINITY, f64::NEG_INFINITY, 0.0);
+    let (mut min, mut max, mut sum) = (f64::INFINITY, f64::NEG_INFINITY, FloatSum::default());
     for x in values {
         // NaN is neither smaller nor larger than anything.
         min = if x < min { x } else { min };
         max = if x > max { x } else { max };
-        sum += if x.is_nan() { 0.0 } else { x };
+        sum.add(if x.is_nan() { 0.0 } else { x });
     }
+    let sum = sum.value();
     // Otherwise there was nothing but NaN.
     if min <= max {
         Numbers::Float { min, max, sum }

@@ -7,7 +7,7 @@
 //! ([`choose_width`]), so that they cost a few hundredths of what they describe.
 
 use super::bytes::{Input, put};
-use super::stats::bounds_and_sum;
+use super::stats::{FloatSum, bounds_and_sum};
 use super::{CHUNK_ROWS_MAX, Level, floats, ints};
 use crate::model::{Column, FieldType, SeriesId, Values};
 use std::ops::Range;
@@ -22,6 +22,8 @@ const WIDTHS: [i64; 6] = [
     86_400 * SECOND,
     i64::MAX,
 ];
+/// The shortest of them.
+pub const STEP_WIDTH_MIN: i64 = WIDTHS[0];
 /// A step must cover so many rows on average.
 const STEP_ROWS_MIN: f64 = 192.0;
 /// Blocks of a stripe; more are damage.
@@ -67,7 +69,7 @@ pub struct SparseSteps {
 /// Numbers by type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepNumbers {
-    /// Floats, summed up in row order. A sum that is NaN: the step has a NaN or both infinities; decode the rows.
+    /// Floats; the sum is rounded once. A sum that is NaN: the step has a NaN or both infinities; decode the rows.
     Float(StepColumns<f64, f64>),
     /// Signed, sums exact.
     Integer(StepColumns<i64, i128>),
@@ -447,13 +449,19 @@ fn bounds<T: Copy + Ord + Default>(values: &[T]) -> (T, T) {
 
 fn float_step(values: &[f64], out: &mut StepColumns<f64, f64>) {
     let first = values.first().copied().unwrap_or(0.0);
-    let (mut min, mut max, mut sum) = (first, first, 0.0);
+    let (mut min, mut max, mut sum) = (first, first, FloatSum::default());
     for &v in values {
         min = if v < min { v } else { min };
         max = if v > max { v } else { max };
-        sum += v;
+        sum.add(v);
     }
-    out.push(min, max, first, values.last().copied().unwrap_or(0.0), sum);
+    out.push(
+        min,
+        max,
+        first,
+        values.last().copied().unwrap_or(0.0),
+        sum.value(),
+    );
 }
 
 fn differences(of: &[i64], less: &[i64]) -> Vec<i64> {

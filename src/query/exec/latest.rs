@@ -31,6 +31,11 @@ impl Latest {
         })
     }
 
+    /// Is one row of a group enough?
+    pub fn is_one(&self) -> bool {
+        self.count == 1
+    }
+
     /// Smaller is better.
     fn rank(&self, time: i64) -> i64 {
         if self.ascending { time } else { -time }

@@ -3,13 +3,17 @@
 //!
 //! Read in this order: `reading` (an input opened: what is read of it, in which tasks), `labels` and `groups` (tags and
 //! GROUP BY), `vector` and `filter` (expressions and WHERE on columns), `windows` (rows to segments), `fold`
-//! (aggregates of segments), `rows` (from folded values to rows); for raw rows `latest` (LIMIT) and `order`. `merged`
-//! gives rows series by series, for functions that need them so.
+//! (aggregates of segments), `setup`, `folding` and `finishing` (a SELECT with calls: what it is made of, its rows folded by
+//! workers, folds turned into series), `early` (LIMIT: the wanted windows first), `rows` (from folded values to rows); for raw rows `latest` and `tails` (LIMIT) and `order`.
+//! `work` is what both share. `merged` gives rows series by series, for functions that need them so.
 
 mod aggregated;
 mod compact;
+mod early;
 mod filter;
+mod finishing;
 mod fold;
+mod folding;
 mod groups;
 mod labels;
 mod latest;
@@ -18,8 +22,11 @@ mod order;
 mod raw;
 mod reading;
 mod rows;
+mod setup;
+mod tails;
 mod vector;
 mod windows;
+mod work;
 
 use super::context::Context;
 use super::error::QueryError;
@@ -43,6 +50,7 @@ pub use reading::Reading;
 pub use rows::Found;
 
 /// A SELECT ready to run.
+#[derive(Clone)]
 pub struct Prepared {
     /// Names and what they compute.
     pub columns: Vec<(String, Node)>,
@@ -75,7 +83,7 @@ pub struct Prepared {
 }
 
 /// A call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Call {
     /// A function of a set of points.
     Aggregate {

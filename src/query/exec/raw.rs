@@ -7,6 +7,8 @@ use super::groups::Groups;
 use super::labels::Labels;
 use super::latest::Latest;
 use super::reading::Reading;
+use super::tails::tails;
+use super::work;
 use crate::model::{Column, TimeRange};
 use crate::query::context::Context;
 use crate::query::error::QueryError;
@@ -14,13 +16,10 @@ use crate::query::input::{Input, Resolved};
 use crate::query::node::Node;
 use crate::query::resources::Held;
 use crate::query::result::Give;
-use crate::query::scan::{Batch, SeriesRun, Task, Visitor, Whole};
+use crate::query::scan::{Batch, SeriesRun, Steps, Task, Visitor, Whole, Zone};
 use std::cmp::Reverse;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-
-/// Rows times columns that one thread gathers before another is worth its start.
-const VALUES_PER_WORKER: u64 = 200_000;
 
 /// Runs it.
 ///
@@ -34,16 +33,8 @@ pub fn run(
     give: &mut Give<'_>,
 ) -> Result<ControlFlow<()>, QueryError> {
     let mut readings = Reading::open(ctx, inputs, prepared, prepared.time)?;
-    readings.retain(|reading| {
-        // Tags alone select nothing.
-        let mut used = Vec::new();
-        prepared
-            .columns
-            .iter()
-            .for_each(|(_, node)| node.references(&mut used));
-        used.iter()
-            .any(|r| matches!(reading.wanted.resolved[*r], Resolved::Field(_)))
-    });
+    // Tags alone select nothing.
+    readings.retain(|reading| !fields(prepared, reading).is_empty());
     if Latest::new(prepared).is_some() {
         // What comes first in the result is looked at first, and makes most of the rest unnecessary.
         readings
@@ -132,14 +123,8 @@ fn gather<'a>(
     readings: &'a [Reading<'_>],
 ) -> Result<Gathered<'a>, QueryError> {
     let latest = Latest::new(prepared);
-    let tasks: Vec<(usize, usize)> = readings
-        .iter()
-        .enumerate()
-        .flat_map(|(reading, r)| (0..r.tasks()).map(move |task| (reading, task)))
-        .collect();
-    let rows: u64 = readings.iter().map(Reading::rows).sum();
-    let width = prepared.columns.len() as u64;
-    let helpers = (rows * width / VALUES_PER_WORKER) as usize;
+    let tasks = work::tasks(readings);
+    let helpers = work::helpers(work::rows(readings), prepared.columns.len());
     let make = || Worker {
         ctx,
         prepared,
@@ -184,12 +169,7 @@ fn gather<'a>(
 
 impl Worker<'_> {
     fn check(&mut self) -> Result<(), QueryError> {
-        let groups_max = self.ctx.limits.groups_max;
-        if self.groups.len() > groups_max {
-            return Err(QueryError::Limit(format!(
-                "too many series in the result (query_groups_max {groups_max})"
-            )));
-        }
+        work::check_groups(self.ctx, &self.groups)?;
         let stretches = self.stretches.capacity() * size_of::<Stretch>();
         self.held.set(self.bytes + stretches + self.groups.bytes())
     }
@@ -227,6 +207,27 @@ impl Visitor for OfReading<'_, '_> {
         Ok(self.worker.readings[self.reading].filter.excludes(whole))
     }
 
+    fn wants_steps(&mut self, _: &Zone) -> bool {
+        let reading = &self.worker.readings[self.reading];
+        let one = self.worker.latest.as_ref().is_some_and(Latest::is_one);
+        one && reading.filter.is_empty()
+    }
+
+    fn steps(&mut self, steps: &Steps<'_>) -> Result<bool, QueryError> {
+        let (reading, prepared) = (&self.worker.readings[self.reading], self.worker.prepared);
+        let fields = fields(prepared, reading);
+        let of_request = reading.wanted.fields.len();
+        let Some(tails) = tails(steps, &fields, of_request, prepared.ascending)? else {
+            return Ok(false);
+        };
+        self.batch(&Batch {
+            runs: &tails.runs,
+            times: &tails.times,
+            cells: &tails.cells,
+        })?;
+        Ok(true)
+    }
+
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), QueryError> {
         let Worker {
             prepared,
@@ -241,20 +242,7 @@ impl Visitor for OfReading<'_, '_> {
         } = &mut *self.worker;
         let reading = &readings[self.reading];
         let labels = labels[self.reading].get_or_insert_with(|| reading.labels());
-        let mut used = Vec::new();
-        prepared
-            .columns
-            .iter()
-            .for_each(|(_, node)| node.references(&mut used));
-        let mut fields: Vec<usize> = used
-            .iter()
-            .filter_map(|r| match reading.wanted.resolved[*r] {
-                Resolved::Field(at) => Some(at),
-                Resolved::Tag(_) => None,
-            })
-            .collect();
-        fields.sort_unstable();
-        fields.dedup();
+        let fields = fields(prepared, reading);
         let filter = &reading.filter;
         let mut rows: Option<Vec<u32>> = None;
         if !filter.is_empty() {
@@ -298,6 +286,25 @@ impl Visitor for OfReading<'_, '_> {
         chunks.push(made);
         Ok(())
     }
+}
+
+/// The fields that the columns name: places in the request, ascending.
+fn fields(prepared: &Prepared, reading: &Reading<'_>) -> Vec<usize> {
+    let mut used = Vec::new();
+    prepared
+        .columns
+        .iter()
+        .for_each(|(_, node)| node.references(&mut used));
+    let mut fields: Vec<usize> = used
+        .iter()
+        .filter_map(|r| match reading.wanted.resolved[*r] {
+            Resolved::Field(at) => Some(at),
+            Resolved::Tag(_) => None,
+        })
+        .collect();
+    fields.sort_unstable();
+    fields.dedup();
+    fields
 }
 
 /// Those rows (of all, or of some) that have a value of one of the fields.

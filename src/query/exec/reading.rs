@@ -2,7 +2,9 @@
 
 use super::Prepared;
 use super::filter::Filter;
+use super::groups::Groups;
 use super::labels::Labels;
+use crate::block::stats::Numbers;
 use crate::catalog::{Measurement, SeriesView, TagPredicate};
 use crate::lang::{DataType, Expr, VarRef};
 use crate::model::{Column, SeriesId, TimeRange};
@@ -120,6 +122,11 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// No row outside this is wanted.
+    pub fn wanted_time(&self) -> TimeRange {
+        self.time
+    }
+
     /// No row lies outside this.
     pub fn time(&self) -> TimeRange {
         let mut found = TimeRange {
@@ -177,6 +184,51 @@ impl<'a> Reading<'a> {
         match &self.from {
             From::Stored { tasks, .. } => *tasks[task].series.start(),
             From::Derived { series, .. } => series[task] as SeriesId,
+        }
+    }
+
+    /// How many groups the wanted series of stored inputs make; `None` where they are too many to look at.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn groups(readings: &[Self]) -> Result<Option<usize>, QueryError> {
+        let mut groups = Groups::default();
+        let mut left = SERIES_TESTED_MAX as u64;
+        for reading in readings {
+            let From::Stored { view, request, .. } = &reading.from else {
+                return Ok(None);
+            };
+            match left.checked_sub(reading.series()) {
+                Some(rest) => left = rest,
+                None => return Ok(None),
+            }
+            let mut labels = reading.labels();
+            let all;
+            let series = match &request.series {
+                SeriesSet::Chosen(set) => &**set,
+                SeriesSet::All => {
+                    all = view.live()?;
+                    &all
+                }
+            };
+            for id in series {
+                labels.group(id, &mut groups)?;
+            }
+        }
+        Ok(Some(groups.len()))
+    }
+
+    /// What the numbers of a field of the request amount to in a zone: (values, numbers). `None` where that is not known.
+    pub fn numbers(&self, zone: &Zone, i: usize) -> Option<(u64, Numbers)> {
+        let From::Stored { sources, request, .. } = &self.from else {
+            return None;
+        };
+        match &sources[zone.source as usize] {
+            Source::Part(_) => None,
+            Source::Run(run) => Some(match run.stats(zone.at as usize, request.fields[i]) {
+                Some(stats) => (u64::from(stats.count), stats.numbers),
+                None => (0, Numbers::None),
+            }),
         }
     }
 

@@ -1,6 +1,7 @@
 //! From rows to segments: consecutive rows of a series that fall into one window of one group, whose slot they go into.
 
 use super::groups::Groups;
+use crate::block::steps::STEP_WIDTH_MIN;
 use crate::model::TimeRange;
 use crate::query::error::QueryError;
 use crate::query::scan::SeriesRun;
@@ -47,6 +48,8 @@ pub enum WindowIndex {
     Sparse(Windows),
 }
 
+/// More slots are not looked at one by one to do without a zone.
+const SPAN_MAX: u32 = 256;
 /// Fewer windows than this are always listed.
 const WINDOWS_LISTED_MIN: u64 = 4096;
 
@@ -143,6 +146,41 @@ impl Slots {
                 let inside = time.max < windows.next(start);
                 inside.then(|| sparse_slot(&mut self.sparse, &mut self.list, group, start))
             }
+        }
+    }
+
+    /// The slots of a group in which these times may be; `None` when they are many, or not known.
+    pub fn span(&self, group: u32, time: TimeRange) -> Option<Range<u32>> {
+        if time.is_empty() {
+            return Some(0..0);
+        }
+        let (first, last, count) = match &self.index {
+            WindowIndex::One => (0, 0, 1),
+            WindowIndex::Regular { first, step, count } => (
+                window_of(time.min, *first, *step),
+                window_of(time.max, *first, *step),
+                *count,
+            ),
+            WindowIndex::Edges(edges) => {
+                let window = |time: i64| edges.partition_point(|&edge| edge <= time).checked_sub(1);
+                (
+                    window(time.min)? as u32,
+                    window(time.max)? as u32,
+                    edges.len() as u32 - 1,
+                )
+            }
+            WindowIndex::Sparse(_) => return None,
+        };
+        let few = last < count && first <= last && last - first < SPAN_MAX;
+        few.then(|| group * count + first..group * count + last + 1)
+    }
+
+    /// Are windows long enough to hold steps (see [`crate::block::steps`])?
+    pub fn may_hold_steps(&self) -> bool {
+        match &self.index {
+            WindowIndex::One | WindowIndex::Edges(_) => true,
+            WindowIndex::Regular { step, .. } => *step >= STEP_WIDTH_MIN,
+            WindowIndex::Sparse(windows) => windows.step >= STEP_WIDTH_MIN,
         }
     }
 

@@ -2,16 +2,19 @@
 //!
 //! A [`Scan`] names its [`Source`]s (parts of the head, blocks of runs). `zones` lists the pieces of them that may hold
 //! wanted rows, `tasks` finds which of these may hold the same points and cuts the work into tasks that know nothing of
-//! each other, [`read`] turns a task into [`Batch`]es, each (series, time) once; [`overlap`] is what makes it so.
+//! each other, [`read`] turns a task into [`Batch`]es, each (series, time) once; [`overlap`] is what makes it so. Where a
+//! visitor can do with statistics, it gets these of the whole block ([`Whole`]) or of the steps it is made of ([`steps`]).
 
 pub mod batch;
 pub mod overlap;
 pub mod read;
+pub mod steps;
 pub mod tasks;
 pub mod zones;
 
 pub use batch::{Batch, Cells, SeriesRun};
 pub use read::{Reader, Visitor, Whole};
+pub use steps::{FieldSteps, Steps};
 pub use tasks::{Task, tasks};
 pub use zones::{Zone, zones};
 
@@ -136,6 +139,7 @@ pub struct ScanCounters {
     blocks: AtomicU64,
     blocks_pruned: AtomicU64,
     blocks_whole: AtomicU64,
+    blocks_steps: AtomicU64,
     bytes: AtomicU64,
 }
 
@@ -148,8 +152,10 @@ pub struct ScanStats {
     pub blocks: u64,
     /// Those passed over by series, time or statistics.
     pub blocks_pruned: u64,
-    /// Those answered from statistics.
+    /// Those answered from statistics of the whole block.
     pub blocks_whole: u64,
+    /// Those answered from statistics of steps.
+    pub blocks_steps: u64,
     /// Encoded bytes read.
     pub bytes: u64,
 }
@@ -162,6 +168,7 @@ impl ScanCounters {
             (&self.blocks, stats.blocks),
             (&self.blocks_pruned, stats.blocks_pruned),
             (&self.blocks_whole, stats.blocks_whole),
+            (&self.blocks_steps, stats.blocks_steps),
             (&self.bytes, stats.bytes),
         ];
         for (counter, count) in all {
@@ -178,6 +185,7 @@ impl ScanCounters {
             blocks: self.blocks.load(Ordering::Relaxed),
             blocks_pruned: self.blocks_pruned.load(Ordering::Relaxed),
             blocks_whole: self.blocks_whole.load(Ordering::Relaxed),
+            blocks_steps: self.blocks_steps.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
         }
     }

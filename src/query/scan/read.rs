@@ -2,6 +2,7 @@
 
 use super::batch::{Batch, Cells, Held, SeriesRun};
 use super::overlap;
+use super::steps::Steps;
 use super::tasks::Task;
 use super::zones::Zone;
 use super::{ScanCounters, ScanError, ScanRequest, ScanStats, SeriesSet, Source};
@@ -29,6 +30,19 @@ pub trait Visitor {
     /// # Errors
     /// The visitor's own; the scan ends.
     fn whole(&mut self, _whole: &Whole<'_>) -> Result<bool, QueryError> {
+        Ok(false)
+    }
+
+    /// May [`steps`](Self::steps) of a zone be enough?
+    fn wants_steps(&mut self, _zone: &Zone) -> bool {
+        false
+    }
+
+    /// The wanted steps of a zone, before it is read. True: they were enough.
+    ///
+    /// # Errors
+    /// The visitor's own; the scan ends.
+    fn steps(&mut self, _steps: &Steps<'_>) -> Result<bool, QueryError> {
         Ok(false)
     }
 
@@ -190,6 +204,18 @@ impl<'a> Reader<'a> {
                 });
                 return Ok(());
             }
+        }
+        if let Some(zone) = task.alone()
+            && let Source::Run(run) = &self.sources[zone.source as usize]
+            && visitor.wants_steps(zone)
+            && let Some(steps) = Steps::of(run, zone.at as usize, self.request)?
+            && visitor.steps(&steps)?
+        {
+            self.counters.add(&ScanStats {
+                blocks_steps: 1,
+                ..ScanStats::default()
+            });
+            return Ok(());
         }
         let mut zones = Vec::with_capacity(task.zones.len());
         for zone in &task.zones {

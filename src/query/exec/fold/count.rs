@@ -1,6 +1,6 @@
 //! `count`.
 
-use super::{Fold, Folded, Rows, same};
+use super::{Fold, Folded, Rows, StepRows, same};
 use crate::block::stats::Numbers;
 use crate::model::{Bitmap, Column, Values};
 use std::any::Any;
@@ -37,6 +37,16 @@ impl Fold for Counts {
 
     fn push_whole(&mut self, slot: usize, count: u64, _: Option<&Numbers>) {
         self.counts[slot] += count;
+    }
+
+    fn takes_steps(&self) -> bool {
+        true
+    }
+
+    fn push_steps(&mut self, steps: &StepRows<'_>) {
+        for (slot, _, count) in steps.each() {
+            self.counts[slot] += u64::from(count);
+        }
     }
 
     fn absorb(&mut self, other: Box<dyn Fold>, map: &[u32]) {

@@ -2,7 +2,7 @@
 
 use super::count::present;
 use super::number::Number;
-use super::{Fold, Folded, Rows, same};
+use super::{Fold, Folded, Rows, StepRows, same};
 use crate::block::stats::Numbers;
 use crate::model::Column;
 use std::any::Any;
@@ -70,6 +70,24 @@ impl<T: Number> Fold for Edges<T> {
     }
 
     fn push_whole(&mut self, _: usize, _: u64, _: Option<&Numbers>) {}
+
+    fn takes_steps(&self) -> bool {
+        true
+    }
+
+    fn push_steps(&mut self, steps: &StepRows<'_>) {
+        let Some(ends) = T::step_ends(&steps.stats.numbers) else {
+            return;
+        };
+        let (first, last) = steps.edges();
+        let (values, times) = match self.last {
+            false => (ends.first, first),
+            true => (ends.last, last),
+        };
+        for (slot, step, _) in steps.each() {
+            self.offer(slot, values[step], times[step]);
+        }
+    }
 
     fn absorb(&mut self, other: Box<dyn Fold>, map: &[u32]) {
         let other: Self = same(other);

@@ -2,7 +2,7 @@
 
 use super::count::present;
 use super::number::Number;
-use super::{Fold, Folded, Rows, same};
+use super::{Fold, Folded, Rows, StepRows, same};
 use crate::block::stats::Numbers;
 use crate::model::Column;
 use std::any::Any;
@@ -138,6 +138,30 @@ impl<T: Number> Fold for Extremes<T> {
         }
     }
 
+    fn loses(&self, slot: usize, numbers: &Numbers) -> bool {
+        let Some((min, max)) = T::ends(numbers) else {
+            return false;
+        };
+        let value = if self.max { max } else { min };
+        let has = self.has.get(slot).is_some_and(|has| *has);
+        // Of equal ones the earliest wins, if anybody asks when it was.
+        has && !self.beats(value, self.best[slot]) && (self.times.is_none() || value != self.best[slot])
+    }
+
+    fn takes_steps(&self) -> bool {
+        self.times.is_none()
+    }
+
+    fn push_steps(&mut self, steps: &StepRows<'_>) {
+        let Some(ends) = T::step_ends(&steps.stats.numbers) else {
+            return;
+        };
+        let values = if self.max { ends.max } else { ends.min };
+        for (slot, step, _) in steps.each() {
+            self.offer(slot, values[step], 0);
+        }
+    }
+
     fn absorb(&mut self, other: Box<dyn Fold>, map: &[u32]) {
         let other: Self = same(other);
         for (from, &to) in map.iter().enumerate().take(other.best.len()) {
@@ -208,6 +232,19 @@ impl<T: Number> Fold for Spreads<T> {
     fn push_whole(&mut self, slot: usize, count: u64, numbers: Option<&Numbers>) {
         self.min.push_whole(slot, count, numbers);
         self.max.push_whole(slot, count, numbers);
+    }
+
+    fn loses(&self, slot: usize, numbers: &Numbers) -> bool {
+        self.min.loses(slot, numbers) && self.max.loses(slot, numbers)
+    }
+
+    fn takes_steps(&self) -> bool {
+        true
+    }
+
+    fn push_steps(&mut self, steps: &StepRows<'_>) {
+        self.min.push_steps(steps);
+        self.max.push_steps(steps);
     }
 
     fn absorb(&mut self, other: Box<dyn Fold>, map: &[u32]) {

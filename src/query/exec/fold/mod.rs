@@ -17,6 +17,7 @@ pub use states::States;
 
 use super::windows::Segment;
 use crate::block::stats::Numbers;
+use crate::block::steps::{StepKeys, StepStats};
 use crate::model::{Bitmap, Column, FieldType};
 use crate::query::functions::aggregate::Aggregate;
 use crate::query::value::Value;
@@ -34,6 +35,40 @@ pub struct Rows<'a> {
     pub column: &'a Column,
     /// Gives the values that stand beside a row; `None` when nobody wants them.
     pub beside: Option<&'a dyn Fn(usize) -> Box<[Value]>>,
+}
+
+/// Steps of a block, ready to be folded.
+#[derive(Clone, Copy)]
+pub struct StepRows<'a> {
+    /// Which steps: places in `keys`.
+    pub wanted: &'a [u32],
+    /// Into which slot each of them goes.
+    pub slots: &'a [u32],
+    /// The steps.
+    pub keys: &'a StepKeys,
+    /// What the field amounts to in them.
+    pub stats: &'a StepStats,
+}
+
+impl StepRows<'_> {
+    /// Those that have a value: slot, place of the step, and how many values.
+    fn each(&self) -> impl Iterator<Item = (usize, usize, u32)> + '_ {
+        let counts = match &self.stats.sparse {
+            Some(sparse) => &sparse.count,
+            None => &self.keys.rows,
+        };
+        let all = self.slots.iter().zip(self.wanted);
+        all.map(|(&slot, &step)| (slot as usize, step as usize, counts[step as usize]))
+            .filter(|(_, _, count)| *count > 0)
+    }
+
+    /// When its first and its last value was, by step.
+    fn edges(&self) -> (&[i64], &[i64]) {
+        match &self.stats.sparse {
+            Some(sparse) => (&sparse.first, &sparse.last),
+            None => (&self.keys.first, &self.keys.last),
+        }
+    }
 }
 
 /// What some slots amount to.
@@ -60,6 +95,19 @@ pub trait Fold: Send + Sync {
 
     /// Takes a zone of which only statistics are known, and [are enough](Self::takes_whole).
     fn push_whole(&mut self, slot: usize, count: u64, numbers: Option<&Numbers>);
+
+    /// Would no number like these change a slot?
+    fn loses(&self, _slot: usize, _numbers: &Numbers) -> bool {
+        false
+    }
+
+    /// Can it take steps instead of rows?
+    fn takes_steps(&self) -> bool {
+        false
+    }
+
+    /// Takes rows of which only the statistics of steps are known, if it [can](Self::takes_steps).
+    fn push_steps(&mut self, _steps: &StepRows<'_>) {}
 
     /// Takes over what another worker folded; `map` says which slot each of its slots is here.
     fn absorb(&mut self, other: Box<dyn Fold>, map: &[u32]);

@@ -1,7 +1,27 @@
 //! The types that folds are made for.
 
 use crate::block::stats::Numbers;
+use crate::block::steps::{StepColumns, StepNumbers};
 use crate::model::Values;
+
+/// The ends of the values of each step.
+pub struct StepEnds<'a, T> {
+    pub min: &'a [T],
+    pub max: &'a [T],
+    pub first: &'a [T],
+    pub last: &'a [T],
+}
+
+impl<'a, T, S> From<&'a StepColumns<T, S>> for StepEnds<'a, T> {
+    fn from(columns: &'a StepColumns<T, S>) -> Self {
+        Self {
+            min: &columns.min,
+            max: &columns.max,
+            first: &columns.first,
+            last: &columns.last,
+        }
+    }
+}
 
 /// A value with an order, held in a column of its own type.
 pub trait Number: Copy + Default + PartialOrd + Send + Sync + 'static {
@@ -23,12 +43,15 @@ pub trait Number: Copy + Default + PartialOrd + Send + Sync + 'static {
     /// Smallest and largest, as statistics have them.
     fn ends(numbers: &Numbers) -> Option<(Self, Self)>;
 
+    /// The same and the first and the last, by step.
+    fn step_ends(numbers: &StepNumbers) -> Option<StepEnds<'_, Self>>;
+
     /// The distance down to a smaller one.
     fn above(self, smaller: Self) -> Self;
 }
 
 macro_rules! number {
-    ($type:ty, $variant:ident, $to_f64:expr, $is_nan:expr, $total:expr, $above:expr, $ends:expr) => {
+    ($type:ty, $variant:ident, $to_f64:expr, $is_nan:expr, $total:expr, $above:expr, $ends:expr $(, $steps:ident)?) => {
         impl Number for $type {
             fn of(values: &Values) -> &[Self] {
                 match values {
@@ -57,6 +80,13 @@ macro_rules! number {
                 $ends(numbers)
             }
 
+            fn step_ends(numbers: &StepNumbers) -> Option<StepEnds<'_, Self>> {
+                match numbers {
+                    $(StepNumbers::$steps(columns) => Some(columns.into()),)?
+                    _ => None,
+                }
+            }
+
             fn above(self, smaller: Self) -> Self {
                 $above(self, smaller)
             }
@@ -74,7 +104,8 @@ number!(
     |n: &Numbers| match *n {
         Numbers::Float { min, max, .. } => Some((min, max)),
         _ => None,
-    }
+    },
+    Float
 );
 number!(
     i64,
@@ -86,7 +117,8 @@ number!(
     |n: &Numbers| match *n {
         Numbers::Integer { min, max, .. } => Some((min, max)),
         _ => None,
-    }
+    },
+    Integer
 );
 number!(
     u64,
@@ -98,7 +130,8 @@ number!(
     |n: &Numbers| match *n {
         Numbers::Unsigned { min, max, .. } => Some((min, max)),
         _ => None,
-    }
+    },
+    Unsigned
 );
 number!(
     bool,

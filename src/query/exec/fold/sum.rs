@@ -2,69 +2,34 @@
 
 use super::count::present;
 use super::number::Number;
-use super::{Fold, Folded, Rows, same};
-use crate::block::stats::Numbers;
+use super::{Fold, Folded, Rows, StepRows, same};
+use crate::block::stats::{FloatSum, Numbers};
+use crate::block::steps::StepNumbers;
 use crate::model::{Column, Values};
 use std::any::Any;
 use std::marker::PhantomData;
 
-/// A sum of floats and what rounding took from it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Sum {
-    high: f64,
-    low: f64,
-}
-
-impl Sum {
-    /// Adds a number.
-    #[inline]
-    pub fn add(&mut self, value: f64) {
-        // Knuth's two-sum: what the addition lost, exactly.
-        let sum = self.high + value;
-        let of_value = sum - self.high;
-        self.low += (self.high - (sum - of_value)) + (value - of_value);
-        self.high = sum;
-    }
-
-    /// Adds another sum.
-    #[inline]
-    pub fn add_sum(&mut self, other: Sum) {
-        self.add(other.high);
-        self.low += other.low;
-    }
-
-    /// The sum of a slice.
-    pub fn of(values: &[f64]) -> Self {
-        // Four sums side by side: additions need not wait for each other, and vectorise.
-        let mut lanes = [Sum::default(); 4];
-        let chunks = values.chunks_exact(4);
-        let rest = chunks.remainder();
-        for chunk in chunks {
-            for (lane, &value) in lanes.iter_mut().zip(chunk) {
-                lane.add(value);
-            }
-        }
-        let mut sum = lanes[0];
-        lanes[1..].iter().for_each(|&lane| sum.add_sum(lane));
-        rest.iter().for_each(|&value| sum.add(value));
-        sum
-    }
-
-    /// The rounded sum.
-    pub fn value(self) -> f64 {
-        // With an infinity in it, what was lost is no number.
-        if self.low.is_finite() {
-            self.high + self.low
-        } else {
-            self.high
+/// The sum of a slice.
+pub fn sum_of(values: &[f64]) -> FloatSum {
+    // Four sums side by side: additions need not wait for each other, and vectorise.
+    let mut lanes = [FloatSum::default(); 4];
+    let chunks = values.chunks_exact(4);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            lane.add(value);
         }
     }
+    let mut sum = lanes[0];
+    lanes[1..].iter().for_each(|&lane| sum.add_sum(lane));
+    rest.iter().for_each(|&value| sum.add(value));
+    sum
 }
 
 /// Sums of floats by slot.
 pub struct FloatSums {
     mean: bool,
-    sums: Vec<Sum>,
+    sums: Vec<FloatSum>,
     counts: Vec<u64>,
 }
 
@@ -81,7 +46,7 @@ impl FloatSums {
 
 impl Fold for FloatSums {
     fn grow(&mut self, slots: usize) {
-        self.sums.resize(slots, Sum::default());
+        self.sums.resize(slots, FloatSum::default());
         self.counts.resize(slots, 0);
     }
 
@@ -93,7 +58,7 @@ impl Fold for FloatSums {
                     let slot = s.slot as usize;
                     match &values[s.rows()] {
                         [one] => self.sums[slot].add(*one),
-                        many => self.sums[slot].add_sum(Sum::of(many)),
+                        many => self.sums[slot].add_sum(sum_of(many)),
                     }
                     self.counts[slot] += u64::from(s.end - s.start);
                 }
@@ -119,6 +84,20 @@ impl Fold for FloatSums {
             self.sums[slot].add(*sum);
         }
         self.counts[slot] += count;
+    }
+
+    fn takes_steps(&self) -> bool {
+        true
+    }
+
+    fn push_steps(&mut self, steps: &StepRows<'_>) {
+        let StepNumbers::Float(columns) = &steps.stats.numbers else {
+            return;
+        };
+        for (slot, step, count) in steps.each() {
+            self.sums[slot].add(columns.sum[step]);
+            self.counts[slot] += u64::from(count);
+        }
     }
 
     fn absorb(&mut self, other: Box<dyn Fold>, map: &[u32]) {
@@ -296,6 +275,22 @@ impl<T: Whole> Fold for WholeSums<T> {
         self.counts[slot] += count;
     }
 
+    fn takes_steps(&self) -> bool {
+        true
+    }
+
+    fn push_steps(&mut self, steps: &StepRows<'_>) {
+        for (slot, step, count) in steps.each() {
+            self.sums[slot] += match &steps.stats.numbers {
+                StepNumbers::Integer(columns) => columns.sum[step],
+                // At most 8192 values of 64 bits.
+                StepNumbers::Unsigned(columns) => columns.sum[step] as i128,
+                StepNumbers::Float(_) => 0,
+            };
+            self.counts[slot] += u64::from(count);
+        }
+    }
+
     fn absorb(&mut self, other: Box<dyn Fold>, map: &[u32]) {
         let other: Self = same(other);
         for ((sum, count), &to) in other.sums.iter().zip(&other.counts).zip(map) {
@@ -347,14 +342,14 @@ mod tests {
             .collect();
         values.extend((0..1000).map(|i| -1e15 * f64::from(i % 2)));
         let want = 499.5;
-        assert_eq!(Sum::of(&values).value(), want);
+        assert_eq!(sum_of(&values).value(), want);
         values.reverse();
-        assert_eq!(Sum::of(&values).value(), want);
-        let mut split = Sum::of(&values[..700]);
-        split.add_sum(Sum::of(&values[700..]));
+        assert_eq!(sum_of(&values).value(), want);
+        let mut split = sum_of(&values[..700]);
+        split.add_sum(sum_of(&values[700..]));
         assert_eq!(split.value(), want);
-        assert_eq!(Sum::of(&[1.0, f64::INFINITY, 2.0]).value(), f64::INFINITY);
-        assert_eq!(Sum::of(&[0.1; 10]).value(), 1.0);
+        assert_eq!(sum_of(&[1.0, f64::INFINITY, 2.0]).value(), f64::INFINITY);
+        assert_eq!(sum_of(&[0.1; 10]).value(), 1.0);
     }
 
     #[test]

@@ -1,0 +1,333 @@
+//! Turns what was folded into series: fills, puts the columns together, limits, and gives them away in order.
+
+use super::Call;
+use super::fold::Folded;
+use super::folding::{Folds, too_many_windows};
+use super::groups::Groups;
+use super::rows::{Found, Windowed, single, windowed};
+use super::setup::{Folder, Set, Setup};
+use super::windows::GroupSlots;
+use crate::model::time::TIME_MIN;
+use crate::query::context::Context;
+use crate::query::error::QueryError;
+use crate::query::finish::Finisher;
+use crate::query::folds;
+use crate::query::functions::aggregate::{Picked, State};
+use crate::query::input::Input;
+use crate::query::resources::Held;
+use crate::query::result::{Give, Piece, Series};
+use crate::query::rolling;
+use crate::query::value::Value;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Slots times functions that are finished in one piece of work.
+const SLOTS_PER_TASK: usize = 4_000;
+/// Pieces of finished groups that wait to be given away.
+const TASKS_PER_ROUND: usize = 16;
+
+/// Turns folds into series.
+pub struct Finish<'a> {
+    ctx: &'a Context<'a>,
+    setup: &'a Setup<'a>,
+    groups: Groups,
+    slots: GroupSlots,
+    folders: Vec<Folder>,
+    /// What the functions of several fields gave, by group and then in the order of their calls.
+    folded: Vec<Vec<Vec<Picked>>>,
+    columns: Arc<[String]>,
+    /// Windows that may still be filled.
+    left: AtomicUsize,
+    _held: Vec<Held<'a>>,
+}
+
+impl<'a> Finish<'a> {
+    /// Of what all threads have folded.
+    ///
+    /// # Errors
+    /// Those of functions that read for themselves (`folds`).
+    pub fn new(
+        ctx: &'a Context<'a>,
+        setup: &'a Setup<'a>,
+        inputs: &[Input],
+        folds: Folds<'a>,
+    ) -> Result<Self, QueryError> {
+        let Folds {
+            mut groups,
+            slots,
+            mut folders,
+            held,
+        } = folds;
+        let folded = folds::run(ctx, inputs, setup.prepared, &mut groups)?;
+        let count = slots.len(groups.len());
+        for folder in &mut folders {
+            folder.grow(count);
+            if let Folder::Fold(fold) = folder {
+                fold.settle();
+            }
+        }
+        Ok(Self {
+            ctx,
+            setup,
+            slots: slots.by_group(&groups),
+            groups,
+            folders,
+            folded,
+            columns: setup.prepared.names(),
+            left: AtomicUsize::new(ctx.limits.buckets_max),
+            _held: held,
+        })
+    }
+
+    /// Does each function give one value a window, and every column come of these alone?
+    fn is_aligned(&self) -> bool {
+        let sets = self.setup.sets.iter().zip(&self.folders);
+        let fits = |(set, folder): (&Set<'_>, &Folder)| {
+            matches!(folder, Folder::Fold(_)) && !set.function.gives_many()
+        };
+        self.setup.beside.is_empty()
+            && self.setup.sets.len() == self.setup.prepared.calls.len()
+            && sets.into_iter().all(fits)
+    }
+
+    /// How many groups.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Windows of a group in which any function has something, and for each function whether the first window that it has
+    /// something in is the first that is wanted at all. Only for functions that give one value a window.
+    pub fn rows(&self, group: u32) -> (usize, Vec<Option<bool>>) {
+        let (mut slots, mut starts) = (Vec::new(), Vec::new());
+        self.slots.of(group, &mut slots, &mut starts);
+        let calls = self.calls(&slots);
+        let any = |window: &usize| calls.iter().any(|call| call.is_row(*window));
+        let rows = (0..slots.len()).filter(any).count();
+        let first = |call: &Windowed| {
+            let at = (0..slots.len()).find(|&window| call.is_row(window))?;
+            Some(Some(starts[at]) == self.setup.first_window)
+        };
+        (rows, calls.iter().map(first).collect())
+    }
+
+    /// What each function gave in some slots.
+    fn calls(&self, slots: &[u32]) -> Vec<Windowed> {
+        let each = self.folders.iter().zip(&self.setup.sets);
+        each.filter_map(|(folder, set)| match folder {
+            Folder::Fold(fold) => {
+                let Folded { values, rows, .. } = fold.finish(slots);
+                Some(Windowed {
+                    function: set.function,
+                    values,
+                    rows,
+                })
+            }
+            Folder::States(_) => None,
+        })
+        .collect()
+    }
+
+    /// Gives all series away, sorted by tags.
+    ///
+    /// # Errors
+    /// Cancelled; too many windows.
+    pub fn give(mut self, name: &str, give: &mut Give<'_>) -> Result<ControlFlow<()>, QueryError> {
+        let mut order = self.groups.sorted();
+        if !self.setup.prepared.ascending {
+            order.reverse();
+        }
+        if !self.is_aligned() {
+            for group in order {
+                self.ctx.check()?;
+                let found = self.points(group)?;
+                if self.give_one(name, group, found, give).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            return Ok(ControlFlow::Continue(()));
+        }
+        // Groups are finished by all threads, some at a time, and given away in order.
+        let slots = self.slots.count().unwrap_or(64).max(1) * self.setup.sets.len();
+        let per_task = (SLOTS_PER_TASK / slots).max(1);
+        for round in order.chunks(per_task * TASKS_PER_ROUND) {
+            let tasks: Vec<&[u32]> = round.chunks(per_task).collect();
+            let workers = self.ctx.resources.workers;
+            let made = workers.run(tasks.len(), tasks.len() - 1, Vec::new, |made, task| {
+                let mut scratch = (Vec::new(), Vec::new());
+                for (at, &group) in tasks[task].iter().enumerate() {
+                    self.ctx.check()?;
+                    made.push((task, at, group, self.aligned(group, &mut scratch)?));
+                }
+                Ok::<(), QueryError>(())
+            })?;
+            let mut made: Vec<(usize, usize, u32, Found)> = made.into_iter().flatten().collect();
+            made.sort_unstable_by_key(|(task, at, ..)| (*task, *at));
+            for (_, _, group, found) in made {
+                if self.give_one(name, group, found, give).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn give_one(&self, name: &str, group: u32, found: Found, give: &mut Give<'_>) -> ControlFlow<()> {
+        match self.series(name, group, found) {
+            Some(series) => give(Piece::whole(series)),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    /// So many more windows are filled.
+    fn fill(&self, windows: usize) -> Result<(), QueryError> {
+        let take = |left: usize| left.checked_sub(windows);
+        match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(too_many_windows(self.ctx)),
+        }
+    }
+
+    fn series(&self, name: &str, group: u32, rows: Found) -> Option<Series> {
+        if rows.times.is_empty() {
+            return None;
+        }
+        let prepared = self.setup.prepared;
+        let values = self.groups.key(group).iter().map(|v| v.to_string());
+        let mut series = Series {
+            name: name.to_string(),
+            tags: prepared.dimensions.iter().cloned().zip(values).collect(),
+            columns: self.columns.clone(),
+            times: rows.times,
+            values: rows.values,
+        };
+        if !prepared.ascending {
+            series.reverse();
+        }
+        series.limit(prepared.limit, prepared.offset);
+        (!series.times.is_empty()).then_some(series)
+    }
+
+    /// The time of a row that stands for no window and no point.
+    fn no_time(&self) -> i64 {
+        match self.setup.prepared.time.min {
+            TIME_MIN => 0,
+            min => min,
+        }
+    }
+
+    /// The rows of a group, a column at a time.
+    fn aligned(&self, group: u32, (slots, starts): &mut (Vec<u32>, Vec<i64>)) -> Result<Found, QueryError> {
+        self.slots.of(group, slots, starts);
+        let has = |folder: &Folder| slots.iter().any(|&slot| folder.has(slot as usize));
+        if !self.folders.iter().any(has) {
+            return Ok(Found::default());
+        }
+        let mut calls = Vec::with_capacity(self.folders.len());
+        let mut time = None;
+        for (folder, set) in self.folders.iter().zip(&self.setup.sets) {
+            let Folder::Fold(fold) = folder else { continue };
+            let Folded { values, times, rows } = fold.finish(slots);
+            if set.timed {
+                time = times.and_then(|times| times.first().copied());
+            }
+            calls.push(Windowed {
+                function: set.function,
+                values,
+                rows,
+            });
+        }
+        match &self.setup.prepared.windows {
+            None => {
+                if !calls.iter().any(|call| call.is_row(0)) {
+                    return Ok(Found::default());
+                }
+                Ok(single(
+                    self.setup.prepared,
+                    time.unwrap_or_else(|| self.no_time()),
+                    calls,
+                ))
+            }
+            Some(windows) => windowed(
+                self.setup.prepared,
+                windows,
+                self.setup.first_window,
+                starts,
+                calls,
+                &|windows| self.fill(windows),
+            ),
+        }
+    }
+
+    /// The rows of a group, by way of points.
+    fn points(&mut self, group: u32) -> Result<Found, QueryError> {
+        let (mut slots, mut starts) = (Vec::new(), Vec::new());
+        self.slots.of(group, &mut slots, &mut starts);
+        let has = |folder: &Folder| slots.iter().any(|&slot| folder.has(slot as usize));
+        let folded = self
+            .folded
+            .get_mut(group as usize)
+            .map(std::mem::take)
+            .unwrap_or_default();
+        if !self.folders.iter().any(has) && folded.iter().all(Vec::is_empty) {
+            return Ok(Found::default());
+        }
+        let no_time = self.no_time();
+        let prepared = self.setup.prepared;
+        let mut sets = Vec::with_capacity(self.folders.len());
+        for (folder, set) in self.folders.iter_mut().zip(&self.setup.sets) {
+            let keeps = set.keeps_time(self.setup);
+            let stamp = |start: i64| if start == i64::MIN { no_time } else { start };
+            let mut points: Vec<Picked> = Vec::new();
+            match folder {
+                Folder::States(states) => {
+                    let all = starts.iter().zip(&slots);
+                    let mut found: Vec<(i64, State)> = all
+                        .map(|(&start, &slot)| (start, states.take(slot as usize)))
+                        .collect();
+                    if let Some(windows) = prepared.windows.as_ref().filter(|w| w.over.is_some()) {
+                        let end = windows.start(prepared.time.max);
+                        found = rolling::states(&set.function, windows, found, end);
+                    }
+                    for (start, state) in found {
+                        let made = state.finish(&set.function).into_iter();
+                        points.extend(made.map(|point| match keeps {
+                            true => point,
+                            false => Picked {
+                                time: stamp(start),
+                                ..point
+                            },
+                        }));
+                    }
+                }
+                Folder::Fold(fold) => {
+                    let Folded { values, times, rows } = fold.finish(&slots);
+                    let is_row = |i: usize| rows.as_ref().map_or_else(|| values.has(i), |rows| rows.get(i));
+                    for (i, &start) in starts.iter().enumerate().filter(|(i, _)| is_row(*i)) {
+                        points.push(Picked {
+                            time: match times.as_ref().filter(|_| keeps) {
+                                Some(times) => times[i],
+                                None => stamp(start),
+                            },
+                            value: Value::of_column(&values, i),
+                            aux: None,
+                        });
+                    }
+                }
+            }
+            sets.push(points);
+        }
+        let (mut sets, mut folds) = (sets.into_iter(), folded.into_iter());
+        let given = prepared.calls.iter().filter_map(|call| match call {
+            Call::Fold { .. } => Some(folds.next().unwrap_or_default()),
+            Call::Transform { .. } => None,
+            _ => Some(sets.next().unwrap_or_default()),
+        });
+        let finisher = Finisher {
+            ctx: self.ctx,
+            prepared,
+            beside: &self.setup.beside,
+        };
+        finisher.finish(given.collect(), self.left.get_mut())
+    }
+}
