@@ -34,6 +34,8 @@ use tokio::sync::Semaphore;
 
 /// Sockets and requests get so long to end after a signal.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
+/// Queries get so long of it before they are stopped.
+const QUERIES_PATIENCE: Duration = Duration::from_secs(2);
 /// Between looks at the machine's memory and power.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Connections that may wait to be accepted.
@@ -63,6 +65,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         counters: Counters::default(),
         bodies: Bodies::default(),
         queries: Arc::new(Semaphore::new(queries)),
+        query_timeout: Duration::from_secs(args.query_timeout),
         started: Instant::now(),
     });
     let sockets = tokio::runtime::Builder::new_multi_thread()
@@ -140,6 +143,11 @@ async fn run(
         _ = interrupt.recv() => {}
     }
     eprintln!("kymo: stopping: taking what has arrived, syncing, sealing");
+    let running = services.engine.running().clone();
+    actix::spawn(async move {
+        tokio::time::sleep(QUERIES_PATIENCE).await;
+        running.stop();
+    });
     if tokio::time::timeout(STOP_PATIENCE, actors.stop()).await.is_err() {
         tracing::warn!("some connections did not end in time and were cut off");
     }

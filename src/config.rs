@@ -142,6 +142,9 @@ pub struct ServeArgs {
     /// Queries that run at once; others wait [default: 4 a core]
     #[arg(long, value_name = "N", env = "KYMO_QUERIES", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub queries: Option<u16>,
+    /// Seconds a query may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, env = "KYMO_QUERY_TIMEOUT", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub query_timeout: u64,
     /// Free space on the disk, in bytes (K, M, G, T), below which points are refused [default: 2 % of the disk, 256M to 2G]
     #[arg(long, value_name = "BYTES", env = "KYMO_DISK_FLOOR", value_parser = parse_bytes)]
     pub disk_floor: Option<u64>,

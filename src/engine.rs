@@ -22,7 +22,7 @@ use crate::model::{MeasurementId, TimeRange};
 use crate::query::scan::Scan;
 use crate::query::snapshot::Snapshot;
 use crate::query::statements::Target;
-use crate::query::{Value, Workers};
+use crate::query::{Running, Value, Workers};
 use crate::rejected::{self, Filter, LEDGER_BYTES_MAX, Ledger};
 use crate::shard::dispatch::Dispatcher;
 use crate::shard::publish::{Head, Observer};
@@ -370,6 +370,7 @@ pub struct Engine {
     room: Room,
     recovery: Recovery,
     workers: Workers,
+    running: Arc<Running>,
     _lock: File,
 }
 
@@ -579,6 +580,7 @@ impl Engine {
             room: Room::new(dir, floor, room::free_bytes),
             recovery,
             workers: Workers::new(std::thread::available_parallelism().map_or(0, |cores| cores.get() - 1)),
+            running: Arc::default(),
             _lock: lock,
         }))
     }
@@ -689,6 +691,11 @@ impl Engine {
             gap: Arc::clone(&gap),
         });
         Commits { receiver, gap }
+    }
+
+    /// The queries that run.
+    pub fn running(&self) -> &Arc<Running> {
+        &self.running
     }
 
     /// Last sequence that queries see.
@@ -937,6 +944,10 @@ impl Target for Engine {
 
     fn workers(&self) -> &Workers {
         &self.workers
+    }
+
+    fn running(&self) -> &Arc<Running> {
+        Self::running(self)
     }
 
     fn limits(&self) -> &Limits {

@@ -348,6 +348,7 @@ fn ask(engine: &Arc<Engine>, text: &str) {
             memory_bytes_max: 64 << 20,
             buckets_max: 5_000,
             groups_max: 1_000,
+            ..QueryLimits::default()
         },
         deadline: Some(Instant::now() + Duration::from_secs(5)),
         read_only_hint: false,

@@ -16,7 +16,7 @@ use crate::query::records::{ContinuousQuery, continuous_queries, key};
 use crate::query::scan::Scan;
 use crate::query::statements::{QueryOptions, Target, run};
 use crate::query::windows::Windows;
-use crate::query::{Cancel, QueryLimits, Value, Workers};
+use crate::query::{Cancel, QueryLimits, Value, Why, Workers};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -65,7 +65,7 @@ impl Continuous {
     /// Ends the thread; how far it is is durable then.
     pub fn stop(&self) {
         let _ = self.stop.try_send(());
-        self.cancel.cancel();
+        self.cancel.cancel(Why::Stopping);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread of continuous queries panicked");
@@ -494,6 +494,10 @@ impl Target for Recording<'_> {
 
     fn workers(&self) -> &Workers {
         Target::workers(&**self.engine)
+    }
+
+    fn running(&self) -> &Arc<crate::query::Running> {
+        self.engine.running()
     }
 
     fn limits(&self) -> &Limits {

@@ -67,6 +67,8 @@ pub fn serve(
         .workers(threads)
         .max_connections(CONNECTIONS_PER_THREAD_MAX)
         .client_request_timeout(REQUEST_TIMEOUT)
+        // A client that closes its side has hung up: what it asked for is stopped.
+        .h1_allow_half_closed(false)
         .shutdown_timeout(STOP_SECONDS)
         .disable_signals();
     if let Some(listener) = listener {

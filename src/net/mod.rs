@@ -31,7 +31,7 @@ use crate::live::hub::Hub;
 use body::Bodies;
 use counters::Counters;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// What every connection needs.
@@ -46,6 +46,8 @@ pub struct Services {
     pub bodies: Bodies,
     /// Queries that may run at once.
     pub queries: Arc<Semaphore>,
+    /// How long a query may take.
+    pub query_timeout: Duration,
     /// When the server started.
     pub started: Instant,
 }

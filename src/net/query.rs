@@ -6,20 +6,22 @@ use super::counters::add;
 use super::error::HttpError;
 use super::parameters::Parameters;
 use crate::budget::Budget;
-use crate::lang::{Params, Query, params_from_json, parse};
+use crate::lang::{Params, Query, Statement, params_from_json, parse};
 use crate::model::Precision;
 use crate::query::encode::{ChunkedJson, Csv, Encoder, Event, Indent, Json, TimeFormat};
 use crate::query::statements::{QueryOptions, run};
-use crate::query::{Cancel, QueryLimits};
+use crate::query::{Cancel, QueryError, QueryLimits, Why};
 use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Rows of a chunk when the client does not say.
 const CHUNK_ROWS: usize = 10_000;
@@ -27,19 +29,21 @@ const CHUNK_ROWS: usize = 10_000;
 const CHUNK_ROWS_MAX: usize = 1_000_000;
 /// Text of an answer is sent in parts of about this size; a shorter answer is sent as a whole.
 const PART_BYTES: usize = 128 << 10;
-/// Parts that may wait for a slow client.
+/// Parts, of up to twice that, that may wait for a slow client.
 const PARTS_WAITING_MAX: usize = 4;
 /// How long a query may wait for others.
 const QUEUE_WAIT: Duration = Duration::from_secs(30);
-/// How long a query may run.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(300);
+/// Queries that may wait for others.
+const QUERIES_WAITING_MAX: usize = 1_000;
+/// How often a query that waits looks whether it was stopped.
+const STOPPED_EVERY: Duration = Duration::from_millis(100);
 
 /// Stops the query when the client goes away.
 struct CancelOnDrop(Arc<Cancel>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        self.0.cancel();
+        self.0.cancel(Why::HungUp);
     }
 }
 
@@ -85,39 +89,39 @@ pub async fn query(
         now: now(),
         limits: QueryLimits {
             memory_bytes_max: services.engine.budgets().get().size(Budget::Query),
+            timeout: services.query_timeout,
             ..QueryLimits::default()
         },
-        deadline: Some(Instant::now() + QUERY_TIMEOUT),
+        deadline: Some(Instant::now() + services.query_timeout),
         read_only_hint: request.method() == Method::GET,
     };
     let statements = parse(&text, &options.params).map_err(|e| HttpError {
         hint: e.hint.clone(),
         ..HttpError::bad_request(format!("error parsing query: {e}"))
     })?;
-    let permit = tokio::time::timeout(QUEUE_WAIT, services.queries.clone().acquire_owned()).await;
-    let permit = match permit {
-        Ok(Ok(permit)) => permit,
-        _ => {
-            return Err(HttpError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too many queries at once (queries); retry",
-            ));
-        }
+    let cancel = Arc::new(Cancel::default());
+    let guard = CancelOnDrop(cancel.clone());
+    let database = options.database.as_deref().unwrap_or("");
+    let ticket = services.engine.running().enter(&text, database, &cancel);
+    // Whoever wants to see or stop what keeps the server busy does not wait behind it.
+    let of_queries = |s: &Statement| matches!(s, Statement::ShowQueries | Statement::KillQuery(_));
+    let permit = match statements.statements.iter().all(of_queries) {
+        true => None,
+        false => Some(permit(&services, &cancel).await?),
     };
+    ticket.runs();
     let chunked = parameters.is_true("chunked");
     let chunk_rows = parameters
         .number("chunk_size")?
         .filter(|n| *n > 0)
         .unwrap_or(CHUNK_ROWS)
         .min(CHUNK_ROWS_MAX);
-    let cancel = Arc::new(Cancel::default());
-    let guard = CancelOnDrop(cancel.clone());
     let media = output.media();
     let writer = Writer::new(&output, chunked.then_some(chunk_rows));
     let (sender, mut receiver) = mpsc::channel::<Part>(PARTS_WAITING_MAX);
     let services = services.into_inner();
     tokio::task::spawn_blocking(move || {
-        let _permit = permit;
+        let (_permit, _ticket) = (permit, ticket);
         answer(&services, &statements, &options, &cancel, writer, &sender);
     });
     let Some(first) = receiver.recv().await else {
@@ -134,9 +138,41 @@ pub async fn query(
     Ok(response.streaming(parts(first, receiver, guard)))
 }
 
+/// Leave to run beside others; waits for it, as long as it may and the query is not stopped.
+async fn permit(services: &Services, cancel: &Cancel) -> Result<OwnedSemaphorePermit, HttpError> {
+    let busy = |text: String| HttpError::new(StatusCode::SERVICE_UNAVAILABLE, text);
+    if let Ok(permit) = services.queries.clone().try_acquire_owned() {
+        return Ok(permit);
+    }
+    // The one that asks is listed already.
+    if services.engine.running().waiting() > QUERIES_WAITING_MAX {
+        return Err(busy(format!(
+            "too many queries wait (queries_waiting_max {QUERIES_WAITING_MAX}); retry"
+        )));
+    }
+    let patience = Instant::now() + QUEUE_WAIT;
+    let mut permit = pin!(services.queries.clone().acquire_owned());
+    loop {
+        match tokio::time::timeout(STOPPED_EVERY, &mut permit).await {
+            Ok(Ok(permit)) => return Ok(permit),
+            Ok(Err(_)) => return Err(busy("the server stops".into())),
+            Err(_) => {}
+        }
+        if let Some(why) = cancel.why() {
+            return Err(busy(QueryError::Cancelled(why).to_string()));
+        }
+        if Instant::now() >= patience {
+            let queries = services.engine.budgets().get().size(Budget::Queries);
+            return Err(busy(format!(
+                "too many queries at once (queries {queries}); retry"
+            )));
+        }
+    }
+}
+
 /// A piece of the answer.
 struct Part {
-    text: String,
+    text: Bytes,
     /// Nothing follows.
     last: bool,
 }
@@ -162,7 +198,7 @@ fn parts(
             },
         };
         let next = (!part.last).then_some((None, receiver, guard));
-        Some((Ok(Bytes::from(part.text)), next))
+        Some((Ok(part.text), next))
     })
 }
 
@@ -177,7 +213,20 @@ fn answer(
 ) {
     let began = Instant::now();
     let counters = &services.counters;
-    let send = |text: String, last: bool| sender.blocking_send(Part { text, last });
+    // However long a chunk is, only so much of it waits for the client.
+    let send = |text: String, last: bool| {
+        let mut text = Bytes::from(text);
+        loop {
+            let part = text.split_to(text.len().min(2 * PART_BYTES));
+            let last = last && text.is_empty();
+            if !send(sender, Part { text: part, last }, cancel, options.deadline) {
+                return false;
+            }
+            if text.is_empty() {
+                return true;
+            }
+        }
+    };
     let mut hung_up = false;
     run(
         statements,
@@ -189,7 +238,7 @@ fn answer(
                 add(&counters.query_errors, 1);
             }
             if let Some(text) = writer.event(event) {
-                hung_up = send(text, false).is_err();
+                hung_up = !send(text, false);
             }
             if hung_up {
                 ControlFlow::Break(())
@@ -203,6 +252,31 @@ fn answer(
     if !hung_up {
         // Nobody listens any more when this fails.
         let _ = send(writer.finish(), true);
+    }
+}
+
+/// Hands a part to a client that may be slow; false: nobody takes it any more, or not in time.
+fn send(sender: &mpsc::Sender<Part>, part: Part, cancel: &Cancel, deadline: Option<Instant>) -> bool {
+    let part = match sender.try_send(part) {
+        Ok(()) => return true,
+        Err(TrySendError::Closed(_)) => return false,
+        Err(TrySendError::Full(part)) => part,
+    };
+    let runtime = tokio::runtime::Handle::current();
+    loop {
+        let room = tokio::time::timeout(STOPPED_EVERY, sender.reserve());
+        match runtime.block_on(room) {
+            Ok(Ok(room)) => {
+                room.send(part);
+                return true;
+            }
+            Ok(Err(_)) => return false,
+            Err(_) => {}
+        }
+        // An answer that is not taken must not hold its place, or what it reads, for ever.
+        if cancel.is_cancelled() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return false;
+        }
     }
 }
 

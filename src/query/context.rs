@@ -5,8 +5,8 @@ use super::resources::Resources;
 use super::scan::Scan;
 use crate::catalog::{Catalog, Database, Policy};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 /// Limits of one query, each named in the error that it gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct QueryLimits {
     pub buckets_max: usize,
     /// Series in a result.
     pub groups_max: usize,
+    /// How long it may take; the clock is [`Context::deadline`].
+    pub timeout: Duration,
 }
 
 impl Default for QueryLimits {
@@ -25,6 +27,7 @@ impl Default for QueryLimits {
             memory_bytes_max: 1 << 30,
             buckets_max: 10_000_000,
             groups_max: 1_000_000,
+            timeout: Duration::from_secs(300),
         }
     }
 }
@@ -32,18 +35,47 @@ impl Default for QueryLimits {
 /// Stops a query from outside. Shared.
 #[derive(Debug, Default)]
 pub struct Cancel {
-    flag: AtomicBool,
+    /// 0: it was not; otherwise 1 + the place of the reason.
+    state: AtomicU8,
+}
+
+/// Why a query was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Nobody waits for its answer any more.
+    HungUp,
+    /// KILL QUERY.
+    Killed,
+    /// The server stops.
+    Stopping,
 }
 
 impl Cancel {
-    /// Stops it soon.
-    pub fn cancel(&self) {
-        self.flag.store(true, Ordering::Relaxed);
+    /// Stops it soon. The first reason stands.
+    pub fn cancel(&self, why: Why) {
+        let state = match why {
+            Why::HungUp => 1,
+            Why::Killed => 2,
+            Why::Stopping => 3,
+        };
+        let _ = self
+            .state
+            .compare_exchange(0, state, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Was it stopped?
     pub fn is_cancelled(&self) -> bool {
-        self.flag.load(Ordering::Relaxed)
+        self.state.load(Ordering::Relaxed) != 0
+    }
+
+    /// Why it was stopped.
+    pub fn why(&self) -> Option<Why> {
+        match self.state.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Why::HungUp),
+            2 => Some(Why::Killed),
+            _ => Some(Why::Stopping),
+        }
     }
 }
 
@@ -76,11 +108,14 @@ impl Context<'_> {
     /// # Errors
     /// [`QueryError::Cancelled`]; the time-out.
     pub fn check(&self) -> Result<(), QueryError> {
-        if self.cancel.is_cancelled() {
-            return Err(QueryError::Cancelled);
+        if let Some(why) = self.cancel.why() {
+            return Err(QueryError::Cancelled(why));
         }
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Err(QueryError::Limit("query timeout exceeded (query_timeout)".into()));
+            return Err(QueryError::Limit(format!(
+                "query timeout exceeded (query_timeout {:?}); narrow its time or its series",
+                self.limits.timeout
+            )));
         }
         Ok(())
     }

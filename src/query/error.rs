@@ -1,5 +1,6 @@
 //! Why a statement has no answer.
 
+use super::context::Why;
 use super::scan::ScanError;
 use crate::store::StoreError;
 
@@ -12,9 +13,13 @@ pub enum QueryError {
     /// A limit was reached; the text names it.
     #[error("{0}")]
     Limit(String),
-    /// It was cancelled: the client went away, KILL QUERY, a time-out, shutdown.
-    #[error("query interrupted")]
-    Cancelled,
+    /// It was stopped from outside.
+    #[error("query interrupted{}", match .0 {
+        Why::HungUp => ": nobody waits for the answer",
+        Why::Killed => "",
+        Why::Stopping => ": the server stops",
+    })]
+    Cancelled(Why),
     /// What is stored could not be read.
     #[error("{0}")]
     Scan(String),

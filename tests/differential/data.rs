@@ -71,14 +71,19 @@ pub struct Data {
     pub points: Vec<Point>,
     /// What `now()` is: a little after all points.
     pub now: i64,
+    /// Nanoseconds of a unit of time.
+    pub unit: i64,
 }
 
 pub const FIELDS: [&str; 5] = ["f", "i", "u", "b", "s"];
 pub const NUMBERS: [&str; 3] = ["f", "i", "u"];
+/// Units from one point of a series to the next, mostly.
 pub const STEP: i64 = 10;
+pub const SECOND: i64 = 1_000_000_000;
 
 impl Data {
-    pub fn new(random: &mut Random, count: usize) -> Self {
+    /// So many points, with such a unit of time.
+    pub fn new(random: &mut Random, count: usize, unit: i64) -> Self {
         let mut series: Vec<Tags> = Vec::new();
         for _ in 0..1 + random.below(7) {
             let mut tags = Tags::new();
@@ -118,7 +123,7 @@ impl Data {
             if !fields.is_empty() {
                 written.push(Point {
                     series: which,
-                    time: step * STEP + jitter,
+                    time: (step * STEP + jitter) * unit,
                     fields,
                 });
             }
@@ -144,9 +149,15 @@ impl Data {
         Self {
             series,
             points: points.collect(),
-            now: written.iter().map(|p| p.time).max().unwrap_or(0) + 25,
+            now: written.iter().map(|p| p.time).max().unwrap_or(0) + 25 * unit,
+            unit,
             written,
         }
+    }
+
+    /// Do points go on for hours?
+    pub fn is_long(&self) -> bool {
+        self.unit == SECOND
     }
 }
 

@@ -9,7 +9,7 @@ mod naive;
 mod queries;
 mod server;
 
-use data::{Data, Random};
+use data::{Data, Random, SECOND};
 use naive::Answer;
 use queries::Query;
 use server::{Layout, Server};
@@ -32,8 +32,12 @@ fn check(server: &Server, data: &Data, query: &Query, what: &str) {
 }
 
 fn run(seed: u64, points: usize, layout: Layout, queries: u64) {
+    run_with(seed, points, 1, layout, queries);
+}
+
+fn run_with(seed: u64, points: usize, unit: i64, layout: Layout, queries: u64) {
     let mut random = Random::new(seed);
-    let data = Data::new(&mut random, points);
+    let data = Data::new(&mut random, points, unit);
     let server = Server::with(&data, layout);
     for number in 0..queries {
         let mut random = Random::new(seed.wrapping_mul(1_000_003) ^ number);
@@ -73,4 +77,22 @@ fn rows_in_several_runs_and_the_head() {
 fn enough_rows_for_several_threads() {
     run(30, 40_000, Layout::Head, 25);
     run(31, 40_000, Layout::Mixed, 25);
+}
+
+/// As many rows as steps of blocks are made for, so that windows and LIMIT 1 are answered from their statistics.
+#[test]
+fn hours_of_points_answered_from_steps() {
+    run_with(40, 40_000, SECOND, Layout::Sealed, 60);
+    run_with(41, 30_000, SECOND, Layout::Sealed, 60);
+}
+
+#[test]
+fn merged_rows() {
+    run_with(51, 40_000, SECOND, Layout::Merged, 60);
+    run_with(53, 33_000, SECOND, Layout::Merged, 60);
+}
+
+#[test]
+fn hours_of_points_in_several_runs_and_the_head() {
+    run_with(60, 35_000, SECOND, Layout::Mixed, 40);
 }

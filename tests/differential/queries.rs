@@ -71,7 +71,7 @@ const OF_NUMBERS: [&str; 10] = [
 
 impl Query {
     pub fn new(random: &mut Random, data: &Data) -> Self {
-        let span = data.now;
+        let (span, unit) = (data.now / data.unit, data.unit);
         let raw = random.chance(35);
         let group = match random.below(5) {
             0 | 1 => vec![],
@@ -101,20 +101,32 @@ impl Query {
             Columns::Calls(calls)
         };
         let window = (!raw && random.chance(65)).then(|| {
-            let step = *random.pick(&[STEP, 3 * STEP, 7 * STEP + 3, 25 * STEP, 1000 * STEP]);
+            let hour = 360 * STEP;
+            let steps = [STEP, 3 * STEP, 7 * STEP + 3, 25 * STEP, 1000 * STEP];
+            // Hours, and what is made of them, only where data goes on for so long.
+            let step = match data.is_long() {
+                true if random.chance(60) => hour * *random.pick(&[1, 1, 4, 24]),
+                _ => *random.pick(&steps),
+            };
             (
-                step,
+                step * unit,
                 if random.chance(20) {
-                    random.below(step as u64) as i64
+                    random.below(step as u64) as i64 * unit
                 } else {
                     0
                 },
             )
         });
-        let min = random.chance(60).then(|| random.below(span as u64) as i64 - 20);
-        let max = random
+        let mut min = random.chance(60).then(|| random.below(span as u64) as i64 - 20);
+        let mut max = random
             .chance(60)
             .then(|| min.unwrap_or(0) + random.below(span as u64 + 40) as i64);
+        if data.is_long() && random.chance(50) {
+            // From hour to hour.
+            min = min.map(|t| t.div_euclid(3600) * 3600);
+            max = max.map(|t| t.div_euclid(3600) * 3600 - 1);
+        }
+        let (min, max) = (min.map(|t| t * unit), max.map(|t| t * unit));
         let numbers = match &columns {
             Columns::Raw(_) => false,
             Columns::Calls(calls) => calls

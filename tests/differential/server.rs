@@ -13,6 +13,8 @@ use kymo_plugin_api::series::PlainSpelling;
 use kymo_plugin_api::{Field, Options, Origin, Row, RowSink, SeriesParts, SeriesRef};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Where the data is.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +25,8 @@ pub enum Layout {
     Sealed,
     /// Some runs on top of each other, and parts of the head.
     Mixed,
+    /// All in one run that several were merged into.
+    Merged,
 }
 
 pub struct Server {
@@ -50,16 +54,19 @@ impl Server {
                 write(&engine, data, batch);
             }
             // Stopping seals.
-            if matches!((layout, number), (Layout::Mixed, 1 | 3 | 4)) {
+            if matches!((layout, number), (Layout::Mixed | Layout::Merged, 1 | 3 | 4)) {
                 engine.stop();
                 drop(engine);
                 engine = open();
             }
         }
-        if matches!(layout, Layout::Sealed) {
+        if matches!(layout, Layout::Sealed | Layout::Merged) {
             engine.stop();
             drop(engine);
             engine = open();
+        }
+        if matches!(layout, Layout::Merged) {
+            wait_merged(&engine);
         }
         Self {
             engine,
@@ -78,6 +85,18 @@ impl Server {
     pub fn stop(self) {
         self.engine.stop();
     }
+}
+
+/// Waits until an idle server has merged all runs into one.
+fn wait_merged(engine: &Arc<Engine>) {
+    for _ in 0..600 {
+        let merges = engine.merge_figures().merges.load(Ordering::Relaxed);
+        if merges > 0 && engine.store_figures().runs == 1 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{} runs after a minute", engine.store_figures().runs);
 }
 
 fn rows(series: &Series) -> Rows {

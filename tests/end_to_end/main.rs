@@ -13,6 +13,7 @@ mod golden;
 mod http;
 mod live;
 mod live_state;
+mod queries;
 mod rejected;
 mod sockets;
 mod support;

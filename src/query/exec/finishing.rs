@@ -181,6 +181,7 @@ impl<'a> Finish<'a> {
 
     /// So many more windows are filled.
     fn fill(&self, windows: usize) -> Result<(), QueryError> {
+        self.ctx.check()?;
         let take = |left: usize| left.checked_sub(windows);
         match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
             Ok(_) => Ok(()),

@@ -1,13 +1,13 @@
 //! Folds the rows of all inputs by group and window: each worker apart, task by task, then put together.
 
 use super::compact::Compact;
-use super::fold::{Rows, StepRows};
+use super::fold::{Fold, Rows, StepRows};
 use super::groups::Groups;
 use super::labels::Labels;
 use super::reading::Reading;
 use super::setup::{Folder, Set, Setup};
 use super::vector::cast_column;
-use super::windows::{Slots, WindowIndex};
+use super::windows::{Shapes, Slots, WindowIndex};
 use super::work;
 use crate::block::stats::Numbers;
 use crate::block::steps::StepStats;
@@ -369,7 +369,8 @@ impl Visitor for OfReading<'_, '_> {
             }
             _ => Vec::new(),
         };
-        slots.cut(runs, times, |run| labels.group(run.series, groups))?;
+        let shapes = shapes(setup, folders, &columns);
+        slots.cut(runs, times, shapes, |run| labels.group(run.series, groups))?;
         let count = slots.len(groups.len());
         for ((folder, column), set) in folders.iter_mut().zip(&columns).zip(&setup.sets) {
             folder.grow(count);
@@ -402,11 +403,30 @@ impl Visitor for OfReading<'_, '_> {
                 },
             };
             match folder {
-                Folder::Fold(fold) => fold.push(&rows),
+                Folder::Fold(fold) => {
+                    fold.push(&rows);
+                    fold.push_ladders(slots.ladders(), column);
+                }
                 Folder::States(states) => states.push(&rows),
             }
         }
         Ok(())
+    }
+}
+
+/// How rows may be put together so that all functions can take them.
+fn shapes(setup: &Setup<'_>, folders: &[Folder], columns: &[Option<Cow<'_, Column>>]) -> Shapes {
+    let all = |test: &dyn Fn(&dyn Fold) -> bool| {
+        folders.iter().all(|folder| match folder {
+            Folder::Fold(fold) => test(fold.as_ref()),
+            Folder::States(_) => false,
+        })
+    };
+    let full = |column: &Option<Cow<'_, Column>>| column.as_ref().is_none_or(|c| c.present.is_none());
+    let whole = setup.sets.iter().all(|set| set.since.is_none());
+    Shapes {
+        joined: whole && all(&|fold| fold.takes_joined()),
+        ladders: whole && columns.iter().all(full) && all(&|fold| fold.takes_ladders()),
     }
 }
 

@@ -11,8 +11,10 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// Rows of a piece.
+/// Rows of a piece; fewer, if they are long.
 const PIECE_ROWS: usize = 4096;
+/// About so many bytes of memory are in a piece.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Where a row is.
 #[derive(Clone, Copy)]
@@ -46,6 +48,7 @@ pub fn give(
         of_group.insert(rows.stretches[stretches[0] as usize].group, stretches);
     }
     let texts = Texts::new(prepared, &rows);
+    let piece_rows = (PIECE_BYTES / rows.bytes_per_row().max(1)).clamp(1, PIECE_ROWS);
     let mut groups = rows.groups.sorted();
     if !prepared.ascending {
         groups.reverse();
@@ -63,8 +66,8 @@ pub fn give(
             .zip(key)
             .map(|(dimension, value)| (dimension.clone(), value.to_string()))
             .collect();
-        let pieces = order.len().div_ceil(PIECE_ROWS);
-        for (number, piece) in order.chunks(PIECE_ROWS).enumerate() {
+        let pieces = order.len().div_ceil(piece_rows);
+        for (number, piece) in order.chunks(piece_rows).enumerate() {
             ctx.check()?;
             let values = (0..prepared.columns.len()).map(|column| texts.column(&rows, column, piece));
             let series = Series {

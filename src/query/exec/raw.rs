@@ -103,6 +103,14 @@ pub struct Gathered<'a> {
     _held: Vec<Held<'a>>,
 }
 
+impl Gathered<'_> {
+    /// Bytes that a row takes, on average.
+    pub fn bytes_per_row(&self) -> usize {
+        let rows: usize = self.chunks.iter().map(|chunk| chunk.times.len()).sum();
+        self.chunks.iter().map(Chunk::bytes).sum::<usize>() / rows.max(1)
+    }
+}
+
 /// What one thread gathers.
 struct Worker<'a> {
     ctx: &'a Context<'a>,

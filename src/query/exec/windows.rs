@@ -28,6 +28,38 @@ impl Segment {
     }
 }
 
+/// Consecutive rows that go into as many consecutive slots, one each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ladder {
+    /// Slot of the first row.
+    pub slot: u32,
+    /// First row.
+    pub start: u32,
+    /// First row past it.
+    pub end: u32,
+}
+
+impl Ladder {
+    /// Its rows.
+    pub fn rows(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// Its slots.
+    pub fn slots(&self) -> Range<usize> {
+        self.slot as usize..(self.slot + self.end - self.start) as usize
+    }
+}
+
+/// How rows may be put together beyond segments of one series.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shapes {
+    /// Where there is one window, series of one group that stand together make one segment, whose times do not ascend then.
+    pub joined: bool,
+    /// Rows that are as far apart as windows are long make [`Ladder`]s.
+    pub ladders: bool,
+}
+
 /// How rows find their window. The same for all workers of a query.
 #[derive(Clone, Debug)]
 pub enum WindowIndex {
@@ -107,7 +139,11 @@ pub struct Slots {
     /// The group and window of each slot, where windows are sparse.
     list: Vec<(u32, i64)>,
     segments: Vec<Segment>,
+    ladders: Vec<Ladder>,
 }
+
+/// Shorter ladders are cut into segments.
+const LADDER_ROWS_MIN: u32 = 4;
 
 impl Slots {
     /// None yet.
@@ -117,6 +153,7 @@ impl Slots {
             sparse: HashMap::new(),
             list: Vec::new(),
             segments: Vec::new(),
+            ladders: Vec::new(),
         }
     }
 
@@ -184,7 +221,7 @@ impl Slots {
         }
     }
 
-    /// Cuts runs into segments. `group` says which group a run belongs to.
+    /// Cuts runs into segments (and what else the shapes allow). `group` says which group a run belongs to.
     ///
     /// # Errors
     /// What `group` gives.
@@ -192,22 +229,44 @@ impl Slots {
         &mut self,
         runs: &[SeriesRun],
         times: &[i64],
+        shapes: Shapes,
         mut group: impl FnMut(&SeriesRun) -> Result<u32, QueryError>,
     ) -> Result<(), QueryError> {
         self.segments.clear();
+        self.ladders.clear();
         match &self.index {
             WindowIndex::One => {
                 for run in runs {
-                    self.segments.push(Segment {
-                        slot: group(run)?,
-                        start: run.start,
-                        end: run.end,
-                    });
+                    let slot = group(run)?;
+                    match self.segments.last_mut() {
+                        Some(last) if shapes.joined && last.slot == slot && last.end == run.start => {
+                            last.end = run.end;
+                        }
+                        _ => self.segments.push(Segment {
+                            slot,
+                            start: run.start,
+                            end: run.end,
+                        }),
+                    }
                 }
             }
             WindowIndex::Regular { first, step, count } => {
                 for run in runs {
                     let base = group(run)? * count;
+                    if shapes.ladders && run.end - run.start >= LADDER_ROWS_MIN {
+                        let of_run = &times[run.rows()];
+                        if of_run
+                            .windows(2)
+                            .all(|pair| pair[1].wrapping_sub(pair[0]) == *step)
+                        {
+                            self.ladders.push(Ladder {
+                                slot: base + window_of(of_run[0], *first, *step),
+                                start: run.start,
+                                end: run.end,
+                            });
+                            continue;
+                        }
+                    }
                     cut_regular(run, times, base, *first, *step, &mut self.segments);
                 }
             }
@@ -255,6 +314,11 @@ impl Slots {
     /// What [`cut`](Self::cut) made.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
+    }
+
+    /// What [`cut`](Self::cut) made beside them.
+    pub fn ladders(&self) -> &[Ladder] {
+        &self.ladders
     }
 
     /// The same without the rows before a time.
@@ -310,7 +374,9 @@ impl Slots {
 
     /// Bytes of memory, roughly.
     pub fn bytes(&self) -> usize {
-        self.list.len() * 64 + self.segments.capacity() * size_of::<Segment>()
+        self.list.len() * 64
+            + self.segments.capacity() * size_of::<Segment>()
+            + self.ladders.capacity() * size_of::<Ladder>()
     }
 }
 
@@ -460,7 +526,7 @@ mod tests {
             let time = TimeRange { min: times[0], max: times[times.len() - 1] };
             for index in index_kinds(&windows, time) {
                 let mut slots = Slots::new(index.clone());
-                slots.cut(&runs, &times, |run| Ok(u32::from(run.series == 5))).expect("groups are known");
+                slots.cut(&runs, &times, Shapes::default(), |run| Ok(u32::from(run.series == 5))).expect("groups are known");
                 let mut groups = Groups::default();
                 groups.number(&["a".into()]);
                 groups.number(&["b".into()]);
@@ -487,6 +553,40 @@ mod tests {
                 prop_assert_eq!(row as usize, times.len());
             }
         }
+    }
+
+    #[test]
+    fn rows_a_window_apart_make_ladders_and_series_of_a_group_one_segment() {
+        let run = |series, start, end| SeriesRun { series, start, end };
+        let times = [5, 15, 25, 35, 5, 15, 26, 35, 45];
+        let runs = [run(1, 0, 4), run(2, 4, 9)];
+        let index = WindowIndex::Regular {
+            first: 0,
+            step: 10,
+            count: 6,
+        };
+        let shapes = Shapes {
+            joined: true,
+            ladders: true,
+        };
+        let mut slots = Slots::new(index);
+        slots
+            .cut(&runs, &times, shapes, |run| Ok(run.series - 1))
+            .expect("groups are known");
+        let ladder = Ladder {
+            slot: 0,
+            start: 0,
+            end: 4,
+        };
+        assert_eq!(slots.ladders(), [ladder]);
+        let rows: Vec<_> = slots.segments().iter().map(|s| (s.slot, s.rows())).collect();
+        assert_eq!(rows, [(6, 4..5), (7, 5..6), (8, 6..7), (9, 7..8), (10, 8..9)]);
+        let mut slots = Slots::new(WindowIndex::One);
+        slots
+            .cut(&runs, &times, shapes, |_| Ok(3))
+            .expect("groups are known");
+        let rows: Vec<_> = slots.segments().iter().map(|s| (s.slot, s.rows())).collect();
+        assert_eq!(rows, [(3, 0..9)]);
     }
 
     fn slots_one(slots: &Slots, group: u32, time: i64) -> Option<u32> {

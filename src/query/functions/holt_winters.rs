@@ -326,6 +326,7 @@ fn simplex(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::context::Why;
 
     fn apply(forecast: HoltWinters, values: &[Option<f64>]) -> Vec<(i64, f64)> {
         let points: Vec<Point> = values
@@ -407,7 +408,9 @@ mod tests {
             (10 * POINTS_MAX as i64, Value::Float(1.0)),
         );
         assert!(forecast.apply(&[&near, &far], &|| Ok(())).is_err());
-        let stopped = forecast.apply(&[&near, &(10, Value::Float(1.0))], &|| Err(QueryError::Cancelled));
-        assert_eq!(stopped, Err(QueryError::Cancelled));
+        let stopped = forecast.apply(&[&near, &(10, Value::Float(1.0))], &|| {
+            Err(QueryError::Cancelled(Why::Killed))
+        });
+        assert_eq!(stopped, Err(QueryError::Cancelled(Why::Killed)));
     }
 }

@@ -3,6 +3,7 @@
 mod delete;
 mod into;
 mod policies;
+mod queries;
 mod shards;
 mod stored;
 mod users;
@@ -16,6 +17,7 @@ use super::error::QueryError;
 use super::hints;
 use super::resources::Resources;
 use super::result::{Give, Piece, ResultColumn, Series};
+use super::running::Running;
 use super::scan::Scan;
 use super::select::{measurements, select, stream};
 use super::value::Value;
@@ -42,6 +44,8 @@ pub trait Target: Send + Sync {
     fn shards(&self) -> u16;
     /// Threads that help queries.
     fn workers(&self) -> &Workers;
+    /// The queries that run.
+    fn running(&self) -> &Arc<Running>;
     /// Limits of points that SELECT INTO writes.
     fn limits(&self) -> &Limits;
     /// What was not stored, of a database or of all, oldest first.
@@ -206,11 +210,8 @@ fn answer(statement: &Statement, ctx: &Context<'_>, target: &dyn Target) -> Resu
         Statement::ShowSubscriptions => Ok(stored::show_subscriptions(ctx)),
         Statement::ShowShards => shards::show(ctx),
         Statement::ShowShardGroups => shards::show_groups(ctx),
-        Statement::ShowQueries => Ok(vec![Series::table(
-            "",
-            &["qid", "query", "database", "duration", "status"],
-            [],
-        )]),
+        Statement::ShowQueries => Ok(queries::show(target)),
+        Statement::KillQuery(kill) => queries::kill(kill, target).map(none),
         Statement::CreateDatabase(create) => policies::create_database(create, target).map(none),
         Statement::DropDatabase(name) => policies::drop_database(name, target).map(none),
         Statement::CreateRetentionPolicy(create) => policies::create_policy(create, target).map(none),
@@ -230,10 +231,9 @@ fn answer(statement: &Statement, ctx: &Context<'_>, target: &dyn Target) -> Resu
         Statement::SetPassword(set) => users::set_password(ctx, set, target).map(none),
         Statement::Grant(grant) => users::grant(ctx, grant, target).map(none),
         Statement::Revoke(revoke) => users::revoke(ctx, revoke, target).map(none),
-        Statement::KillQuery(_)
-        | Statement::CreateRollup(_)
-        | Statement::DropRollup(_)
-        | Statement::ShowRollups => Err(QueryError::statement(format!("not supported yet: {statement}"))),
+        Statement::CreateRollup(_) | Statement::DropRollup(_) | Statement::ShowRollups => {
+            Err(QueryError::statement(format!("not supported yet: {statement}")))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `count`.
 
+use super::super::windows::Ladder;
 use super::{Fold, Folded, Rows, StepRows, same};
 use crate::block::stats::Numbers;
 use crate::model::{Bitmap, Column, Values};
@@ -37,6 +38,18 @@ impl Fold for Counts {
 
     fn push_whole(&mut self, slot: usize, count: u64, _: Option<&Numbers>) {
         self.counts[slot] += count;
+    }
+
+    fn takes_ladders(&self) -> bool {
+        true
+    }
+
+    fn push_ladders(&mut self, ladders: &[Ladder], _: &Column) {
+        for ladder in ladders {
+            self.counts[ladder.slots()]
+                .iter_mut()
+                .for_each(|count| *count += 1);
+        }
     }
 
     fn takes_steps(&self) -> bool {

@@ -71,6 +71,10 @@ impl<T: Number> Fold for Edges<T> {
 
     fn push_whole(&mut self, _: usize, _: u64, _: Option<&Numbers>) {}
 
+    fn takes_joined(&self) -> bool {
+        false
+    }
+
     fn takes_steps(&self) -> bool {
         true
     }

@@ -1,5 +1,6 @@
 //! `min`, `max` and `spread`.
 
+use super::super::windows::Ladder;
 use super::count::present;
 use super::number::Number;
 use super::{Fold, Folded, Rows, StepRows, same};
@@ -100,13 +101,18 @@ impl<T: Number> Fold for Extremes<T> {
                         }
                         continue;
                     }
-                    let best = self.of(slice);
+                    let (slot, best) = (s.slot as usize, self.of(slice));
                     let mut time = 0;
                     if self.times.is_some() {
-                        let at = slice.iter().position(|v| *v == best).unwrap_or(0);
-                        time = rows.times[s.start as usize + at];
+                        let known = self.best[slot];
+                        if self.has[slot] && best != known && !self.beats(best, known) {
+                            continue;
+                        }
+                        let times = slice.iter().zip(&rows.times[s.rows()]);
+                        let equal = times.filter(|(v, _)| **v == best).map(|(_, time)| *time);
+                        time = equal.min().unwrap_or(0);
                     }
-                    self.offer(s.slot as usize, best, time);
+                    self.offer(slot, best, time);
                 }
             }
             Some(present) => {
@@ -146,6 +152,19 @@ impl<T: Number> Fold for Extremes<T> {
         let has = self.has.get(slot).is_some_and(|has| *has);
         // Of equal ones the earliest wins, if anybody asks when it was.
         has && !self.beats(value, self.best[slot]) && (self.times.is_none() || value != self.best[slot])
+    }
+
+    fn takes_ladders(&self) -> bool {
+        self.times.is_none()
+    }
+
+    fn push_ladders(&mut self, ladders: &[Ladder], column: &Column) {
+        let values = T::of(&column.values);
+        for ladder in ladders {
+            for (slot, row) in ladder.slots().zip(ladder.rows()) {
+                self.offer(slot, values[row], 0);
+            }
+        }
     }
 
     fn takes_steps(&self) -> bool {

@@ -15,7 +15,7 @@ mod sum;
 
 pub use states::States;
 
-use super::windows::Segment;
+use super::windows::{Ladder, Segment};
 use crate::block::stats::Numbers;
 use crate::block::steps::{StepKeys, StepStats};
 use crate::model::{Bitmap, Column, FieldType};
@@ -95,6 +95,19 @@ pub trait Fold: Send + Sync {
 
     /// Takes a zone of which only statistics are known, and [are enough](Self::takes_whole).
     fn push_whole(&mut self, slot: usize, count: u64, numbers: Option<&Numbers>);
+
+    /// May a segment have rows of several series, times not ascending?
+    fn takes_joined(&self) -> bool {
+        true
+    }
+
+    /// Can it take ladders?
+    fn takes_ladders(&self) -> bool {
+        false
+    }
+
+    /// Takes rows that go into a slot each, if it [can](Self::takes_ladders); every row has a value.
+    fn push_ladders(&mut self, _ladders: &[Ladder], _column: &Column) {}
 
     /// Would no number like these change a slot?
     fn loses(&self, _slot: usize, _numbers: &Numbers) -> bool {

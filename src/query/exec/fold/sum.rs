@@ -1,5 +1,6 @@
 //! `sum` and `mean`.
 
+use super::super::windows::Ladder;
 use super::count::present;
 use super::number::Number;
 use super::{Fold, Folded, Rows, StepRows, same};
@@ -84,6 +85,23 @@ impl Fold for FloatSums {
             self.sums[slot].add(*sum);
         }
         self.counts[slot] += count;
+    }
+
+    fn takes_ladders(&self) -> bool {
+        true
+    }
+
+    fn push_ladders(&mut self, ladders: &[Ladder], column: &Column) {
+        let values = f64::of(&column.values);
+        for ladder in ladders {
+            let sums = &mut self.sums[ladder.slots()];
+            sums.iter_mut()
+                .zip(&values[ladder.rows()])
+                .for_each(|(sum, &value)| sum.add(value));
+            self.counts[ladder.slots()]
+                .iter_mut()
+                .for_each(|count| *count += 1);
+        }
     }
 
     fn takes_steps(&self) -> bool {
@@ -273,6 +291,23 @@ impl<T: Whole> Fold for WholeSums<T> {
     fn push_whole(&mut self, slot: usize, count: u64, numbers: Option<&Numbers>) {
         self.sums[slot] += numbers.and_then(whole_of).unwrap_or(0);
         self.counts[slot] += count;
+    }
+
+    fn takes_ladders(&self) -> bool {
+        true
+    }
+
+    fn push_ladders(&mut self, ladders: &[Ladder], column: &Column) {
+        let values = T::of(&column.values);
+        for ladder in ladders {
+            let sums = &mut self.sums[ladder.slots()];
+            sums.iter_mut()
+                .zip(&values[ladder.rows()])
+                .for_each(|(sum, &value)| *sum += value.wide());
+            self.counts[ladder.slots()]
+                .iter_mut()
+                .for_each(|count| *count += 1);
+        }
     }
 
     fn takes_steps(&self) -> bool {

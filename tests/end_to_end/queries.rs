@@ -1,0 +1,246 @@
+//! Queries under way: listed, killed, given up by their clients, timed out, queued, refused, and over their memory.
+
+use crate::support::{PATIENCE, Server, form, post};
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// Rows of `m`: with a text each, so that an answer with all of them fits into no socket's buffer.
+const ROWS: usize = 40_000;
+
+fn server(flags: &[&str]) -> (tempfile::TempDir, Server) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let flags = [&["--host-metrics", "off"], flags].concat();
+    let server = Server::start(folder.path(), &flags);
+    server.create("d");
+    let text = "x".repeat(400);
+    for rows in (0..ROWS).collect::<Vec<_>>().chunks(10_000) {
+        let line = |i: &usize| format!("m,host=h{} v={i}i,s=\"{text}\" {i}000000000\n", i % 10);
+        let lines: String = rows.iter().map(line).collect();
+        let (status, body) = post(&server.url("/write?db=d"), lines.as_bytes()).expect("an answer");
+        assert_eq!((status, body.as_str()), (204, ""));
+    }
+    (folder, server)
+}
+
+/// Sends a query and reads nothing.
+fn send(server: &Server, q: &str) -> TcpStream {
+    // A small buffer, or the system would take the whole answer in.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(64 << 10).expect("a size");
+    let address: SocketAddr = server.http.parse().expect("an address");
+    socket.connect(&address.into()).expect("it listens");
+    let mut stream = TcpStream::from(socket);
+    let parameters = form(&[("db", "d"), ("chunked", "true"), ("q", q)]);
+    let request = format!("GET /query?{parameters} HTTP/1.1\r\nHost: kymo\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it is taken");
+    stream
+}
+
+/// A query that is under way as long as nobody reads its answer.
+fn stalled(server: &Server) -> TcpStream {
+    let mut stream = send(server, STALLED);
+    let mut first = [0; 4];
+    stream.read_exact(&mut first).expect("the answer begins");
+    stream
+}
+
+const STALLED: &str = "SELECT * FROM m";
+
+/// One after the other these take longer than any test waits.
+fn endless() -> String {
+    let one = "SELECT mean(v), max(v) FROM m WHERE time >= 0 AND time < 4000000s GROUP BY time(1s) fill(0) LIMIT 1 OFFSET 3999998";
+    vec![one; 100].join(";")
+}
+
+/// SHOW QUERIES but itself: number, text, status.
+fn listed(server: &Server) -> Vec<(u64, String, String)> {
+    let rows = server.rows("", "SHOW QUERIES");
+    let text = |v: &Value| v.as_str().expect("a text").to_string();
+    let all = rows
+        .iter()
+        .map(|row| (row[0].as_u64().expect("a number"), text(&row[1]), text(&row[4])));
+    all.filter(|(_, q, _)| q != "SHOW QUERIES").collect()
+}
+
+/// Waits until what is listed is so.
+fn wait(server: &Server, what: &str, done: impl Fn(&[(u64, String, String)]) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let list = listed(server);
+        if done(&list) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{what}: {list:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The rest of an answer; it must not look whole: it says why it ends, or it is cut off.
+fn cut_off(mut stream: TcpStream, why: &str) {
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    let says = String::from_utf8_lossy(&rest).contains(why);
+    assert!(
+        says || !rest.ends_with(b"0\r\n\r\n"),
+        "half an answer looks whole"
+    );
+}
+
+#[test]
+fn queries_are_listed_and_killed_by_number() {
+    let (_folder, server) = server(&[]);
+    let stream = stalled(&server);
+    let list = listed(&server);
+    assert_eq!(list.len(), 1, "{list:?}");
+    let (id, text, status) = &list[0];
+    assert_eq!((text.as_str(), status.as_str()), (STALLED, "running"));
+    for (q, error) in [
+        (format!("KILL QUERY {}", id + 1000), "no such query id"),
+        (format!("KILL QUERY {id} ON \"elsewhere\""), "knows no others"),
+    ] {
+        let answer = server.query("", &q);
+        let said = answer["results"][0]["error"]
+            .as_str()
+            .unwrap_or_default()
+            .to_string();
+        assert!(said.contains(error), "{q}: {answer}");
+    }
+    assert_eq!(listed(&server).len(), 1);
+    server.query("", &format!("KILL QUERY {id} ON localhost"));
+    wait(&server, "killed, it is gone", <[_]>::is_empty);
+    cut_off(stream, "query interrupted");
+    // One that computes ends, too, and says why.
+    let mut stream = send(&server, &endless());
+    wait(&server, "it runs", |list| list.len() == 1);
+    server.query("", &format!("KILL QUERY {}", listed(&server)[0].0));
+    wait(&server, "killed, it is gone", <[_]>::is_empty);
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut answer = String::new();
+    while !answer.contains("query interrupted") {
+        let mut part = [0; 4096];
+        let read = stream.read(&mut part).expect("it says why");
+        assert!(read > 0, "{answer}");
+        answer.push_str(&String::from_utf8_lossy(&part[..read]));
+    }
+}
+
+#[test]
+fn a_client_that_hangs_up_ends_its_query() {
+    let (_folder, server) = server(&[]);
+    for q in [STALLED.to_string(), endless()] {
+        let stream = send(&server, &q);
+        wait(&server, "it runs", |list| {
+            list.len() == 1 && list[0].2 == "running"
+        });
+        drop(stream);
+        wait(&server, "nobody listens, it is gone", <[_]>::is_empty);
+    }
+}
+
+#[test]
+fn a_query_ends_when_its_time_is_over_or_the_server_stops() {
+    let (folder, first) = server(&["--query-timeout", "1"]);
+    let (status, body) = first.query_text(&[("db", "d"), ("q", &endless())]);
+    assert!(
+        status == 200 && body.contains("query_timeout 1s"),
+        "{}",
+        &body[..300.min(body.len())]
+    );
+    let stream = stalled(&first);
+    wait(&first, "timed out, it is gone", <[_]>::is_empty);
+    cut_off(stream, "query_timeout");
+    assert_eq!(first.terminate(), Some(0));
+    let second = Server::quiet(folder.path());
+    let streams = [stalled(&second), send(&second, &endless())];
+    wait(&second, "both run", |list| list.len() == 2);
+    // Within the patience of `terminate`, in which the endless one would not end.
+    assert_eq!(second.terminate(), Some(0));
+    drop(streams);
+}
+
+#[test]
+fn queries_beyond_the_limit_wait_and_can_be_killed_while_they_do() {
+    let (_folder, server) = server(&["--queries", "1"]);
+    let stream = stalled(&server);
+    let waiting = [
+        send(&server, "SELECT count(v) FROM m"),
+        send(&server, "SELECT max(v) FROM m"),
+    ];
+    wait(&server, "two wait", |list| {
+        list.iter().filter(|(_, _, status)| status == "queued").count() == 2
+    });
+    let (id, ..) = listed(&server)
+        .into_iter()
+        .find(|(_, q, _)| q.contains("max"))
+        .expect("it waits");
+    server.query("", &format!("KILL QUERY {id}"));
+    wait(&server, "one waits", |list| list.len() == 2);
+    drop(stream);
+    wait(&server, "all are done", <[_]>::is_empty);
+    let mut answers = waiting.map(|mut stream| {
+        stream
+            .set_read_timeout(Some(Duration::from_secs(2)))
+            .expect("a timeout");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).to_string()
+    });
+    answers.sort_by_key(|a| a.contains("503"));
+    assert!(
+        answers[0].contains(&format!("[\"1970-01-01T00:00:00Z\",{ROWS}]")),
+        "{}",
+        answers[0]
+    );
+    assert!(answers[1].contains("query interrupted"), "{}", answers[1]);
+}
+
+#[test]
+fn a_query_over_its_memory_fails_alone_and_gives_it_back() {
+    let (_folder, server) = server(&["--query-bytes", "4M"]);
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
+        let line = status
+            .lines()
+            .find(|l| l.starts_with("VmRSS"))
+            .expect("VmRSS")
+            .to_string();
+        let kib = line.split_whitespace().nth(1).expect("a number").parse::<u64>();
+        kib.expect("a number") << 10
+    };
+    let over = [
+        // Held by a subquery, rows in another order, gathered for functions.
+        "SELECT mean(x) FROM (SELECT v * 2 AS x, s FROM m)",
+        "SELECT * FROM m GROUP BY host ORDER BY time DESC LIMIT 39000 OFFSET 5",
+        "SELECT median(v), percentile(v, 3), mode(v) FROM m GROUP BY time(1s)",
+    ];
+    for round in 0..3 {
+        for q in over {
+            let other = send(&server, "SELECT count(v) FROM m");
+            let (status, body) = server.query_text(&[("db", "d"), ("q", q)]);
+            let short = &body[..body.len().min(300)];
+            assert!(
+                status == 200 && body.contains("query_bytes 4194304"),
+                "{round} {q}: {short}"
+            );
+            drop(other);
+        }
+        let count = server.rows("d", "SELECT count(v) FROM m");
+        assert_eq!(count[0][1], ROWS, "the server lives on");
+    }
+    let mut after = Vec::new();
+    for rounds in [10, 40] {
+        for _ in 0..rounds {
+            for q in over {
+                server.query_text(&[("db", "d"), ("q", q)]);
+            }
+        }
+        after.push(resident());
+    }
+    // If each of 200 queries left behind what it held, this were 800 MB.
+    let grown = after[1].saturating_sub(after[0]);
+    assert!(grown < 100 << 20, "{grown} bytes more after 200 queries");
+}
