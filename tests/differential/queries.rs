@@ -124,7 +124,7 @@ impl Query {
         if data.is_long() && random.chance(50) {
             // From hour to hour.
             min = min.map(|t| t.div_euclid(3600) * 3600);
-            max = max.map(|t| t.div_euclid(3600) * 3600 - 1);
+            max = max.map(|t| (t.div_euclid(3600) + 1) * 3600 - 1);
         }
         let (min, max) = (min.map(|t| t * unit), max.map(|t| t * unit));
         let numbers = match &columns {
