@@ -142,6 +142,7 @@ impl AsRef<[u8]> for EncodedBatch {
 pub struct TableView<'a> {
     bytes: &'a [u8],
     entry: &'a TableEntry,
+    at: usize,
 }
 
 impl EncodedBatch {
@@ -239,7 +240,22 @@ impl EncodedBatch {
     /// Its tables.
     pub fn tables(&self) -> impl Iterator<Item = TableView<'_>> {
         let bytes: &[u8] = &self.bytes;
-        self.tables.iter().map(move |entry| TableView { bytes, entry })
+        self.tables
+            .iter()
+            .zip(0..)
+            .map(move |(entry, at)| TableView { bytes, entry, at })
+    }
+
+    /// The table that [`TableView::at`] says.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn table(&self, at: usize) -> TableView<'_> {
+        TableView {
+            bytes: &self.bytes,
+            entry: &self.tables[at],
+            at,
+        }
     }
 
     /// A copy of its definitions.
@@ -302,9 +318,28 @@ impl TableView<'_> {
         self.len() == 0
     }
 
+    /// Its place among the tables of the batch.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
     /// Smallest and largest time.
     pub fn time_range(&self) -> TimeRange {
         self.entry.time
+    }
+
+    /// Bytes of memory it takes as it is.
+    pub fn packed_bytes(&self) -> usize {
+        let columns = &self.entry.columns;
+        let chunks: usize = columns.iter().map(|column| column.chunk.len()).sum();
+        size_of::<TableEntry>() + columns.len() * size_of::<ColumnEntry>() + self.entry.keys.len() + chunks
+    }
+
+    /// Bytes of memory its rows take once they are unpacked; `None` with strings, which may take any.
+    pub fn unpacked_bytes(&self) -> Option<usize> {
+        let columns = &self.entry.columns;
+        let known = columns.iter().all(|column| column.field_type != FieldType::String);
+        known.then(|| self.len() * (12 + 8 * columns.len()) + columns.len() * 64)
     }
 
     /// The time of each row.

@@ -9,7 +9,7 @@ use crate::store::StoreError;
 use crate::store::index::{NewSeries, PAGE_SERIES, Page, SeriesIndex, key_hash, page_of};
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Fields a measurement may have.
@@ -42,7 +42,12 @@ pub struct Measurement {
     /// What is sealed of its series.
     index: Arc<SeriesIndex>,
     state: RwLock<State>,
+    /// Rows that a shard got from the last request: about so many will come with the next.
+    rows_hint: AtomicUsize,
 }
+
+/// No hint says more.
+const ROWS_HINT_MAX: usize = 1 << 14;
 
 #[derive(Default)]
 struct State {
@@ -122,6 +127,16 @@ impl State {
 }
 
 impl Measurement {
+    /// About so many rows will come for a shard with the next request.
+    pub fn rows_hint(&self) -> usize {
+        self.rows_hint.load(Ordering::Relaxed)
+    }
+
+    /// So many came with this one.
+    pub fn set_rows_hint(&self, rows: usize) {
+        self.rows_hint.store(rows.min(ROWS_HINT_MAX), Ordering::Relaxed);
+    }
+
     /// A measurement that is not known to be durable. Of those that are, the index knows the series.
     pub(super) fn new(
         definition: MeasurementDefinition,
@@ -146,6 +161,7 @@ impl Measurement {
             name,
             index,
             state: RwLock::new(state),
+            rows_hint: AtomicUsize::new(0),
         }
     }
 

@@ -118,15 +118,9 @@ impl<'a> Ingestor<'a> {
         let Some((place, Spelled { measurement, series })) = self.spellings.find(hash, self.place) else {
             return self.resolve_afresh(row, hash);
         };
-        let known = self.tables.get(self.last);
-        let table = if known.is_some_and(|t| t.measurement.id == measurement) {
-            self.last
-        } else {
-            match self.table(measurement) {
-                Some(table) => table,
-                // Dropped since: resolve it afresh.
-                None => return self.resolve_afresh(row, hash),
-            }
+        let Some(table) = self.next_table(measurement) else {
+            // Dropped since: resolve it afresh.
+            return self.resolve_afresh(row, hash);
         };
         self.last = table;
         self.place = Some(place);
@@ -143,6 +137,24 @@ impl<'a> Ingestor<'a> {
         } else {
             table.uncommitted.insert(series);
         }
+    }
+
+    /// The table of a measurement, which is mostly that of the row before, or the one that came after it the last time.
+    #[inline]
+    fn next_table(&mut self, id: MeasurementId) -> Option<usize> {
+        let next = match self.tables.get(self.last) {
+            Some(last) if last.measurement.id == id => return Some(self.last),
+            Some(last) => last.next,
+            None => usize::MAX,
+        };
+        if self.tables.get(next).is_some_and(|t| t.measurement.id == id) {
+            return Some(next);
+        }
+        let table = self.table(id)?;
+        if let Some(last) = self.tables.get_mut(self.last) {
+            last.next = table;
+        }
+        Some(table)
     }
 
     fn table(&mut self, id: MeasurementId) -> Option<usize> {

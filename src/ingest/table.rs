@@ -19,6 +19,8 @@ pub(super) struct MeasurementTable {
     row: Vec<u16>,
     /// May numbers of other types stand in a field, where nothing is lost by it?
     promotes: bool,
+    /// Place of the table whose row came after one of this the last time.
+    pub(super) next: usize,
 }
 
 /// A field this batch has values of.
@@ -52,6 +54,13 @@ pub(super) enum FieldError<'a> {
     Time,
 }
 
+impl ShardRows {
+    fn reserve(&mut self, rows: usize) {
+        self.series.reserve(rows);
+        self.times.reserve(rows);
+    }
+}
+
 impl MeasurementTable {
     pub(super) fn new(measurement: Arc<Measurement>, shards: u16, promotes: bool) -> Self {
         Self {
@@ -62,6 +71,7 @@ impl MeasurementTable {
             uncommitted: RoaringBitmap::new(),
             row: Vec::new(),
             promotes,
+            next: usize::MAX,
         }
     }
 
@@ -104,13 +114,16 @@ impl MeasurementTable {
         let shards = self.shards.len() as u16;
         let rows = &mut self.shards[usize::from(shard_of(self.measurement.id, series, shards))];
         let row = rows.times.len();
+        if row == 0 {
+            rows.reserve(self.measurement.rows_hint());
+        }
         rows.series.push(series);
         rows.times.push(time);
         for (field, &slot) in fields.iter().zip(&self.row) {
             let slot = usize::from(slot);
             while rows.columns.len() <= slot {
-                rows.columns
-                    .push(Column::new(self.slots[rows.columns.len()].field_type));
+                let field_type = self.slots[rows.columns.len()].field_type;
+                rows.columns.push(Column::with_capacity(field_type, rows.times.capacity()));
             }
             let column = &mut rows.columns[slot];
             if column.len() != row {
@@ -169,6 +182,8 @@ impl MeasurementTable {
     pub(super) fn finish(self) -> impl Iterator<Item = Table> {
         let ids: Vec<FieldId> = self.slots.iter().map(|slot| slot.id).collect();
         let measurement = self.measurement.id;
+        let longest = self.shards.iter().map(|rows| rows.times.len()).max();
+        self.measurement.set_rows_hint(longest.unwrap_or(0));
         self.shards
             .into_iter()
             .zip(0u16..)

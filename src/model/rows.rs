@@ -234,6 +234,49 @@ pub fn concat_ranges(measurement: MeasurementId, inputs: &[(&SortedRows, Range<u
 
 /// Positions in the order of (series, time); equal ones in the order they came.
 fn sort_order(series: &[SeriesId], times: &[i64]) -> Vec<u32> {
+    let first = series.iter().copied().min().unwrap_or(0);
+    let span = (series.iter().copied().max().unwrap_or(0) - first) as usize + 1;
+    if span <= 2 * series.len() {
+        order_by_counting(series, times, first, span)
+    } else {
+        order_by_keys(series, times)
+    }
+}
+
+/// Few series, or ids close to each other: each row is put behind those of its series that came before it. Most senders' times
+/// ascend; the rows of a series whose times do not are sorted.
+fn order_by_counting(series: &[SeriesId], times: &[i64], first: SeriesId, span: usize) -> Vec<u32> {
+    let mut ends = vec![0u32; span + 1];
+    for &id in series {
+        ends[(id - first) as usize + 1] += 1;
+    }
+    for at in 1..ends.len() {
+        ends[at] += ends[at - 1];
+    }
+    // `ends[s]` is now where series `s` begins, and moves to where it ends.
+    let mut order = vec![0u32; series.len()];
+    let mut newest = vec![i64::MIN; span];
+    let mut unordered = Vec::new();
+    for (row, (&id, &time)) in series.iter().zip(times).enumerate() {
+        let at = (id - first) as usize;
+        order[ends[at] as usize] = row as u32;
+        ends[at] += 1;
+        if time < newest[at] {
+            unordered.push(at);
+        } else {
+            newest[at] = time;
+        }
+    }
+    unordered.sort_unstable();
+    unordered.dedup();
+    for at in unordered {
+        let begin = at.checked_sub(1).map_or(0, |before| ends[before] as usize);
+        order[begin..ends[at] as usize].sort_by_key(|&row| times[row as usize]);
+    }
+    order
+}
+
+fn order_by_keys(series: &[SeriesId], times: &[i64]) -> Vec<u32> {
     let base = times.iter().copied().min().unwrap_or(0);
     let span = times.iter().copied().max().unwrap_or(0).wrapping_sub(base) as u64;
     // A key of series, time and position in one u128 sorts fastest; u64 does when the three fit.

@@ -32,7 +32,8 @@ impl Scan for Snapshot {
         let runs = self.head.runs.select(request.measurement, filter, request.time)?;
         let parts = self.head.parts(request.measurement);
         let runs = runs.into_iter().map(Source::Run);
-        Ok(runs.chain(parts.into_iter().map(Source::Part)).collect())
+        let parts = parts.into_iter().filter(|part| request.time.overlaps(&part.time_range()));
+        Ok(runs.chain(parts.map(Source::Part)).collect())
     }
 
     /// What its retention policy let expire is not there any more, in the head as in the store.

@@ -2,12 +2,13 @@
 //!
 //! A group of batches becomes one part a measurement. When [`FAN_IN`] parts of the same size class have gathered they
 //! are merged, so that a query never meets more than `FAN_IN` times the number of classes, and a row is copied only once a
-//! class.
+//! class. Parts stay packed until a query asks for them; while queries ask for a measurement's parts, the new ones are unpacked
+//! here, so that the queries find them ready.
 
 use super::Group;
-use super::part::HeadPart;
+use super::part::{HeadPart, Source};
 use crate::batch::Command;
-use crate::model::{MeasurementId, SeriesId, SortedRows, TimeRange, concat_sorted};
+use crate::model::{MeasurementId, SeriesId, TimeRange};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -49,13 +50,13 @@ impl ShardHead {
 
     /// Takes the shard's rows of a group.
     pub fn apply(&mut self, group: &Group) -> Update {
-        let mut gathered: HashMap<MeasurementId, Vec<SortedRows>> = HashMap::new();
+        let mut gathered: HashMap<MeasurementId, Vec<Source>> = HashMap::new();
         let mut lists: HashMap<MeasurementId, Parts> = HashMap::new();
         for batch in &group.batches {
             for delete in RowDelete::of_commands(batch.commands()) {
                 // Rows that came before it in this group are deleted with the others.
                 if let Some(tables) = gathered.remove(&delete.measurement) {
-                    self.push(delete.measurement, one_part(tables));
+                    self.push(delete.measurement, tables);
                 }
                 lists.insert(delete.measurement, self.delete(&delete));
             }
@@ -63,11 +64,11 @@ impl ShardHead {
                 gathered
                     .entry(table.measurement())
                     .or_default()
-                    .push(table.read());
+                    .push(Source::of_table(batch, &table));
             }
         }
         for (measurement, tables) in gathered {
-            lists.insert(measurement, self.push(measurement, one_part(tables)));
+            lists.insert(measurement, self.push(measurement, tables));
         }
         Update {
             lists: lists.into_iter().collect(),
@@ -91,20 +92,30 @@ impl ShardHead {
         parts.as_slice().into()
     }
 
-    fn push(&mut self, measurement: MeasurementId, part: SortedRows) -> Parts {
+    fn push(&mut self, measurement: MeasurementId, tables: Vec<Source>) -> Parts {
         let parts = match self.parts.entry(measurement) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Vec::new()),
         };
+        let newest = &parts[parts.len().saturating_sub(FAN_IN)..];
+        let wanted = newest.iter().any(|part| part.was_asked());
+        let part = HeadPart::of_sources(measurement, tables);
         self.bytes += part.bytes();
-        parts.push(Arc::new(part.into()));
+        if wanted {
+            part.unpack();
+        }
+        parts.push(Arc::new(part));
         while let Some(start) = gathered_class(parts) {
-            let merging: Vec<&SortedRows> = parts[start..].iter().map(|part| &***part).collect();
-            let merged = concat_sorted(measurement, &merging);
-            self.bytes -= merging.iter().map(|part| part.bytes()).sum::<usize>();
+            let sources = parts[start..].iter().flat_map(|part| part.sources()).collect();
+            let wanted = parts[start..].iter().any(|part| part.was_asked());
+            let merged = HeadPart::of_sources(measurement, sources);
+            if wanted {
+                merged.unpack();
+            }
+            self.bytes -= parts[start..].iter().map(|part| part.bytes()).sum::<usize>();
             self.bytes += merged.bytes();
             parts.truncate(start);
-            parts.push(Arc::new(merged.into()));
+            parts.push(Arc::new(merged));
         }
         parts.as_slice().into()
     }
@@ -157,13 +168,17 @@ impl RowDelete {
     /// The parts without the deleted rows; untouched parts stay the same ones.
     fn apply(&self, parts: &[Arc<HeadPart>]) -> Vec<Arc<HeadPart>> {
         let kept = parts.iter().filter_map(|part| {
-            let keep: Vec<u32> = (0..part.len() as u32)
-                .filter(|&row| !self.hits(part.series[row as usize], part.times[row as usize]))
+            if !self.time.overlaps(&part.time_range()) {
+                return Some(part.clone());
+            }
+            let rows = part.borrow_rows();
+            let keep: Vec<u32> = (0..rows.len() as u32)
+                .filter(|&row| !self.hits(rows.series[row as usize], rows.times[row as usize]))
                 .collect();
             match keep.len() {
                 0 => None,
-                n if n == part.len() => Some(part.clone()),
-                _ => Some(Arc::new(part.gather(&keep).into())),
+                n if n == rows.len() => Some(part.clone()),
+                _ => Some(Arc::new(rows.gather(&keep).into())),
             }
         });
         kept.collect()
@@ -179,10 +194,10 @@ impl RowDelete {
 
 /// Where the newest parts that should be merged begin, if there are enough of one class.
 fn gathered_class(parts: &[Arc<HeadPart>]) -> Option<usize> {
-    let newest = class(parts.last()?.len());
+    let newest = class(parts.last()?.rows_max());
     let start = parts
         .iter()
-        .rposition(|part| class(part.len()) > newest)
+        .rposition(|part| class(part.rows_max()) > newest)
         .map_or(0, |at| at + 1);
     (parts.len() - start >= FAN_IN).then_some(start)
 }
@@ -190,15 +205,4 @@ fn gathered_class(parts: &[Arc<HeadPart>]) -> Option<usize> {
 /// The size class of a part: how often its rows can be divided by the fan-in.
 fn class(rows: usize) -> u32 {
     rows.max(1).ilog(FAN_IN)
-}
-
-/// Tables of one measurement, in arrival order, as one part.
-fn one_part(mut tables: Vec<SortedRows>) -> SortedRows {
-    if tables.len() == 1
-        && let Some(table) = tables.pop()
-    {
-        return table;
-    }
-    let measurement = tables.first().map_or(0, |table| table.measurement);
-    concat_sorted(measurement, &tables.iter().collect::<Vec<_>>())
 }

@@ -1,17 +1,78 @@
-//! A part of the head: sorted rows that no longer change, and a rough outline of where in them what is, made when the first
-//! query asks for it.
+//! A part of the head: sorted rows that no longer change, and a rough outline of where in them what is.
+//!
+//! Most rows are sealed before anybody asks for them. So a part begins as a list of packed tables, and is unpacked when the first
+//! query reads it ([`HeadPart::deref`]); what queries ask for goes on being unpacked as it comes (see [`super::head`]).
+//! A seal unpacks what it needs for as long as it needs it ([`HeadPart::borrow_rows`]).
 
-use crate::model::{SeriesId, SortedRows, TimeRange};
+use crate::batch::{EncodedBatch, TableView};
+use crate::model::{MeasurementId, SeriesId, SortedRows, TimeRange, concat_sorted};
 use std::ops::{Deref, Range};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Rows of a stretch; the last one of a part has fewer.
 pub const STRETCH_ROWS: usize = 8192;
 
+/// Tables with fewer rows are unpacked at once: packed, they would take more memory.
+const PACKED_ROWS_MIN: usize = 16;
+
 /// See the module. Reads as the [`SortedRows`] it holds.
 pub struct HeadPart {
-    rows: SortedRows,
+    measurement: MeasurementId,
+    /// In order of arrival: of two with the same point the later is newer. Empty for a part that was never packed.
+    sources: Vec<Source>,
+    /// At most so many rows: some may be replaced by later ones.
+    rows_max: usize,
+    time: TimeRange,
+    bytes: usize,
+    rows: OnceLock<Arc<SortedRows>>,
     outline: OnceLock<Vec<Stretch>>,
+    /// A query read it.
+    asked: AtomicBool,
+}
+
+/// Where rows of a part come from.
+#[derive(Clone)]
+pub(super) enum Source {
+    Packed { batch: Arc<EncodedBatch>, table: usize },
+    Rows(Arc<SortedRows>),
+}
+
+impl Source {
+    /// A table of a batch, packed if that saves memory.
+    pub fn of_table(batch: &Arc<EncodedBatch>, table: &TableView<'_>) -> Self {
+        if table.len() >= PACKED_ROWS_MIN && table.unpacked_bytes().is_some() {
+            Self::Packed {
+                batch: batch.clone(),
+                table: table.at(),
+            }
+        } else {
+            Self::Rows(Arc::new(table.read()))
+        }
+    }
+
+    fn read(&self) -> Arc<SortedRows> {
+        match self {
+            Self::Packed { batch, table } => Arc::new(batch.table(*table).read()),
+            Self::Rows(rows) => rows.clone(),
+        }
+    }
+
+    fn is_packed(&self) -> bool {
+        matches!(self, Self::Packed { .. })
+    }
+
+    /// Rows at most, their times, and the bytes they take packed and unpacked together.
+    fn outline(&self) -> (usize, TimeRange, usize) {
+        match self {
+            Self::Packed { batch, table } => {
+                let table = batch.table(*table);
+                let bytes = table.packed_bytes() + table.unpacked_bytes().unwrap_or(0);
+                (table.len(), table.time_range(), bytes)
+            }
+            Self::Rows(rows) => (rows.len(), rows.time_range(), rows.bytes()),
+        }
+    }
 }
 
 /// What is known of consecutive rows of a part, as a directory knows it of a block.
@@ -28,36 +89,123 @@ pub struct Stretch {
 }
 
 impl HeadPart {
+    /// Of tables of one measurement, in order of arrival. Nothing is unpacked if one of them is packed.
+    pub(super) fn of_sources(measurement: MeasurementId, sources: Vec<Source>) -> Self {
+        if !sources.iter().any(Source::is_packed) {
+            return Self::from_shared(unpack(measurement, &sources));
+        }
+        let nothing = (0, TimeRange { min: i64::MAX, max: i64::MIN }, 0);
+        let (rows_max, time, bytes) = sources.iter().map(Source::outline).fold(nothing, |sum, one| {
+            let time = TimeRange {
+                min: sum.1.min.min(one.1.min),
+                max: sum.1.max.max(one.1.max),
+            };
+            (sum.0 + one.0, time, sum.2 + one.2)
+        });
+        Self {
+            measurement,
+            sources,
+            rows_max,
+            time,
+            bytes,
+            rows: OnceLock::new(),
+            outline: OnceLock::new(),
+            asked: AtomicBool::new(false),
+        }
+    }
+
+    fn from_shared(rows: Arc<SortedRows>) -> Self {
+        Self {
+            measurement: rows.measurement,
+            sources: Vec::new(),
+            rows_max: rows.len(),
+            time: rows.time_range(),
+            bytes: rows.bytes(),
+            rows: OnceLock::from(rows),
+            outline: OnceLock::new(),
+            asked: AtomicBool::new(false),
+        }
+    }
+
+    /// What it was made of, for a part that takes it in.
+    pub(super) fn sources(&self) -> Vec<Source> {
+        match self.rows.get() {
+            Some(rows) if self.sources.is_empty() => vec![Source::Rows(rows.clone())],
+            _ => self.sources.clone(),
+        }
+    }
+
+    /// At most so many rows.
+    pub fn rows_max(&self) -> usize {
+        self.rows_max
+    }
+
+    /// Smallest and largest timestamp; nothing is unpacked for it.
+    pub fn time_range(&self) -> TimeRange {
+        self.time
+    }
+
+    /// Bytes of memory it takes once it is unpacked.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Did a query read it?
+    pub(super) fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Unpacks it for good, for queries that are likely to come.
+    pub(super) fn unpack(&self) -> &SortedRows {
+        self.rows.get_or_init(|| unpack(self.measurement, &self.sources))
+    }
+
+    /// The rows for one use: unpacked anew if no query unpacked them before.
+    pub fn borrow_rows(&self) -> Arc<SortedRows> {
+        match self.rows.get() {
+            Some(rows) => rows.clone(),
+            None => unpack(self.measurement, &self.sources),
+        }
+    }
+
     /// The stretches, in the order of the rows.
     pub fn outline(&self) -> &[Stretch] {
         self.outline.get_or_init(|| {
-            let starts = (0..self.rows.len()).step_by(STRETCH_ROWS);
+            let starts = (0..self.len()).step_by(STRETCH_ROWS);
             starts.map(|start| self.stretch(start)).collect()
         })
     }
 
     fn stretch(&self, start: usize) -> Stretch {
-        let rows = start..self.rows.len().min(start + STRETCH_ROWS);
+        let rows = start..self.len().min(start + STRETCH_ROWS);
         let (mut min, mut max) = (i64::MAX, i64::MIN);
-        for &time in &self.rows.times[rows.clone()] {
+        for &time in &self.times[rows.clone()] {
             min = min.min(time);
             max = max.max(time);
         }
         Stretch {
-            first_series: self.rows.series[rows.start],
-            last_series: self.rows.series[rows.end - 1],
+            first_series: self.series[rows.start],
+            last_series: self.series[rows.end - 1],
             time: TimeRange { min, max },
             rows,
         }
     }
 }
 
+fn unpack(measurement: MeasurementId, sources: &[Source]) -> Arc<SortedRows> {
+    match sources {
+        [one] => one.read(),
+        many => {
+            let tables: Vec<Arc<SortedRows>> = many.iter().map(Source::read).collect();
+            let tables: Vec<&SortedRows> = tables.iter().map(Arc::as_ref).collect();
+            Arc::new(concat_sorted(measurement, &tables))
+        }
+    }
+}
+
 impl From<SortedRows> for HeadPart {
     fn from(rows: SortedRows) -> Self {
-        Self {
-            rows,
-            outline: OnceLock::new(),
-        }
+        Self::from_shared(Arc::new(rows))
     }
 }
 
@@ -65,7 +213,10 @@ impl Deref for HeadPart {
     type Target = SortedRows;
 
     fn deref(&self) -> &SortedRows {
-        &self.rows
+        if !self.was_asked() {
+            self.asked.store(true, Ordering::Relaxed);
+        }
+        self.unpack()
     }
 }
 

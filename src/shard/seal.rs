@@ -39,12 +39,13 @@ pub fn sealed_tables<'a>(
     })
 }
 
-fn count_days(part: &SortedRows, mut count: impl FnMut(Partition, u64)) {
+fn count_days(part: &HeadPart, mut count: impl FnMut(Partition, u64)) {
     let TimeRange { min, max } = part.time_range();
     let first = Partition::day(min);
     if first == Partition::day(max) {
-        return count(first, part.len() as u64);
+        return count(first, part.rows_max() as u64);
     }
+    let part = part.borrow_rows();
     // Rows of a series follow each other in time, so most days come in stretches.
     let mut row = 0;
     while row < part.len() {
@@ -62,7 +63,7 @@ fn count_days(part: &SortedRows, mut count: impl FnMut(Partition, u64)) {
 /// The rows of one measurement in one slice of time, some series at a time.
 struct Pieces {
     measurement: MeasurementId,
-    parts: Vec<Arc<HeadPart>>,
+    parts: Vec<Arc<SortedRows>>,
     time: TimeRange,
     /// Which parts lie in it whole.
     whole: Vec<bool>,
@@ -73,11 +74,12 @@ struct Pieces {
 impl Pieces {
     fn new(measurement: MeasurementId, parts: Vec<Arc<HeadPart>>, time: TimeRange) -> Self {
         let inside = |range: TimeRange| time.min <= range.min && range.max <= time.max;
+        let parts: Vec<_> = parts.iter().filter(|part| time.overlaps(&part.time_range())).collect();
         Self {
             measurement,
             whole: parts.iter().map(|part| inside(part.time_range())).collect(),
             at: vec![0; parts.len()],
-            parts,
+            parts: parts.into_iter().map(|part| part.borrow_rows()).collect(),
             time,
         }
     }
