@@ -1,7 +1,8 @@
 //! The bytes of a batch: a 16-byte header, then rkyv. The only file that imports rkyv.
 //!
 //! Rows are sorted by (series, time) and packed with the codecs of blocks before they are encoded: a tenth of the bytes has to
-//! be checksummed, written, and synced, for less than it costs to copy the others.
+//! be checksummed, written, and synced, for less than it costs to copy the others. What is packed lies end to end in one string of
+//! bytes: a request may have hundreds of small tables.
 //!
 //! Bytes from the journal are validated once, when they come in ([`EncodedBatch::from_bytes`]): structure by rkyv's own checks,
 //! meaning (equal lengths, order, ids, shards) by ours. Drawn in docs/formats/batch.md.
@@ -11,14 +12,14 @@ use super::{
     PolicyDefinition, SeriesDefinition, Table,
 };
 use crate::block::{Level, RowKeys, decode_column, decode_rows, encode_column, encode_rows};
-use crate::model::{Column, FieldId, FieldType, MeasurementId, SortedRows, TimeRange};
+use crate::model::{FieldId, FieldType, MeasurementId, SortedRows, TimeRange};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 use std::ops::Range;
 
 /// The version of the format, in the first byte.
-pub const BATCH_VERSION: u8 = 1;
+pub const BATCH_VERSION: u8 = 2;
 
 /// Bytes before the archive: the version, then zeros. Keeps the archive aligned.
 const HEADER_BYTES: usize = 16;
@@ -50,6 +51,10 @@ struct WireBatch {
     definitions: WireDefinitions,
     commands: Vec<WireCommand>,
     tables: Vec<WireTable>,
+    /// Of all tables, one after the other.
+    columns: Vec<WireColumn>,
+    /// For each table its keys, as [`encode_rows`] packs them, then its columns, as [`encode_column`] does.
+    data: Vec<u8>,
 }
 
 #[derive(Archive, Serialize, Deserialize)]
@@ -91,17 +96,18 @@ struct WireTable {
     rows: u32,
     time_min: i64,
     time_max: i64,
-    /// Series ids and times, as [`encode_rows`] packs them.
-    keys: Vec<u8>,
-    columns: Vec<WireColumn>,
+    /// Bytes of its series ids and times.
+    keys: u32,
+    /// How many.
+    columns: u32,
 }
 
 #[derive(Archive, Serialize, Deserialize)]
 struct WireColumn {
     field: u16,
     field_type: u8,
-    /// As [`encode_column`] packs it.
-    chunk: Vec<u8>,
+    /// Bytes of its chunk.
+    chunk: u32,
 }
 
 /// A batch as bytes that have been validated, with a directory of them, so that nobody has to look at the archive again to
@@ -113,6 +119,7 @@ pub struct EncodedBatch {
     has_definitions: bool,
     has_commands: bool,
     tables: Vec<TableEntry>,
+    columns: Vec<ColumnEntry>,
 }
 
 /// A table in the bytes.
@@ -122,7 +129,8 @@ struct TableEntry {
     rows: usize,
     time: TimeRange,
     keys: Range<usize>,
-    columns: Vec<ColumnEntry>,
+    /// Which of the batch's columns.
+    columns: Range<usize>,
 }
 
 /// A column in the bytes.
@@ -142,6 +150,7 @@ impl AsRef<[u8]> for EncodedBatch {
 pub struct TableView<'a> {
     bytes: &'a [u8],
     entry: &'a TableEntry,
+    columns: &'a [ColumnEntry],
     at: usize,
 }
 
@@ -161,27 +170,34 @@ impl EncodedBatch {
     fn with_directory(bytes: AlignedVec) -> Self {
         const SOUND: &str = "made by encode or validated by from_bytes";
         let wire = rkyv::access::<ArchivedWireBatch, rancor::Error>(&bytes[HEADER_BYTES..]).expect(SOUND);
-        let start = bytes.as_ptr() as usize;
-        let place = |chunk: &[u8]| {
-            let at = chunk.as_ptr() as usize - start;
-            at..at + chunk.len()
+        let mut at = wire.data.as_ptr() as usize - bytes.as_ptr() as usize;
+        let mut take = |len: u32| {
+            at += len as usize;
+            at - len as usize..at
         };
-        let column = |column: &ArchivedWireColumn| ColumnEntry {
-            field: column.field.to_native(),
-            field_type: FieldType::from_code(column.field_type).expect(SOUND),
-            chunk: place(&column.chunk),
-        };
-        let table = |table: &ArchivedWireTable| TableEntry {
-            shard: table.shard.to_native(),
-            measurement: table.measurement.to_native(),
-            rows: table.rows.to_native() as usize,
-            time: TimeRange {
-                min: table.time_min.to_native(),
-                max: table.time_max.to_native(),
-            },
-            keys: place(&table.keys),
-            columns: table.columns.iter().map(column).collect(),
-        };
+        let mut tables = Vec::with_capacity(wire.tables.len());
+        let mut columns = Vec::with_capacity(wire.columns.len());
+        for table in wire.tables.iter() {
+            let keys = take(table.keys.to_native());
+            let first = columns.len();
+            let own = &wire.columns[first..first + table.columns.to_native() as usize];
+            columns.extend(own.iter().map(|column| ColumnEntry {
+                field: column.field.to_native(),
+                field_type: FieldType::from_code(column.field_type).expect(SOUND),
+                chunk: take(column.chunk.to_native()),
+            }));
+            tables.push(TableEntry {
+                shard: table.shard.to_native(),
+                measurement: table.measurement.to_native(),
+                rows: table.rows.to_native() as usize,
+                time: TimeRange {
+                    min: table.time_min.to_native(),
+                    max: table.time_max.to_native(),
+                },
+                keys,
+                columns: first..columns.len(),
+            });
+        }
         let d = &wire.definitions;
         Self {
             shards: wire.shards.to_native(),
@@ -192,7 +208,8 @@ impl EncodedBatch {
                 && d.fields.is_empty()
                 && d.series.is_empty()),
             has_commands: !wire.commands.is_empty(),
-            tables: wire.tables.iter().map(table).collect(),
+            tables,
+            columns,
             bytes,
         }
     }
@@ -239,11 +256,7 @@ impl EncodedBatch {
 
     /// Its tables.
     pub fn tables(&self) -> impl Iterator<Item = TableView<'_>> {
-        let bytes: &[u8] = &self.bytes;
-        self.tables
-            .iter()
-            .zip(0..)
-            .map(move |(entry, at)| TableView { bytes, entry, at })
+        (0..self.tables.len()).map(|at| self.table(at))
     }
 
     /// The table that [`TableView::at`] says.
@@ -251,9 +264,11 @@ impl EncodedBatch {
     /// # Panics
     /// There is none.
     pub fn table(&self, at: usize) -> TableView<'_> {
+        let entry = &self.tables[at];
         TableView {
             bytes: &self.bytes,
-            entry: &self.tables[at],
+            columns: &self.columns[entry.columns.clone()],
+            entry,
             at,
         }
     }
@@ -330,15 +345,17 @@ impl TableView<'_> {
 
     /// Bytes of memory it takes as it is.
     pub fn packed_bytes(&self) -> usize {
-        let columns = &self.entry.columns;
+        let columns = self.columns;
         let chunks: usize = columns.iter().map(|column| column.chunk.len()).sum();
         size_of::<TableEntry>() + columns.len() * size_of::<ColumnEntry>() + self.entry.keys.len() + chunks
     }
 
     /// Bytes of memory its rows take once they are unpacked; `None` with strings, which may take any.
     pub fn unpacked_bytes(&self) -> Option<usize> {
-        let columns = &self.entry.columns;
-        let known = columns.iter().all(|column| column.field_type != FieldType::String);
+        let columns = self.columns;
+        let known = columns
+            .iter()
+            .all(|column| column.field_type != FieldType::String);
         known.then(|| self.len() * (12 + 8 * columns.len()) + columns.len() * 64)
     }
 
@@ -354,7 +371,7 @@ impl TableView<'_> {
         for (id, rows) in runs {
             series.resize(rows.end, id);
         }
-        let columns = self.entry.columns.iter().map(|column| {
+        let columns = self.columns.iter().map(|column| {
             let chunk = &self.bytes[column.chunk.clone()];
             let unpacked = decode_column(chunk, column.field_type);
             (
@@ -384,6 +401,7 @@ fn check(wire: &ArchivedWireBatch) -> Result<(), BatchError> {
         }
     };
     let mut total = 0;
+    let (mut data, mut columns) = (wire.data.as_slice(), wire.columns.as_slice());
     for table in wire.tables.iter() {
         let rows = table.rows.to_native() as usize;
         total += rows;
@@ -392,8 +410,8 @@ fn check(wire: &ArchivedWireBatch) -> Result<(), BatchError> {
             (1..=TABLE_ROWS_MAX).contains(&rows),
             "a table has no rows or too many",
         )?;
-        let (runs, times) =
-            decode_rows(&table.keys).ok_or(BatchError::Inconsistent("a table's keys are malformed"))?;
+        let (runs, times) = decode_rows(split(&mut data, table.keys.to_native())?)
+            .ok_or(BatchError::Inconsistent("a table's keys are malformed"))?;
         ensure(times.len() == rows, "a table has more or fewer keys than rows")?;
         ensure(
             runs.windows(2).all(|pair| pair[0].0 < pair[1].0),
@@ -409,17 +427,25 @@ fn check(wire: &ArchivedWireBatch) -> Result<(), BatchError> {
             times.iter().min() == Some(&min) && times.iter().max() == Some(&max),
             "a table has a wrong time range",
         )?;
-        for (i, column) in table.columns.iter().enumerate() {
-            let ascends = i == 0 || table.columns[i - 1].field < column.field;
-            ensure(ascends, "a table's fields do not ascend")?;
+        let own = split(&mut columns, table.columns.to_native())?;
+        ensure(
+            own.windows(2).all(|pair| pair[0].field < pair[1].field),
+            "a table's fields do not ascend",
+        )?;
+        for column in own {
+            let chunk = split(&mut data, column.chunk.to_native())?;
             let field_type = FieldType::from_code(column.field_type);
-            let unpacked = field_type.and_then(|t| decode_column(&column.chunk, t));
+            let unpacked = field_type.and_then(|t| decode_column(chunk, t));
             ensure(
                 unpacked.is_some_and(|c| c.len() == rows),
                 "a column is malformed or has another length than its table",
             )?;
         }
     }
+    ensure(
+        data.is_empty() && columns.is_empty(),
+        "it has columns or data of no table",
+    )?;
     ensure(
         wire.definitions
             .fields
@@ -431,9 +457,27 @@ fn check(wire: &ArchivedWireBatch) -> Result<(), BatchError> {
     ensure(wire.rows.to_native() == total as u64, "its row count is wrong")
 }
 
+/// The first `len` of what is left.
+fn split<'a, T>(rest: &mut &'a [T], len: u32) -> Result<&'a [T], BatchError> {
+    let (first, others) = rest
+        .split_at_checked(len as usize)
+        .ok_or(BatchError::Inconsistent("a table is cut off"))?;
+    *rest = others;
+    Ok(first)
+}
+
 fn to_wire(batch: Batch) -> WireBatch {
     let d = batch.definitions;
-    let tables: Vec<WireTable> = batch.tables.into_iter().flat_map(to_wire_tables).collect();
+    let mut packed = Packed::default();
+    packed
+        .data
+        .reserve(batch.tables.iter().map(|table| 4 * table.times.len()).sum());
+    batch.tables.into_iter().for_each(|table| packed.push(table));
+    let Packed {
+        tables,
+        columns,
+        data,
+    } = packed;
     WireBatch {
         shards: batch.shards,
         rows: tables.iter().map(|t| u64::from(t.rows)).sum(),
@@ -458,38 +502,51 @@ fn to_wire(batch: Batch) -> WireBatch {
         },
         commands: batch.commands.into_iter().map(to_wire_command).collect(),
         tables,
+        columns,
+        data,
     }
 }
 
-fn to_wire_tables(table: Table) -> Vec<WireTable> {
-    let rows = SortedRows::from_unsorted(table.measurement, table.series, table.times, table.columns);
-    let starts = (0..rows.len()).step_by(TABLE_ROWS_MAX);
-    starts
-        .map(|start| {
-            let range = start..rows.len().min(start + TABLE_ROWS_MAX);
-            let times = &rows.times[range.clone()];
-            let mut keys = Vec::new();
-            encode_rows(&rows.series[range.clone()], times, Level::Fast, &mut keys);
-            let column = |(field, column): &(u16, Column)| {
-                let mut chunk = Vec::new();
-                encode_column(column, range.clone(), Level::Fast, &mut chunk);
-                WireColumn {
-                    field: *field,
-                    field_type: column.values.field_type() as u8,
-                    chunk,
-                }
-            };
-            WireTable {
-                shard: table.shard,
-                measurement: rows.measurement,
-                rows: range.len() as u32,
-                time_min: times.iter().copied().min().unwrap_or(0),
-                time_max: times.iter().copied().max().unwrap_or(0),
-                columns: rows.columns.iter().map(column).collect(),
-                keys,
-            }
-        })
-        .collect()
+/// Tables as they are packed.
+#[derive(Default)]
+struct Packed {
+    tables: Vec<WireTable>,
+    columns: Vec<WireColumn>,
+    data: Vec<u8>,
+}
+
+impl Packed {
+    fn push(&mut self, table: Table) {
+        let rows = SortedRows::from_unsorted(table.measurement, table.series, table.times, table.columns);
+        for start in (0..rows.len()).step_by(TABLE_ROWS_MAX) {
+            self.push_rows(table.shard, &rows, start..rows.len().min(start + TABLE_ROWS_MAX));
+        }
+    }
+
+    fn push_rows(&mut self, shard: u16, rows: &SortedRows, range: Range<usize>) {
+        let times = &rows.times[range.clone()];
+        let mut begin = self.data.len();
+        encode_rows(&rows.series[range.clone()], times, Level::Fast, &mut self.data);
+        let keys = self.data.len() - begin;
+        for (field, column) in &rows.columns {
+            begin = self.data.len();
+            encode_column(column, range.clone(), Level::Fast, &mut self.data);
+            self.columns.push(WireColumn {
+                field: *field,
+                field_type: column.values.field_type() as u8,
+                chunk: (self.data.len() - begin) as u32,
+            });
+        }
+        self.tables.push(WireTable {
+            shard,
+            measurement: rows.measurement,
+            rows: range.len() as u32,
+            time_min: times.iter().copied().min().unwrap_or(0),
+            time_max: times.iter().copied().max().unwrap_or(0),
+            keys: keys as u32,
+            columns: rows.columns.len() as u32,
+        });
+    }
 }
 
 fn to_wire_policy(p: PolicyDefinition) -> WirePolicy {
@@ -608,7 +665,7 @@ fn from_wire_command(command: &ArchivedWireCommand) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Bitmap, FieldValue, StringColumn, Values};
+    use crate::model::{Bitmap, Column, FieldValue, StringColumn, Values};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -787,7 +844,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_version_1() {
+    fn the_format_is_version_2() {
         let batch = Batch {
             shards: 1,
             tables: vec![Table {
@@ -805,9 +862,9 @@ mod tests {
             }],
             ..Batch::default()
         };
-        let golden = include_bytes!("../../tests/golden/batch_v1.bin");
+        let golden = include_bytes!("../../tests/golden/batch_v2.bin");
         if std::env::var_os("KYMO_WRITE_GOLDEN").is_some() {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/batch_v1.bin");
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/batch_v2.bin");
             std::fs::write(path, EncodedBatch::encode(batch.clone()).bytes()).expect("written");
         }
         assert_eq!(

@@ -123,7 +123,8 @@ impl MeasurementTable {
             let slot = usize::from(slot);
             while rows.columns.len() <= slot {
                 let field_type = self.slots[rows.columns.len()].field_type;
-                rows.columns.push(Column::with_capacity(field_type, rows.times.capacity()));
+                rows.columns
+                    .push(Column::with_capacity(field_type, rows.times.capacity()));
             }
             let column = &mut rows.columns[slot];
             if column.len() != row {

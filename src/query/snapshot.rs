@@ -32,7 +32,9 @@ impl Scan for Snapshot {
         let runs = self.head.runs.select(request.measurement, filter, request.time)?;
         let parts = self.head.parts(request.measurement);
         let runs = runs.into_iter().map(Source::Run);
-        let parts = parts.into_iter().filter(|part| request.time.overlaps(&part.time_range()));
+        let parts = parts
+            .into_iter()
+            .filter(|part| request.time.overlaps(&part.time_range()));
         Ok(runs.chain(parts.map(Source::Part)).collect())
     }
 

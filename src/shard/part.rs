@@ -4,6 +4,7 @@
 //! query reads it ([`HeadPart::deref`]); what queries ask for goes on being unpacked as it comes (see [`super::head`]).
 //! A seal unpacks what it needs for as long as it needs it ([`HeadPart::borrow_rows`]).
 
+use super::head::FAN_IN;
 use crate::batch::{EncodedBatch, TableView};
 use crate::model::{MeasurementId, SeriesId, SortedRows, TimeRange, concat_sorted};
 use std::ops::{Deref, Range};
@@ -27,8 +28,33 @@ pub struct HeadPart {
     bytes: usize,
     rows: OnceLock<Arc<SortedRows>>,
     outline: OnceLock<Vec<Stretch>>,
-    /// A query read it.
-    asked: AtomicBool,
+    /// Told when a query reads it.
+    asked: Arc<AtomicBool>,
+}
+
+/// Whether queries ask for a measurement's parts.
+#[derive(Default)]
+pub(super) struct Interest {
+    asked: Arc<AtomicBool>,
+    /// For so many parts to come it is taken for granted.
+    parts: usize,
+}
+
+impl Interest {
+    /// Is it likely that another part will be asked for?
+    pub fn is_for_another(&mut self) -> bool {
+        if self.asked.swap(false, Ordering::Relaxed) {
+            self.parts = FAN_IN;
+        }
+        let is = self.parts > 0;
+        self.parts = self.parts.saturating_sub(1);
+        is
+    }
+
+    /// Has anybody asked lately?
+    pub fn lasts(&self) -> bool {
+        self.parts > 0 || self.asked.load(Ordering::Relaxed)
+    }
 }
 
 /// Where rows of a part come from.
@@ -90,11 +116,18 @@ pub struct Stretch {
 
 impl HeadPart {
     /// Of tables of one measurement, in order of arrival. Nothing is unpacked if one of them is packed.
-    pub(super) fn of_sources(measurement: MeasurementId, sources: Vec<Source>) -> Self {
+    pub(super) fn of_sources(measurement: MeasurementId, sources: Vec<Source>, interest: &Interest) -> Self {
         if !sources.iter().any(Source::is_packed) {
             return Self::from_shared(unpack(measurement, &sources));
         }
-        let nothing = (0, TimeRange { min: i64::MAX, max: i64::MIN }, 0);
+        let nothing = (
+            0,
+            TimeRange {
+                min: i64::MAX,
+                max: i64::MIN,
+            },
+            0,
+        );
         let (rows_max, time, bytes) = sources.iter().map(Source::outline).fold(nothing, |sum, one| {
             let time = TimeRange {
                 min: sum.1.min.min(one.1.min),
@@ -110,8 +143,27 @@ impl HeadPart {
             bytes,
             rows: OnceLock::new(),
             outline: OnceLock::new(),
-            asked: AtomicBool::new(false),
+            asked: interest.asked.clone(),
         }
+    }
+
+    /// Of parts of one measurement, oldest first. It is unpacked if one of them is.
+    pub(super) fn merged(measurement: MeasurementId, parts: &[Arc<Self>], interest: &Interest) -> Self {
+        let sources = parts.iter().flat_map(|part| part.sources()).collect();
+        let merged = Self::of_sources(measurement, sources, interest);
+        if merged.rows.get().is_none() && parts.iter().any(|part| part.is_unpacked()) {
+            let rows: Vec<Arc<SortedRows>> = parts.iter().map(|part| part.borrow_rows()).collect();
+            let rows: Vec<&SortedRows> = rows.iter().map(Arc::as_ref).collect();
+            merged
+                .rows
+                .get_or_init(|| Arc::new(concat_sorted(measurement, &rows)));
+        }
+        merged
+    }
+
+    /// A query, or whoever foresaw it, unpacked it for good.
+    pub(super) fn is_unpacked(&self) -> bool {
+        !self.sources.is_empty() && self.rows.get().is_some()
     }
 
     fn from_shared(rows: Arc<SortedRows>) -> Self {
@@ -123,12 +175,12 @@ impl HeadPart {
             bytes: rows.bytes(),
             rows: OnceLock::from(rows),
             outline: OnceLock::new(),
-            asked: AtomicBool::new(false),
+            asked: Arc::default(),
         }
     }
 
     /// What it was made of, for a part that takes it in.
-    pub(super) fn sources(&self) -> Vec<Source> {
+    fn sources(&self) -> Vec<Source> {
         match self.rows.get() {
             Some(rows) if self.sources.is_empty() => vec![Source::Rows(rows.clone())],
             _ => self.sources.clone(),
@@ -148,11 +200,6 @@ impl HeadPart {
     /// Bytes of memory it takes once it is unpacked.
     pub fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// Did a query read it?
-    pub(super) fn was_asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
     }
 
     /// Unpacks it for good, for queries that are likely to come.
@@ -213,7 +260,8 @@ impl Deref for HeadPart {
     type Target = SortedRows;
 
     fn deref(&self) -> &SortedRows {
-        if !self.was_asked() {
+        // Written only when it changes: many threads read it.
+        if !self.asked.load(Ordering::Relaxed) {
             self.asked.store(true, Ordering::Relaxed);
         }
         self.unpack()

@@ -33,9 +33,32 @@ pub trait Observer<R>: Send + Sync {
 
 struct State<R> {
     sequence: u64,
-    active: Vec<Arc<PartMap>>,
+    active: Vec<ActiveShard>,
     frozen: Vec<Arc<PartMap>>,
     runs: Arc<R>,
+}
+
+/// The published parts of one shard that are not frozen.
+#[derive(Default)]
+struct ActiveShard {
+    folded: Arc<PartMap>,
+    /// Groups that came since, oldest first.
+    recent: Vec<Arc<PartMap>>,
+}
+
+impl ActiveShard {
+    fn update(&mut self, update: Update) {
+        if let Some(lists) = update.folded {
+            // Copies the map only while a snapshot still holds the old one.
+            Arc::make_mut(&mut self.folded).extend(lists);
+            self.recent.clear();
+        }
+        self.recent.extend(update.fresh);
+    }
+
+    fn maps(&self) -> impl Iterator<Item = &Arc<PartMap>> {
+        std::iter::once(&self.folded).chain(&self.recent)
+    }
 }
 
 #[derive(Default)]
@@ -93,7 +116,7 @@ impl<R> HeadSnapshot<R> {
 impl<R> Head<R> {
     /// An empty head over `runs`, which hold everything up to `sequence`.
     pub fn new(shards: u16, sequence: u64, runs: Arc<R>, observer: impl Observer<R> + 'static) -> Self {
-        let active = (0..shards).map(|_| Arc::default()).collect();
+        let active = (0..shards).map(|_| ActiveShard::default()).collect();
         Self {
             state: RwLock::new(State {
                 sequence,
@@ -114,7 +137,8 @@ impl<R> Head<R> {
     /// A consistent state, cheap to take and to hold.
     pub fn snapshot(&self) -> HeadSnapshot<R> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let maps = state.frozen.iter().chain(&state.active).cloned().collect();
+        let active = state.active.iter().flat_map(ActiveShard::maps);
+        let maps = state.frozen.iter().chain(active).cloned().collect();
         HeadSnapshot {
             sequence: state.sequence,
             runs: state.runs.clone(),
@@ -187,10 +211,7 @@ impl<R> Head<R> {
                 let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
                 for (shard, update) in updates.enumerate() {
                     pending.bytes[shard] = update.bytes;
-                    if !update.lists.is_empty() {
-                        // Copies the map only while a snapshot still holds the old one.
-                        Arc::make_mut(&mut state.active[shard]).extend(update.lists);
-                    }
+                    state.active[shard].update(update);
                 }
                 for delete in RowDelete::of_group(&group) {
                     // What is frozen is being sealed as it is; the store hides these rows once it is.
@@ -211,8 +232,11 @@ impl<R> Head<R> {
             StepKind::Freeze { sequence } => {
                 let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
                 assert!(state.frozen.is_empty(), "one seal at a time");
-                let empty = state.active.iter().map(|_| Arc::default()).collect();
-                state.frozen = std::mem::replace(&mut state.active, empty);
+                let active = state.active.iter_mut().map(std::mem::take);
+                let maps: Vec<_> = active
+                    .flat_map(|shard| shard.maps().cloned().collect::<Vec<_>>())
+                    .collect();
+                state.frozen = maps;
                 drop(state);
                 pending.frozen_bytes = pending.bytes.iter().sum();
                 pending.bytes.fill(0);

@@ -74,7 +74,10 @@ struct Pieces {
 impl Pieces {
     fn new(measurement: MeasurementId, parts: Vec<Arc<HeadPart>>, time: TimeRange) -> Self {
         let inside = |range: TimeRange| time.min <= range.min && range.max <= time.max;
-        let parts: Vec<_> = parts.iter().filter(|part| time.overlaps(&part.time_range())).collect();
+        let parts: Vec<_> = parts
+            .iter()
+            .filter(|part| time.overlaps(&part.time_range()))
+            .collect();
         Self {
             measurement,
             whole: parts.iter().map(|part| inside(part.time_range())).collect(),
@@ -159,7 +162,7 @@ fn in_time<'a>(
 mod tests {
     use super::*;
     use crate::model::{Column, Values};
-    use std::collections::HashMap;
+    use hashbrown::HashMap;
 
     const DAY: i64 = 86_400_000_000_000;
 
