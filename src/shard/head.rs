@@ -435,7 +435,7 @@ mod tests {
     #[test]
     fn parts_are_unpacked_for_those_who_ask() {
         let mut shard = ShardHead::new(0);
-        let mut apply = |shard: &mut ShardHead| {
+        let apply = |shard: &mut ShardHead| {
             let write = Step::Write {
                 measurement: 1,
                 series: 0,
