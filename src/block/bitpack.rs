@@ -1,27 +1,14 @@
-//! Packs up to [`FRAME`] unsigned numbers into `width` bits each. Full frames take an unrolled path for each width.
+//! Packs up to [`FRAME`] unsigned numbers into `width` bits each.
+//!
+//! The numbers of a full frame take turns in lanes: four lanes of 32-bit words up to that width, two of 64-bit words above. Each lane is
+//! a stream of bits of its own, and all have the same shifts at the same time, so that a vector register does all lanes at once,
+//! in and out. The words of the lanes alternate. A shorter frame is one stream.
 
 use super::bytes::Input;
 
 /// Numbers in a full frame.
 pub const FRAME: usize = 128;
-/// Numbers in a group; a full frame has two.
-const GROUP: usize = 64;
 
-/// Calls a function that is generic over the width.
-macro_rules! by_width {
-    ($width:expr, $function:ident($($argument:expr),*)) => {
-        by_width!(@ $width, $function, ($($argument),*),
-            1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32
-            33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64)
-    };
-    (@ $width:expr, $function:ident, $arguments:tt, $($w:literal)*) => {
-        match $width {
-            $($w => by_width!(@call $function, $w, $arguments),)*
-            _ => unreachable!("widths are checked before"),
-        }
-    };
-    (@call $function:ident, $w:literal, ($($argument:expr),*)) => { $function::<$w>($($argument),*) };
-}
 /// Bytes that `count` numbers of `width` bits take.
 pub fn packed_bytes(count: usize, width: u32) -> usize {
     (count * width as usize).div_ceil(8)
@@ -29,92 +16,140 @@ pub fn packed_bytes(count: usize, width: u32) -> usize {
 
 /// Appends the low `width` bits of each number; the others must be zero.
 pub fn pack(values: &[u64], width: u32, out: &mut Vec<u8>) {
-    if let (Ok(frame), 1..=64) = (<&[u64; FRAME]>::try_from(values), width) {
-        let (low, high) = frame.split_at(GROUP);
-        for group in [low, high] {
-            let group = group.try_into().expect("half a frame is a group");
-            by_width!(width, pack_group(group, out));
-        }
-        return;
+    let start = out.len();
+    out.resize(start + packed_bytes(values.len(), width), 0);
+    let packed = &mut out[start..];
+    match width {
+        0 => {}
+        1..=32 if values.len() == FRAME => pack_narrow(values, width, packed),
+        _ if values.len() == FRAME => pack_wide(values, width, packed),
+        _ => pack_stream(values, width, packed),
     }
-    let end = out.len() + packed_bytes(values.len(), width);
-    let (mut word, mut filled) = (0u128, 0);
-    for &value in values {
-        word |= u128::from(value) << filled;
-        filled += width;
-        while filled >= 8 {
-            out.push(word as u8);
-            word >>= 8;
-            filled -= 8;
-        }
-    }
-    if filled > 0 {
-        out.push(word as u8);
-    }
-    debug_assert_eq!(out.len(), end);
 }
 
-/// Reads `out.len()` numbers back. `None` when the bytes end.
-pub fn unpack(input: &mut Input<'_>, width: u32, out: &mut [u64]) -> Option<()> {
+/// Reads `out.len()` numbers back, `base` added to each. `None` when the bytes end.
+pub fn unpack(input: &mut Input<'_>, width: u32, base: i64, out: &mut [i64]) -> Option<()> {
     if width > 64 {
         return None;
     }
-    let bytes = input.take(packed_bytes(out.len(), width))?;
-    if width == 0 {
-        out.fill(0);
-        return Some(());
-    }
-    if out.len() == FRAME {
-        for (group, packed) in out
-            .chunks_exact_mut(GROUP)
-            .zip(bytes.chunks_exact(8 * width as usize))
-        {
-            let group = group.try_into().expect("chunks of a group's length");
-            by_width!(width, unpack_group(packed, group));
-        }
-        return Some(());
-    }
-    let mask = u64::MAX >> (64 - width);
-    let (mut word, mut filled, mut bytes) = (0u128, 0, bytes.iter());
-    for value in out {
-        while filled < width {
-            word |= u128::from(*bytes.next()?) << filled;
-            filled += 8;
-        }
-        *value = word as u64 & mask;
-        word >>= width;
-        filled -= width;
+    let packed = input.take(packed_bytes(out.len(), width))?;
+    match width {
+        0 => out.fill(base),
+        1..=32 if out.len() == FRAME => unpack_narrow(packed, width, base, out),
+        _ if out.len() == FRAME => unpack_wide(packed, width, base, out),
+        _ => unpack_stream(packed, width, base, out),
     }
     Some(())
 }
 
-fn pack_group<const W: usize>(values: &[u64; GROUP], out: &mut Vec<u8>) {
-    let mut words = [0u64; W];
-    for (i, value) in values.iter().enumerate() {
-        let (at, shift) = (i * W / 64, i * W % 64);
-        words[at] |= value << shift;
-        if shift + W > 64 {
-            words[at + 1] |= value >> (64 - shift);
+/// Four lanes of 32-bit words.
+fn pack_narrow(values: &[u64], width: u32, packed: &mut [u8]) {
+    let (mut word, mut filled) = ([0u32; 4], 0);
+    let mut packed = packed.chunks_exact_mut(16);
+    for row in values.chunks_exact(4) {
+        let mut rest = [0u32; 4];
+        for ((word, rest), &value) in word.iter_mut().zip(&mut rest).zip(row) {
+            *word |= (value as u32) << filled;
+            // In two steps, since a shift by all bits is none.
+            *rest = value as u32 >> 1 >> (31 - filled);
+        }
+        filled += width;
+        if filled >= 32 {
+            for (bytes, word) in packed.next().unwrap_or_default().chunks_exact_mut(4).zip(word) {
+                bytes.copy_from_slice(&word.to_le_bytes());
+            }
+            word = rest;
+            filled -= 32;
         }
     }
-    words
-        .iter()
-        .for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
 }
 
-fn unpack_group<const W: usize>(packed: &[u8], values: &mut [u64; GROUP]) {
-    let mut words = [0u64; W];
-    for (word, bytes) in words.iter_mut().zip(packed.chunks_exact(8)) {
-        *word = u64::from_le_bytes(bytes.try_into().expect("chunks of eight"));
-    }
-    let mask = u64::MAX >> (64 - W);
-    for (i, unpacked) in values.iter_mut().enumerate() {
-        let (at, shift) = (i * W / 64, i * W % 64);
-        let mut value = words[at] >> shift;
-        if shift + W > 64 {
-            value |= words[at + 1] << (64 - shift);
+fn unpack_narrow(packed: &[u8], width: u32, base: i64, out: &mut [i64]) {
+    // One row of words more than there can be, since each row of numbers looks at two.
+    let mut words = [[0u32; 4]; 33];
+    for (words, bytes) in words.iter_mut().zip(packed.chunks_exact(16)) {
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+            *word = u32::from_le_bytes(bytes.try_into().unwrap_or_default());
         }
-        *unpacked = value & mask;
+    }
+    let mask = u32::MAX >> (32 - width);
+    for (row, out) in (0..).zip(out.chunks_exact_mut(4)) {
+        let (at, shift) = ((row * width / 32) as usize % 32, row * width % 32);
+        for ((out, low), high) in out.iter_mut().zip(words[at]).zip(words[at + 1]) {
+            let value = (low >> shift | high << 1 << (31 - shift)) & mask;
+            *out = base.wrapping_add(i64::from(value));
+        }
+    }
+}
+
+/// Two lanes of 64-bit words.
+fn pack_wide(values: &[u64], width: u32, packed: &mut [u8]) {
+    let (mut word, mut filled) = ([0u64; 2], 0);
+    let mut packed = packed.chunks_exact_mut(16);
+    for row in values.chunks_exact(2) {
+        let mut rest = [0u64; 2];
+        for ((word, rest), &value) in word.iter_mut().zip(&mut rest).zip(row) {
+            *word |= value << filled;
+            // In two steps, since a shift by all bits is none.
+            *rest = value >> 1 >> (63 - filled);
+        }
+        filled += width;
+        if filled >= 64 {
+            for (bytes, word) in packed.next().unwrap_or_default().chunks_exact_mut(8).zip(word) {
+                bytes.copy_from_slice(&word.to_le_bytes());
+            }
+            word = rest;
+            filled -= 64;
+        }
+    }
+}
+
+fn unpack_wide(packed: &[u8], width: u32, base: i64, out: &mut [i64]) {
+    // One row of words more than there can be, since each row of numbers looks at two.
+    let mut words = [[0u64; 2]; 65];
+    for (words, bytes) in words.iter_mut().zip(packed.chunks_exact(16)) {
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+        }
+    }
+    let mask = u64::MAX >> (64 - width);
+    for (row, out) in (0..).zip(out.chunks_exact_mut(2)) {
+        let (at, shift) = ((row * width / 64) as usize % 64, row * width % 64);
+        for ((out, low), high) in out.iter_mut().zip(words[at]).zip(words[at + 1]) {
+            let value = (low >> shift | high << 1 << (63 - shift)) & mask;
+            *out = base.wrapping_add(value as i64);
+        }
+    }
+}
+
+fn pack_stream(values: &[u64], width: u32, packed: &mut [u8]) {
+    let (mut word, mut filled, mut bytes) = (0u128, 0, packed.iter_mut());
+    for &value in values {
+        word |= u128::from(value) << filled;
+        filled += width;
+        // The range first: `zip` would take a byte too many.
+        for (_, byte) in (0..filled / 8).zip(bytes.by_ref()) {
+            *byte = word as u8;
+            word >>= 8;
+        }
+        filled %= 8;
+    }
+    if let Some(byte) = bytes.next() {
+        *byte = word as u8;
+    }
+}
+
+fn unpack_stream(packed: &[u8], width: u32, base: i64, out: &mut [i64]) {
+    let mask = u64::MAX >> (64 - width);
+    let (mut word, mut filled, mut bytes) = (0u128, 0, packed.iter());
+    for value in out {
+        while filled < width {
+            word |= u128::from(bytes.next().copied().unwrap_or(0)) << filled;
+            filled += 8;
+        }
+        *value = base.wrapping_add((word as u64 & mask) as i64);
+        word >>= width;
+        filled -= width;
     }
 }
 
@@ -138,13 +173,14 @@ mod tests {
                     "{len} numbers of {width} bits"
                 );
                 let mut back = vec![0; len];
-                assert_eq!(unpack(&mut Input(&packed), width, &mut back), Some(()));
-                assert_eq!(back, values, "{len} numbers of {width} bits");
+                assert_eq!(unpack(&mut Input(&packed), width, 7, &mut back), Some(()));
+                let expected: Vec<i64> = values.iter().map(|&v| (v as i64).wrapping_add(7)).collect();
+                assert_eq!(back, expected, "{len} numbers of {width} bits");
                 if !packed.is_empty() {
-                    assert_eq!(unpack(&mut Input(&packed[1..]), width, &mut back), None);
+                    assert_eq!(unpack(&mut Input(&packed[1..]), width, 7, &mut back), None);
                 }
             }
         }
-        assert_eq!(unpack(&mut Input(&[0; 2000]), 65, &mut [0; FRAME]), None);
+        assert_eq!(unpack(&mut Input(&[0; 2000]), 65, 0, &mut [0; FRAME]), None);
     }
 }

@@ -340,14 +340,13 @@ pub fn decode(input: &mut Input<'_>, out: &mut [i64]) -> Option<()> {
     }
     let mut open = Input(open);
     if scheme == EVEN {
-        let mut buffer = [0u64; FRAME];
+        let mut buffer = [0i64; FRAME];
         for frame in out.chunks_mut(FRAME) {
             let low = &mut buffer[..frame.len()];
-            unpack(&mut open, width, low)?;
-            frame
-                .iter_mut()
-                .zip(low)
-                .for_each(|(to, low)| *to = to.wrapping_add(*low as i64));
+            unpack(&mut open, width, 0, low)?;
+            for (to, low) in frame.iter_mut().zip(low) {
+                *to = to.wrapping_add(*low);
+            }
         }
     }
     open.is_empty().then_some(())

@@ -18,11 +18,15 @@ struct Shape {
     bytes: usize,
 }
 
-fn shape(frame: &[i64]) -> Shape {
+/// Chooses how to store a frame, and leaves its numbers above the smallest in `offsets`.
+fn shape(frame: &[i64], offsets: &mut [u64]) -> Shape {
     let (mut base, mut top) = (frame[0], frame[0]);
     for &value in frame {
         base = base.min(value);
         top = top.max(value);
+    }
+    for (offset, &value) in offsets.iter_mut().zip(frame) {
+        *offset = value.wrapping_sub(base) as u64;
     }
     let full = 64 - (top.wrapping_sub(base) as u64).leading_zeros();
     let mut best = Shape {
@@ -31,16 +35,17 @@ fn shape(frame: &[i64]) -> Shape {
         exceptions: 0,
         bytes: packed_bytes(frame.len(), full),
     };
-    // Below 3 bits there is nothing to win by exceptions.
-    if full > 2 {
+    // Below 3 bits there is nothing to win by exceptions, nor where many need the last bit.
+    let exceptions_max = frame.len() / 4;
+    if full > 2 && offsets.iter().map(|&v| v >> (full - 1)).sum::<u64>() <= exceptions_max as u64 {
         let mut of_width = [0u16; 65];
-        for &value in frame {
-            of_width[64 - (value.wrapping_sub(base) as u64).leading_zeros() as usize] += 1;
+        for &offset in &*offsets {
+            of_width[64 - offset.leading_zeros() as usize] += 1;
         }
         let mut exceptions = 0;
         for width in (0..full).rev() {
             exceptions += usize::from(of_width[width as usize + 1]);
-            if exceptions > frame.len() / 4 {
+            if exceptions > exceptions_max {
                 break;
             }
             let extra = EXCEPTION_BYTES + (full - width) as usize / 8;
@@ -60,9 +65,10 @@ fn shape(frame: &[i64]) -> Shape {
 
 /// Bytes that numbers take, about.
 pub fn estimate_bytes(values: &[i64]) -> usize {
-    values
-        .chunks(FRAME)
-        .map(|frame| shape(frame).bytes + FRAME_BYTES)
+    let mut offsets = [0u64; FRAME];
+    let frames = values.chunks(FRAME);
+    frames
+        .map(|frame| shape(frame, &mut offsets[..frame.len()]).bytes + FRAME_BYTES)
         .sum()
 }
 
@@ -70,11 +76,8 @@ pub fn estimate_bytes(values: &[i64]) -> usize {
 pub fn encode(values: &[i64], out: &mut Vec<u8>) {
     let mut buffer = [0u64; FRAME];
     for frame in values.chunks(FRAME) {
-        let shape = shape(frame);
         let offsets = &mut buffer[..frame.len()];
-        for (offset, &value) in offsets.iter_mut().zip(frame) {
-            *offset = value.wrapping_sub(shape.base) as u64;
-        }
+        let shape = shape(frame, offsets);
         out.push(shape.width as u8);
         out.push(shape.exceptions as u8);
         put_signed(out, shape.base);
@@ -94,9 +97,7 @@ pub fn encode(values: &[i64], out: &mut Vec<u8>) {
 
 /// Reads `out.len()` numbers.
 pub fn decode(input: &mut Input<'_>, out: &mut [i64]) -> Option<()> {
-    let mut buffer = [0u64; FRAME];
     for frame in out.chunks_mut(FRAME) {
-        let offsets = &mut buffer[..frame.len()];
         let (width, exceptions) = (u32::from(input.byte()?), usize::from(input.byte()?));
         let base = input.get_signed()?;
         let mut patches = input.clone();
@@ -104,14 +105,12 @@ pub fn decode(input: &mut Input<'_>, out: &mut [i64]) -> Option<()> {
             input.byte()?;
             input.get()?;
         }
-        unpack(input, width, offsets)?;
+        unpack(input, width, base, frame)?;
         for _ in 0..exceptions {
             let at = usize::from(patches.byte()?);
             let high = patches.get()?.checked_shl(width)?;
-            *offsets.get_mut(at)? |= high;
-        }
-        for (value, &offset) in frame.iter_mut().zip(&*offsets) {
-            *value = base.wrapping_add(offset as i64);
+            let value = frame.get_mut(at)?;
+            *value = value.wrapping_add(high as i64);
         }
     }
     Some(())

@@ -78,14 +78,24 @@ class Bits:
         assert self.left < 8 and self.word == 0
 
 
+def unpack(data, count, width):
+    """`count` numbers of a frame."""
+    if count < 128:
+        bits = Bits(data.take((count * width + 7) // 8))
+        return [bits.get(width) for _ in range(count)]
+    lanes, size = (4, 4) if width <= 32 else (2, 8)
+    words = [data.take(size) for _ in range(width * lanes)]
+    streams = [Bits(b"".join(words[lane::lanes])) for lane in range(lanes)]
+    return [streams[i % lanes].get(width) for i in range(count)]
+
+
 def frames(data, count):
     out = []
     while len(out) < count:
         n = min(128, count - len(out))
         width, exceptions, base = data.byte(), data.byte(), data.s()
         high = [(data.byte(), data.v()) for _ in range(exceptions)]
-        bits = Bits(data.take((n * width + 7) // 8))
-        frame = [bits.get(width) for _ in range(n)]
+        frame = unpack(data, n, width)
         for at, bits in high:
             frame[at] |= bits << width
         seen["exceptions"] += exceptions
@@ -142,8 +152,8 @@ def symbols(data, count):
         out, low = [], Input(open_)
         for begin in range(0, count, 128):
             frame = found[begin : begin + 128]
-            bits = Bits(low.take((len(frame) * width + 7) // 8))
-            out += [signed(base + (s << width) + bits.get(width)) for s in frame]
+            below = unpack(low, len(frame), width)
+            out += [signed(base + (s << width) + b) for s, b in zip(frame, below)]
         low.end()
         return out
     out, bits = [], Bits(open_)
