@@ -90,7 +90,6 @@ fn govern(mut governor: Governor, engine: Arc<Engine>) -> std::io::Result<crossb
         while let Err(crossbeam_channel::RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_EVERY) {
             let seen = observe();
             let changes = governor.step(Instant::now(), &seen);
-            engine.budgets().set_thrifty(governor.is_thrifty());
             if changes.is_empty() {
                 continue;
             }

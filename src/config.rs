@@ -145,7 +145,14 @@ pub struct ServeArgs {
     /// Seconds a query may take
     #[arg(long, value_name = "SECONDS", default_value_t = 300, env = "KYMO_QUERY_TIMEOUT", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub query_timeout: u64,
-    /// Free space on the disk, in bytes (K, M, G, T), below which points are refused [default: 2 % of the disk, 256M to 2G]
+    /// Merges of stored data that run at once when the server is idle; 0: only those that must be [default: half of
+    /// the cores, at most 4; 0 on battery]
+    #[arg(long, value_name = "N", env = "KYMO_MERGE_THREADS", value_parser = clap::value_parser!(u16).range(0..=64))]
+    pub merge_threads: Option<u16>,
+    /// Memory all merges may hold [default: 1/16 of the memory, 16M to 256M]
+    #[arg(long, value_name = "BYTES", env = "KYMO_MERGE_BYTES", value_parser = parse_bytes)]
+    pub merge_bytes: Option<u64>,
+    /// Free space on the disk, in bytes (K, M, G, T), below which points are refused [default: 2 % of the disk, 256M to 2G, at most a quarter of it]
     #[arg(long, value_name = "BYTES", env = "KYMO_DISK_FLOOR", value_parser = parse_bytes)]
     pub disk_floor: Option<u64>,
     /// What to log: error, warn, info, debug, trace, or a filter such as kymo=debug
@@ -177,6 +184,8 @@ impl ServeArgs {
             .with(Budget::IndexCache, self.index_cache_bytes)
             .with(Budget::Query, self.query_bytes)
             .with(Budget::Queries, self.queries.map(u64::from))
+            .with(Budget::MergeThreads, self.merge_threads.map(u64::from))
+            .with(Budget::Merge, self.merge_bytes)
     }
 
     /// The data folder.

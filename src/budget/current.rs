@@ -1,10 +1,10 @@
 //! The budgets as they are now, where everyone looks, and what changed lately.
 
-use super::Budgets;
-use super::governor::Change;
+use super::governor::{Cause, Change};
+use super::{Budget, Budgets};
 use arc_swap::ArcSwap;
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Changes that are remembered.
@@ -15,7 +15,7 @@ pub struct Current {
     budgets: ArcSwap<Budgets>,
     changes: Mutex<VecDeque<(i64, Change)>>,
     changed: AtomicU64,
-    thrifty: AtomicBool,
+    counts: Mutex<BTreeMap<(&'static str, Cause), u64>>,
 }
 
 impl Current {
@@ -25,7 +25,7 @@ impl Current {
             budgets: ArcSwap::from_pointee(budgets),
             changes: Mutex::default(),
             changed: AtomicU64::new(0),
-            thrifty: AtomicBool::new(false),
+            counts: Mutex::default(),
         }
     }
 
@@ -36,18 +36,19 @@ impl Current {
 
     /// Should what can wait wait (on battery)?
     pub fn is_thrifty(&self) -> bool {
-        self.thrifty.load(Ordering::Relaxed)
-    }
-
-    /// Tells whether what can wait should wait.
-    pub fn set_thrifty(&self, thrifty: bool) {
-        self.thrifty.store(thrifty, Ordering::Relaxed);
+        self.budgets.load().get(Budget::MergeThreads) == 0
     }
 
     /// Takes new budgets over; `now` is kept beside each change.
     pub fn change(&self, budgets: Budgets, changes: Vec<Change>, now: i64) {
         self.budgets.store(Arc::new(budgets));
         self.changed.fetch_add(changes.len() as u64, Ordering::Relaxed);
+        {
+            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            for change in &changes {
+                *counts.entry((change.budget.name(), change.cause)).or_default() += 1;
+            }
+        }
         let mut known = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(changes.into_iter().map(|change| (now, change)));
         let surplus = known.len().saturating_sub(CHANGES_MAX);
@@ -58,6 +59,11 @@ impl Current {
     pub fn changes(&self) -> Vec<(i64, Change)> {
         let known = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         known.iter().cloned().collect()
+    }
+
+    /// How many changes there were, by budget and cause.
+    pub fn counts(&self) -> BTreeMap<(&'static str, Cause), u64> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many changes there were.
@@ -84,6 +90,7 @@ mod tests {
                 budget: Budget::Head,
                 from: i,
                 to: i + 1,
+                cause: Cause::MemoryShort,
                 reason: "a test".into(),
             };
             current.change(budgets.clone(), vec![change], i as i64);
@@ -91,5 +98,10 @@ mod tests {
         let changes = current.changes();
         assert_eq!((changes.len(), changes[0].0), (CHANGES_MAX, 5));
         assert_eq!(current.changed(), CHANGES_MAX as u64 + 5);
+        let counts: Vec<_> = current.counts().into_iter().collect();
+        assert_eq!(
+            counts,
+            [(("head_bytes", Cause::MemoryShort), CHANGES_MAX as u64 + 5)]
+        );
     }
 }

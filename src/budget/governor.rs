@@ -17,6 +17,31 @@ const CALM_TIME: Duration = Duration::from_secs(30);
 /// Between halvings: what the last one freed must show first.
 const SHRINK_EVERY: Duration = Duration::from_secs(4);
 
+/// What made a budget change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// Little memory is left, or something waits for memory.
+    MemoryShort,
+    /// Memory is there again.
+    MemoryBack,
+    /// The machine runs on its battery now: what can wait waits.
+    Battery,
+    /// It has mains again.
+    Mains,
+}
+
+impl Cause {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MemoryShort => "memory is short",
+            Self::MemoryBack => "memory is there again",
+            Self::Battery => "on battery: merges that can wait, wait",
+            Self::Mains => "on mains again",
+        }
+    }
+}
+
 /// A budget that changed, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
@@ -26,7 +51,9 @@ pub struct Change {
     pub from: u64,
     /// After.
     pub to: u64,
-    /// Why, in words.
+    /// What made it change.
+    pub cause: Cause,
+    /// Why, in words and figures.
     pub reason: String,
 }
 
@@ -60,14 +87,23 @@ impl Governor {
         &self.now
     }
 
-    /// What can wait should wait: the machine is on battery.
-    pub fn is_thrifty(&self) -> bool {
-        self.on_battery
-    }
-
     /// Takes a look at the machine into account; what changed.
     pub fn step(&mut self, now: Instant, seen: &Observation) -> Vec<Change> {
-        self.on_battery = seen.on_battery;
+        let mut changes = Vec::new();
+        if self.on_battery != seen.on_battery {
+            self.on_battery = seen.on_battery;
+            let cause = if seen.on_battery {
+                Cause::Battery
+            } else {
+                Cause::Mains
+            };
+            changes = self.go_to(self.level, cause, String::new());
+        }
+        changes.extend(self.follow_memory(now, seen));
+        changes
+    }
+
+    fn follow_memory(&mut self, now: Instant, seen: &Observation) -> Vec<Change> {
         let left = seen.available as f64 / seen.memory.max(1) as f64;
         let stalled = seen.stalled_percent.unwrap_or(0.0);
         let tight = left < TIGHT_SHARE || stalled > TIGHT_STALLED_PERCENT;
@@ -84,28 +120,32 @@ impl Governor {
         };
         if tight && self.level < LEVEL_MAX && self.shrunk.is_none_or(|at| now - at >= SHRINK_EVERY) {
             self.shrunk = Some(now);
-            return self.go_to(self.level + 1, &format!("memory is short: {}", state()));
+            return self.go_to(self.level + 1, Cause::MemoryShort, state());
         }
         if calm && self.level > 0 {
             let since = *self.calm_since.get_or_insert(now);
             if now - since >= CALM_TIME {
                 self.calm_since = Some(now);
-                return self.go_to(self.level - 1, &format!("memory is there again: {}", state()));
+                return self.go_to(self.level - 1, Cause::MemoryBack, state());
             }
         }
         Vec::new()
     }
 
-    fn go_to(&mut self, level: u32, reason: &str) -> Vec<Change> {
+    fn go_to(&mut self, level: u32, cause: Cause, figures: String) -> Vec<Change> {
         self.level = level;
-        let new = self.full.squeezed(level, &self.overrides);
+        let new = self.full.squeezed(level, self.on_battery, &self.overrides);
         let old = std::mem::replace(&mut self.now, new);
         let changed = ALL.into_iter().filter(|b| old.get(*b) != self.now.get(*b));
         let change = |budget| Change {
             budget,
             from: old.get(budget),
             to: self.now.get(budget),
-            reason: reason.to_string(),
+            cause,
+            reason: match &figures[..] {
+                "" => cause.name().to_string(),
+                figures => format!("{}: {figures}", cause.name()),
+            },
         };
         changed.map(change).collect()
     }
@@ -148,7 +188,9 @@ mod tests {
             changes.iter().map(|c| (c.budget, c.to * 2)).collect::<Vec<_>>(),
             [
                 (Budget::Head, full.get(Budget::Head)),
-                (Budget::BlockCache, full.get(Budget::BlockCache))
+                (Budget::BlockCache, full.get(Budget::BlockCache)),
+                (Budget::MergeThreads, full.get(Budget::MergeThreads)),
+                (Budget::Merge, full.get(Budget::Merge)),
             ],
             "halved, but for what was chosen by hand and what does not yield"
         );
@@ -164,8 +206,8 @@ mod tests {
         );
         assert_eq!(
             governor.step(at(6), &seen(50, 11.0)).len(),
-            2,
-            "stalls count as well"
+            3,
+            "stalls count as well; one thread merges on"
         );
         assert_eq!(governor.step(at(7), &seen(15, 5.0)), [], "neither tight nor calm");
         assert_eq!(governor.step(at(8), &seen(50, 0.0)), []);
@@ -174,14 +216,14 @@ mod tests {
             [],
             "not calm for long enough"
         );
-        assert_eq!(governor.step(at(38), &seen(50, 0.0)).len(), 2);
-        assert_eq!(governor.step(at(68), &seen(50, 0.0)).len(), 2);
+        assert_eq!(governor.step(at(38), &seen(50, 0.0)).len(), 3);
+        assert_eq!(governor.step(at(68), &seen(50, 0.0)).len(), 4);
         assert_eq!(governor.budgets(), &full);
         assert_eq!(governor.step(at(200), &seen(50, 0.0)), []);
     }
 
     #[test]
-    fn halves_only_so_often_and_minds_the_battery() {
+    fn halves_only_so_often() {
         let mut governor = governor();
         let start = Instant::now();
         let steps = (0..20).filter(|i| {
@@ -189,14 +231,34 @@ mod tests {
             !governor.step(now, &seen(1, 0.0)).is_empty()
         });
         assert_eq!(steps.count() as u32, LEVEL_MAX);
-        assert!(!governor.is_thrifty());
-        governor.step(
-            start + Duration::from_secs(900),
-            &Observation {
-                on_battery: true,
-                ..seen(50, 0.0)
-            },
-        );
-        assert!(governor.is_thrifty());
+    }
+
+    #[test]
+    fn merges_wait_on_battery_unless_they_were_chosen_by_hand() {
+        let machine = Machine {
+            cores: 4,
+            memory: 8 * GIB,
+        };
+        let on_battery = Observation {
+            on_battery: true,
+            ..seen(50, 0.0)
+        };
+        let start = Instant::now();
+        let threads = |changes: &[Change]| -> Vec<(Budget, u64, Cause)> {
+            changes.iter().map(|c| (c.budget, c.to, c.cause)).collect()
+        };
+        let none = Overrides::default();
+        let mut governor = Governor::new(Budgets::new(&machine, &none), none);
+        let changes = governor.step(start, &on_battery);
+        assert_eq!(threads(&changes), [(Budget::MergeThreads, 0, Cause::Battery)]);
+        assert_eq!(governor.step(start, &on_battery), []);
+        let changes = governor.step(start, &seen(50, 0.0));
+        assert_eq!(threads(&changes), [(Budget::MergeThreads, 2, Cause::Mains)]);
+        assert_eq!(changes[0].reason, "on mains again");
+
+        let chosen = Overrides::default().with(Budget::MergeThreads, Some(3));
+        let mut governor = Governor::new(Budgets::new(&machine, &chosen), chosen);
+        assert_eq!(governor.step(start, &on_battery), []);
+        assert_eq!(governor.budgets().get(Budget::MergeThreads), 3);
     }
 }

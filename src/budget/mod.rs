@@ -31,16 +31,22 @@ pub enum Budget {
     Query,
     /// Queries that run at once.
     Queries,
+    /// Merges that run at once when the server is idle, of which one when it is busy. 0: only those that must be.
+    MergeThreads,
+    /// Bytes all merges may hold.
+    Merge,
 }
 
 /// All of them, in the order in which they are told.
-pub const ALL: [Budget; 6] = [
+pub const ALL: [Budget; 8] = [
     Budget::Shards,
     Budget::Head,
     Budget::BlockCache,
     Budget::IndexCache,
     Budget::Query,
     Budget::Queries,
+    Budget::MergeThreads,
+    Budget::Merge,
 ];
 
 impl Budget {
@@ -53,17 +59,22 @@ impl Budget {
             Self::IndexCache => "index_cache_bytes",
             Self::Query => "query_bytes",
             Self::Queries => "queries",
+            Self::MergeThreads => "merge_threads",
+            Self::Merge => "merge_bytes",
         }
     }
 
     /// Counted in bytes?
     pub fn is_bytes(self) -> bool {
-        !matches!(self, Self::Shards | Self::Queries)
+        !matches!(self, Self::Shards | Self::Queries | Self::MergeThreads)
     }
 
     /// Gets smaller under memory pressure.
     fn yields(self) -> bool {
-        matches!(self, Self::Head | Self::BlockCache | Self::IndexCache)
+        matches!(
+            self,
+            Self::Head | Self::BlockCache | Self::IndexCache | Self::MergeThreads | Self::Merge
+        )
     }
 
     /// What suits a machine.
@@ -77,6 +88,8 @@ impl Budget {
             Self::IndexCache => (memory / 32).clamp(8 * MIB, 512 * MIB),
             Self::Query => (memory / 8).clamp(16 * MIB, 4096 * MIB),
             Self::Queries => (cores * 4).clamp(4, 64),
+            Self::MergeThreads => (cores / 2).clamp(1, 4),
+            Self::Merge => (memory / 16).clamp(16 * MIB, 256 * MIB),
         }
     }
 
@@ -85,6 +98,7 @@ impl Budget {
         match self {
             Self::Head => 4 * MIB,
             Self::BlockCache | Self::IndexCache => 2 * MIB,
+            Self::Merge => 16 * MIB,
             _ => 1,
         }
     }
@@ -133,12 +147,15 @@ impl Budgets {
         usize::try_from(self.get(budget)).unwrap_or(usize::MAX)
     }
 
-    /// With those that yield halved `level` times, but for what was chosen by hand.
-    fn squeezed(&self, level: u32, overrides: &Overrides) -> Self {
+    /// With those that yield halved `level` times, and nothing that can wait on battery; but for what was chosen by hand.
+    fn squeezed(&self, level: u32, on_battery: bool, overrides: &Overrides) -> Self {
         let mut out = self.clone();
         for (i, budget) in ALL.into_iter().enumerate() {
             if budget.yields() && !overrides.has(budget) {
                 out.0[i] = (self.0[i] >> level).max(budget.floor().min(self.0[i]));
+            }
+            if budget == Budget::MergeThreads && on_battery && !overrides.has(budget) {
+                out.0[i] = 0;
             }
         }
         out
@@ -212,6 +229,7 @@ mod tests {
             let held = 2 * budgets.get(Budget::Head)
                 + budgets.get(Budget::BlockCache)
                 + budgets.get(Budget::IndexCache)
+                + budgets.get(Budget::Merge)
                 + budgets.get(Budget::Query);
             assert!(held <= memory / 2, "{memory}: {budgets}");
         }
@@ -222,12 +240,12 @@ mod tests {
         let overrides = Overrides::default().with(Budget::Head, Some(5 * MIB));
         let budgets = Budgets::new(&machine(1 << 30), &overrides);
         assert_eq!(budgets.get(Budget::Head), 5 * MIB);
-        let squeezed = budgets.squeezed(3, &overrides);
+        let squeezed = budgets.squeezed(3, false, &overrides);
         assert_eq!(squeezed.get(Budget::Head), 5 * MIB);
         assert_eq!(squeezed.get(Budget::BlockCache), 8 * MIB);
         assert_eq!(squeezed.get(Budget::Shards), 2);
         assert_eq!(
-            budgets.squeezed(60, &overrides).get(Budget::BlockCache),
+            budgets.squeezed(60, false, &overrides).get(Budget::BlockCache),
             Budget::BlockCache.floor()
         );
     }
@@ -258,7 +276,7 @@ mod tests {
         let budgets = Budgets::new(&machine(1 << 30), &Overrides::default());
         assert_eq!(
             budgets.to_string(),
-            "2 shards, head 32 MiB, block cache 64 MiB, index cache 32 MiB, query 128 MiB, 8 queries"
+            "2 shards, head 32 MiB, block cache 64 MiB, index cache 32 MiB, query 128 MiB, 8 queries, 1 merge threads, merge 64 MiB"
         );
     }
 }

@@ -1,9 +1,12 @@
-//! The thread that keeps the store in order: merges, retention, freeing space. What to merge is decided in
-//! `store/merge_policy.rs`; how, in `store/merge.rs`. This thread only drives them, at low priority, and survives their errors.
+//! The threads that keep the store in order: merges, retention, freeing space. What to merge is decided in
+//! `store/merge_policy.rs`; how, in `store/merge.rs`. These threads only drive them, at low priority, and survive their errors.
+//!
+//! The first of them does everything; the others merge as well, in other stretches of time, while the server is idle and the
+//! budget (`merge_threads`) allows them. Both budgets are looked at before each merge, so they follow pressure and power.
 
-use crate::budget::Current;
+use crate::budget::{Budget, Current};
 use crate::catalog::Catalog;
-use crate::model::MeasurementId;
+use crate::model::{MeasurementId, TimeRange};
 use crate::shard::publish::Head;
 use crate::store::merge_policy::{Conditions, Plan, plan};
 use crate::store::upkeep::RunLog;
@@ -26,6 +29,10 @@ const RETRY: Duration = Duration::from_secs(30);
 const NICENESS: i32 = 10;
 /// Bytes of the disk a merge leaves free, whatever it would free later.
 const ROOM_RESERVE_BYTES: u64 = 64 << 20;
+/// What a merge holds for each of its runs, about: a block of keys, a stripe of a column and a block of it.
+const BYTES_PER_RUN: u64 = 512 << 10;
+/// Generations of the series index from which on they are merged whatever it costs.
+const INDEX_CROWD: usize = 32;
 
 /// Figures for /metrics, since the start.
 #[derive(Debug, Default)]
@@ -44,7 +51,7 @@ pub struct MergeCounters {
     pub rows_out: AtomicU64,
     /// Nanoseconds spent.
     pub nanoseconds: AtomicU64,
-    /// 1 while one is under way.
+    /// Under way.
     pub running: AtomicU64,
 }
 
@@ -95,7 +102,7 @@ pub struct Merger {
     pub now: fn() -> i64,
 }
 
-/// What is remembered between looks.
+/// What is remembered between looks. All threads share it; nobody merges while it is locked.
 struct Memory {
     began: Instant,
     log: RunLog,
@@ -104,17 +111,15 @@ struct Memory {
     reviewed: Option<(Instant, Arc<RunSet>, bool)>,
     retention: Option<Instant>,
     not_before: Option<Instant>,
+    /// Merges under way.
+    merging: Vec<Plan>,
 }
 
 impl Merger {
     /// Until it is told to stop.
     pub fn run(self) {
-        let own = rustix::thread::gettid();
-        if let Err(error) = rustix::process::setpriority_process(Some(own), NICENESS) {
-            tracing::debug!(%error, "merges run at normal priority");
-        }
         let began = Instant::now();
-        let mut memory = Memory {
+        let memory = Mutex::new(Memory {
             began,
             log: RunLog::default(),
             sequence: self.head.sequence(),
@@ -122,25 +127,117 @@ impl Merger {
             reviewed: None,
             retention: None,
             not_before: None,
-        };
+            merging: Vec::new(),
+        });
+        // Never more than at the start: the budget may shrink and come back.
+        let threads = self.budgets.get().size(Budget::MergeThreads);
+        std::thread::scope(|scope| {
+            for number in 1..threads {
+                let thread = std::thread::Builder::new().name(format!("kymo-merge-{number}"));
+                if let Err(error) = thread.spawn_scoped(scope, {
+                    let (own, memory) = (&self, &memory);
+                    move || own.work(memory, number)
+                }) {
+                    tracing::warn!(%error, "fewer threads merge than may");
+                }
+            }
+            self.work(&memory, 0);
+        });
+    }
+
+    fn work(&self, memory: &Mutex<Memory>, number: usize) {
+        let own = rustix::thread::gettid();
+        if let Err(error) = rustix::process::setpriority_process(Some(own), NICENESS) {
+            tracing::debug!(%error, "merges run at normal priority");
+        }
         while !self.control.is_stopping() {
-            if !self.step(&mut memory) {
+            if !self.step(memory, number) {
                 self.control.pause(TICK);
             }
         }
     }
 
     /// Does what is most useful; false: nothing is to be done now.
-    fn step(&self, memory: &mut Memory) -> bool {
+    fn step(&self, shared: &Mutex<Memory>, number: usize) -> bool {
         let now = Instant::now();
+        let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if number == 0 {
+            self.keep_up(&mut lock(), now);
+            self.store.free_spent();
+            let may = lock().not_before.is_none_or(|time| now >= time);
+            if may && self.merge_index(shared) {
+                return true;
+            }
+        }
+        let mut memory = lock();
+        // What will be sealed in a moment is better merged with the rest.
+        let (active, frozen) = self.head.bytes();
+        let settled = active < super::SEAL_IDLE_BYTES && frozen == 0;
+        let idle = if settled {
+            now.saturating_duration_since(memory.last_commit)
+        } else {
+            Duration::ZERO
+        };
+        let budgets = self.budgets.get();
+        let threads = budgets.size(Budget::MergeThreads);
+        if number > 0 && (idle < crate::store::merge_policy::IDLE || number >= threads) {
+            return false;
+        }
+        let bytes = budgets.get(Budget::Merge) / threads.max(1) as u64;
+        let times: Vec<TimeRange> = memory.merging.iter().map(|plan| plan.time).collect();
+        let reserved: u64 = memory.merging.iter().map(|plan| plan.bytes).sum();
+        let conditions = Conditions {
+            idle,
+            thrifty: self.budgets.is_thrifty(),
+            room: super::room::free_bytes(&self.folder).map_or(u64::MAX, |free| {
+                free.saturating_sub(ROOM_RESERVE_BYTES.saturating_add(reserved))
+            }),
+            // Half of it is for the rows that come out.
+            runs_max: usize::try_from(bytes / 2 / BYTES_PER_RUN).unwrap_or(usize::MAX),
+            merging: &times,
+        };
+        if memory.not_before.is_some_and(|time| now < time)
+            || !self.worth_a_look(&mut memory, now, &conditions)
+        {
+            return false;
+        }
+        let alive = |measurement: MeasurementId| self.catalog.measurement_by_id(measurement).is_some();
+        let since_start = now - memory.began;
+        let facts = memory.log.facts(&self.store, since_start, &alive);
+        let Some(plan) = plan(&facts, &conditions) else {
+            return false;
+        };
+        // IMPORTANT: the sequence is that of the catalog and the deletes the plan was made by, or of earlier ones.
+        let sequence = memory.sequence;
+        // Another thread may find more to do.
+        memory.reviewed = None;
+        memory.merging.push(plan.clone());
+        drop(memory);
+        let merged = self.merge(&plan, sequence, bytes, &alive);
+        let mut memory = lock();
+        memory.merging.retain(|other| other.runs != plan.runs);
+        memory.reviewed = None;
+        match merged {
+            Ok(()) | Err(StoreError::Stopped) => {}
+            Err(error) if error.is_damage() => {
+                tracing::error!(%error, "a run is damaged: it is left as it is and not merged any more");
+                memory.log.damaged(&plan.runs);
+            }
+            Err(error) => {
+                tracing::error!(%error, "merging failed; trying again later");
+                memory.not_before = Some(Instant::now() + RETRY);
+            }
+        }
+        true
+    }
+
+    /// What one thread does for all: notes commits, and what has expired.
+    fn keep_up(&self, memory: &mut Memory, now: Instant) {
         let sequence = self.head.sequence();
         if sequence != memory.sequence {
             memory.sequence = sequence;
             memory.last_commit = now;
         }
-        // What will be sealed in a moment is better merged with the rest.
-        let (active, frozen) = self.head.bytes();
-        let settled = active < super::SEAL_IDLE_BYTES && frozen == 0;
         if memory.retention.is_none_or(|last| now - last >= RETENTION_EVERY) {
             memory.retention = Some(now);
             if self
@@ -150,42 +247,21 @@ impl Merger {
                 self.head.refresh_runs();
             }
         }
-        self.store.free_spent();
-        if memory.not_before.is_none_or(|time| now >= time) && self.merge_index(memory) {
-            return true;
-        }
-        let conditions = Conditions {
-            idle: if settled {
-                now - memory.last_commit
-            } else {
-                Duration::ZERO
-            },
-            thrifty: self.budgets.is_thrifty(),
-            room: super::room::free_bytes(&self.folder)
-                .map_or(u64::MAX, |free| free.saturating_sub(ROOM_RESERVE_BYTES)),
-        };
-        if memory.not_before.is_some_and(|time| now < time) || !self.worth_a_look(memory, now, &conditions) {
-            return false;
-        }
-        let alive = |measurement: MeasurementId| self.catalog.measurement_by_id(measurement).is_some();
-        let facts = memory.log.facts(&self.store, now - memory.began, &alive);
-        match plan(&facts, &conditions) {
-            Some(plan) => {
-                self.merge(memory, &plan, sequence, &alive);
-                true
-            }
-            None => false,
-        }
     }
 
     /// The series index first: it is small, and looking series up gets slower with every generation.
-    fn merge_index(&self, memory: &mut Memory) -> bool {
+    fn merge_index(&self, shared: &Mutex<Memory>) -> bool {
+        let generations = self.store.series_index().set().len();
+        if self.budgets.is_thrifty() && generations < INDEX_CROWD {
+            return false;
+        }
         match self.store.merge_index(&|| !self.control.is_stopping()) {
             Ok(merged) => merged,
             Err(StoreError::Stopped) => false,
             Err(error) => {
                 self.counters.failures.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%error, "merging the series index failed; it stays as it is");
+                let mut memory = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 memory.not_before = Some(Instant::now() + RETRY);
                 false
             }
@@ -193,11 +269,11 @@ impl Merger {
     }
 
     /// Facts are not free with many runs: only when something changed, or now and then.
-    fn worth_a_look(&self, memory: &mut Memory, now: Instant, conditions: &Conditions) -> bool {
+    fn worth_a_look(&self, memory: &mut Memory, now: Instant, conditions: &Conditions<'_>) -> bool {
         let set = self.store.runs();
         let idle = conditions.idle >= crate::store::merge_policy::IDLE;
         let same = memory.reviewed.as_ref().is_some_and(|(last, known, was_idle)| {
-            now - *last < REVIEW && Arc::ptr_eq(known, &set) && *was_idle == idle
+            now.saturating_duration_since(*last) < REVIEW && Arc::ptr_eq(known, &set) && *was_idle == idle
         });
         if !same {
             memory.reviewed = Some((now, set, idle));
@@ -205,18 +281,25 @@ impl Merger {
         !same
     }
 
-    fn merge(&self, memory: &mut Memory, plan: &Plan, sequence: u64, alive: &dyn Fn(MeasurementId) -> bool) {
+    fn merge(
+        &self,
+        plan: &Plan,
+        sequence: u64,
+        bytes: u64,
+        alive: &dyn Fn(MeasurementId) -> bool,
+    ) -> Result<(), StoreError> {
         let began = Instant::now();
         let input = MergeInput {
             sequence,
             alive,
             stop: &|| self.control.is_stopping(),
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
         };
-        self.counters.running.store(1, Ordering::Relaxed);
-        let merged = self.store.merge(plan, &input);
-        self.counters.running.store(0, Ordering::Relaxed);
         let counters = &self.counters;
         let add = |counter: &AtomicU64, by: u64| counter.fetch_add(by, Ordering::Relaxed);
+        add(&counters.running, 1);
+        let merged = self.store.merge(plan, &input);
+        counters.running.fetch_sub(1, Ordering::Relaxed);
         add(&counters.nanoseconds, began.elapsed().as_nanos() as u64);
         match merged {
             Ok(result) => {
@@ -234,7 +317,6 @@ impl Merger {
                     "merged"
                 );
                 // Old runs are let go of before their space can be freed.
-                memory.reviewed = None;
                 self.head.refresh_runs();
                 if let Err(error) = self.store.forget_spent_deletes() {
                     tracing::warn!(%error, "cannot forget deletes that are done; trying again later");
@@ -242,17 +324,13 @@ impl Merger {
                     self.head.refresh_runs();
                 }
                 self.store.free_spent();
+                Ok(())
             }
-            Err(StoreError::Stopped) => {}
             Err(error) => {
-                add(&counters.failures, 1);
-                if error.is_damage() {
-                    tracing::error!(%error, "a run is damaged: it is left as it is and not merged any more");
-                    memory.log.damaged(&plan.runs);
-                } else {
-                    tracing::error!(%error, "merging failed; trying again later");
-                    memory.not_before = Some(Instant::now() + RETRY);
+                if !matches!(error, StoreError::Stopped) {
+                    add(&counters.failures, 1);
                 }
+                Err(error)
             }
         }
     }

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 /// The floor, where none is given: this share of the disk, ..
 const FLOOR_SHARE: u64 = 50;
-/// .. but within these.
+/// .. but within these, ..
 const FLOOR_BYTES: (u64, u64) = (256 << 20, 2 << 30);
+/// .. and never more than this share, or a small disk would take nothing at all.
+const FLOOR_SHARE_MAX: u64 = 4;
 /// How old a look at the disk may be.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Once below the floor, so much more than the floor must be free before writing resumes, in percent of it.
@@ -23,9 +25,14 @@ pub fn free_bytes(folder: &Path) -> Option<u64> {
 /// The floor for the disk of this folder: what is given, or what suits the disk.
 pub fn floor_bytes(folder: &Path, given: Option<u64>) -> u64 {
     given.unwrap_or_else(|| {
-        let total = rustix::fs::statvfs(folder).map_or(0, |s| s.f_blocks * s.f_frsize);
-        (total / FLOOR_SHARE).clamp(FLOOR_BYTES.0, FLOOR_BYTES.1)
+        let total = rustix::fs::statvfs(folder).map_or(u64::MAX, |s| s.f_blocks * s.f_frsize);
+        floor_of(total)
     })
+}
+
+fn floor_of(total: u64) -> u64 {
+    let floor = (total / FLOOR_SHARE).clamp(FLOOR_BYTES.0, FLOOR_BYTES.1);
+    floor.min(total / FLOOR_SHARE_MAX)
 }
 
 /// Watches the disk. Shared.
@@ -134,8 +141,17 @@ mod tests {
     #[test]
     fn the_floor_suits_the_disk_unless_it_is_given() {
         assert_eq!(floor_bytes(Path::new("/"), Some(7)), 7);
-        let found = floor_bytes(Path::new("/"), None);
-        assert!((FLOOR_BYTES.0..=FLOOR_BYTES.1).contains(&found));
+        const MIB: u64 = 1 << 20;
+        for (disk, floor) in [
+            (0, 0),
+            (64, 16),
+            (400, 100),
+            (1024, 256),
+            (20 * 1024, 409),
+            (1 << 20, 2048),
+        ] {
+            assert_eq!(floor_of(disk * MIB) / MIB, floor, "a disk of {disk} MiB");
+        }
         assert!(free_bytes(Path::new("/")).is_some_and(|free| free > 0));
         assert_eq!(free_bytes(Path::new("/no/such/folder")), None);
     }

@@ -58,11 +58,22 @@ fn text(services: &Services) -> String {
             budgets.get().get(budget)
         );
     }
-    out.counter(
+    out.family(
         "kymo_budget_changes_total",
-        "Changes of budgets; SHOW DIAGNOSTICS tells the last ones with their reasons.",
-        budgets.changed(),
+        "counter",
+        "Changes of budgets, by reason; SHOW DIAGNOSTICS tells the last ones with figures.",
     );
+    let counts = budgets.counts();
+    if counts.is_empty() {
+        let _ = writeln!(out.0, "kymo_budget_changes_total 0");
+    }
+    for ((name, cause), count) in counts {
+        let _ = writeln!(
+            out.0,
+            "kymo_budget_changes_total{{name=\"{name}\",reason=\"{}\"}} {count}",
+            cause.name()
+        );
+    }
     out.gauge(
         "kymo_memory_bytes",
         "Resident memory of the server.",

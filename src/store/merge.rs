@@ -1,5 +1,5 @@
 //! Merging: some runs become one. First the keys, then one column after the other, stripe by stripe, so that a merge needs
-//! the keys of a block a run and one column of a stripe in memory. Ingestion and queries go on meanwhile; the new run
+//! the keys of a block a run and one column of a stripe in memory; stripes are cut so that this fits. Ingestion and queries go on meanwhile; the new run
 //! takes the place of the old ones in one step, when it is durable.
 //!
 //! Deleted, dropped and expired rows are left out, and of equal points the newest values are kept. Killed at any moment,
@@ -15,7 +15,7 @@ use super::merge_keys::{KeyBlock, KeyMerge, Merged, NextBlock, Origin};
 use super::merge_policy::{Plan, Reason};
 use super::pack::RunEntry;
 use super::runs::{Run, RunSet};
-use super::writer::{MeasurementWriter, RunAbout, RunWriter, STRIPE_ROWS};
+use super::writer::{MeasurementWriter, RunAbout, RunWriter, STRIPE_BYTES_MAX, Shape};
 use super::{Core, Store};
 use crate::block::{Level, decode_column, decode_rows};
 use crate::model::{Column, FieldId, FieldType, MeasurementId, SeriesId, TimeRange};
@@ -30,6 +30,8 @@ pub struct MergeInput<'a> {
     pub alive: &'a dyn Fn(MeasurementId) -> bool,
     /// Asked now and then: shall it be given up?
     pub stop: &'a dyn Fn() -> bool,
+    /// About so many bytes of memory it may hold.
+    pub bytes: usize,
 }
 
 /// What a merge did.
@@ -116,11 +118,36 @@ fn write_run(
                 filter: set.deletes().filter(&run.entry, measurement, TimeRange::ALL),
             });
         }
-        let mut to = writer.measurement(measurement, set.deletes().dead_series(measurement));
-        write_measurement(&mut to, core, &sources, input.stop)?;
+        // Next to the stripe that is put together there are its encoded form, keys and notes.
+        let stripe_bytes_max = (input.bytes / 4).min(STRIPE_BYTES_MAX);
+        let shape = Shape::of_width_within(widest(core, &sources)?, stripe_bytes_max);
+        let dead = set.deletes().dead_series(measurement);
+        let mut to = writer.measurement(measurement, dead).shaped(shape);
+        write_measurement(&mut to, core, &sources, shape.stripe_rows(), input.stop)?;
         to.finish()?;
     }
     Ok(writer.finish())
+}
+
+/// About how many bytes a row the widest column has: that of numbers, or that of the largest block of texts.
+fn widest(core: &Core, sources: &[Source<'_>]) -> Result<usize, StoreError> {
+    let mut widest = size_of::<i64>();
+    for source in sources {
+        for field in &source.directory.fields {
+            if field.field_type != FieldType::String {
+                continue;
+            }
+            let lengths = field.chunks.iter().enumerate();
+            let largest = lengths.filter_map(|(block, chunk)| Some((chunk.as_ref()?.place.len, block)));
+            if let Some((_, block)) = largest.max() {
+                let mut reader = ColumnReader::new(core, source, field.field, field.field_type);
+                if let Some(column) = reader.block(block as u32)? {
+                    widest = widest.max(column.bytes() / column.len().max(1));
+                }
+            }
+        }
+    }
+    Ok(widest)
 }
 
 /// One measurement of one of the runs.
@@ -135,6 +162,7 @@ fn write_measurement(
     to: &mut MeasurementWriter<'_, '_, '_>,
     core: &Core,
     sources: &[Source<'_>],
+    stripe_rows: usize,
     stop: &dyn Fn() -> bool,
 ) -> Result<(), StoreError> {
     let mut fields: BTreeMap<FieldId, FieldType> = BTreeMap::new();
@@ -143,7 +171,7 @@ fn write_measurement(
     }
     let mut keys = KeyMerge::new(sources.iter().map(|source| source.keys(core)).collect())?;
     loop {
-        let merged = keys.next(STRIPE_ROWS)?;
+        let merged = keys.next(stripe_rows)?;
         if merged.times.is_empty() {
             return Ok(());
         }

@@ -27,8 +27,10 @@ pub const IDLE: Duration = Duration::from_secs(2);
 const AT_REST: Duration = Duration::from_secs(600);
 /// Inputs of one merge, in bytes; runs beyond it stay apart.
 const MERGE_BYTES_MAX: u64 = 2 << 30;
-/// Runs of one merge.
+/// Runs of one merge, whatever the memory.
 const MERGE_RUNS_MAX: usize = 64;
+/// Runs that every merge may have, however little memory there is.
+pub const MERGE_RUNS_MIN: usize = CROWD / 2;
 /// A run written fast is written again, smaller, from here on, if it finds no other to be merged with.
 const REWRITE_BYTES_MIN: u64 = 256 << 10;
 /// A run is rewritten when this share of it is gone: in idle time, and else.
@@ -66,13 +68,28 @@ pub struct RunFacts {
 
 /// What the policy knows of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conditions {
+pub struct Conditions<'a> {
     /// Since when nothing was committed, and nothing much waits to be sealed.
     pub idle: Duration,
     /// Only what must be: the machine is on battery, say.
     pub thrifty: bool,
     /// Bytes a merge may take on disk before it frees what it replaces.
     pub room: u64,
+    /// Runs a merge may have, for the memory there is.
+    pub runs_max: usize,
+    /// From when to when the runs of merges under way reach. What shares time with them is left alone.
+    pub merging: &'a [TimeRange],
+}
+
+impl Conditions<'_> {
+    fn runs_max(&self) -> usize {
+        self.runs_max.clamp(MERGE_RUNS_MIN, MERGE_RUNS_MAX)
+    }
+
+    /// Is no merge under way where these times are?
+    fn is_free(&self, time: &TimeRange) -> bool {
+        !self.merging.iter().any(|busy| busy.overlaps(time))
+    }
 }
 
 /// Why a merge is done.
@@ -105,17 +122,18 @@ pub struct Plan {
     pub partition: Partition,
     /// Why.
     pub reason: Reason,
+    /// From when to when its runs reach.
+    pub time: TimeRange,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// The most useful merge, if any is.
-pub fn plan(runs: &[RunFacts], conditions: &Conditions) -> Option<Plan> {
-    let gone: Vec<RunId> = runs.iter().filter(|r| r.gone >= 1.0).map(|r| r.id).collect();
-    if let Some(first) = runs.iter().find(|r| r.gone >= 1.0) {
-        return Some(Plan {
-            runs: gone,
-            partition: first.partition,
-            reason: Reason::Gone,
-        });
+pub fn plan(runs: &[RunFacts], conditions: &Conditions<'_>) -> Option<Plan> {
+    let is_gone = |run: &&RunFacts| run.gone >= 1.0 && conditions.is_free(&run.time);
+    let gone: Vec<&RunFacts> = runs.iter().filter(is_gone).collect();
+    if let Some(first) = gone.first() {
+        return Some(merge(&gone, first.partition, Reason::Gone));
     }
     let policy = Policy { runs, conditions };
     let mut partitions: BTreeMap<Partition, Vec<&RunFacts>> = BTreeMap::new();
@@ -131,16 +149,41 @@ pub fn plan(runs: &[RunFacts], conditions: &Conditions) -> Option<Plan> {
     })
 }
 
+fn merge(runs: &[&RunFacts], partition: Partition, reason: Reason) -> Plan {
+    Plan {
+        runs: runs.iter().map(|run| run.id).collect(),
+        partition,
+        reason,
+        time: reach(runs),
+        bytes: runs.iter().map(|run| run.bytes).sum(),
+    }
+}
+
+/// From the first to the last time of some runs.
+fn reach(runs: &[&RunFacts]) -> TimeRange {
+    let none = TimeRange {
+        min: i64::MAX,
+        max: i64::MIN,
+    };
+    runs.iter().fold(none, |time, run| TimeRange {
+        min: time.min.min(run.time.min),
+        max: time.max.max(run.time.max),
+    })
+}
+
 struct Policy<'a> {
     runs: &'a [RunFacts],
-    conditions: &'a Conditions,
+    conditions: &'a Conditions<'a>,
 }
 
 type Partitions<'a> = BTreeMap<Partition, Vec<&'a RunFacts>>;
 
 impl Policy<'_> {
     fn crowded(&self, partitions: &Partitions<'_>) -> Option<Plan> {
-        let crowd = partitions.iter().filter(|(_, list)| list.len() > CROWD);
+        let free = |list: &[&RunFacts]| list.iter().all(|run| self.conditions.is_free(&run.time));
+        let crowd = partitions
+            .iter()
+            .filter(|(_, list)| list.len() > CROWD && free(list));
         let (partition, list) = crowd.max_by_key(|(_, list)| list.len())?;
         // The cheapest neighbours; few, so that other partitions get their turn.
         let windows = list.windows(CROWD / 2);
@@ -148,18 +191,18 @@ impl Policy<'_> {
             .filter(|w| self.allowed(w))
             .min_by_key(|w| w.iter().map(|r| r.bytes).sum::<u64>());
         match cheapest {
-            Some(window) => Some(self.merge(window, *partition, Reason::Crowded)),
+            Some(window) => Some(merge(window, *partition, Reason::Crowded)),
             // Runs of a wider partition stand between them: all of that one become one.
             None => {
                 let wider = partition.wider()?;
                 let inside = self.runs.iter().filter(|r| wider.contains(r.partition));
                 let mut inside: Vec<&RunFacts> = inside.collect();
                 inside.sort_by_key(|run| (run.sequence, run.id));
-                inside.truncate(MERGE_RUNS_MAX);
-                while inside.len() > CROWD / 2 && !(self.neighbours(&inside) && self.fits(&inside)) {
+                inside.truncate(self.conditions.runs_max());
+                while inside.len() >= CROWD / 2 && !(self.neighbours(&inside) && self.fits(&inside)) {
                     inside.pop();
                 }
-                (inside.len() > CROWD / 2).then(|| self.merge(&inside, wider, Reason::Crowded))
+                (inside.len() >= CROWD / 2).then(|| merge(&inside, wider, Reason::Crowded))
             }
         }
     }
@@ -168,12 +211,12 @@ impl Policy<'_> {
         let idle = self.conditions.idle >= IDLE;
         for (&partition, list) in partitions.iter().rev() {
             if let Some(window) = self.tier(list) {
-                return Some(self.merge(window, partition, Reason::Tier));
+                return Some(merge(window, partition, Reason::Tier));
             }
         }
         for (&partition, list) in partitions.iter().rev().filter(|_| idle) {
             if let Some(window) = self.idle(list) {
-                return Some(self.merge(window, partition, Reason::Idle));
+                return Some(merge(window, partition, Reason::Idle));
             }
         }
         for (&partition, list) in partitions.iter().filter(|_| idle) {
@@ -181,7 +224,7 @@ impl Policy<'_> {
             if at_rest && list.len() > 1 {
                 let from = (0..list.len() - 1).find(|&from| self.allowed(&list[from..]));
                 if let Some(from) = from {
-                    return Some(self.merge(&list[from..], partition, Reason::AtRest));
+                    return Some(merge(&list[from..], partition, Reason::AtRest));
                 }
             }
         }
@@ -191,7 +234,7 @@ impl Policy<'_> {
             .iter()
             .filter(|run| run.gone >= enough && self.allowed(&[run]));
         if let Some(run) = mostly_gone.max_by(|a, b| a.gone.total_cmp(&b.gone)) {
-            return Some(self.merge(&[run], run.partition, Reason::Deleted));
+            return Some(merge(&[run], run.partition, Reason::Deleted));
         }
         if !idle {
             return None;
@@ -202,7 +245,7 @@ impl Policy<'_> {
             .iter()
             .find(|run| stranding(run) && self.allowed(&[run]))
         {
-            return Some(self.merge(&[run], run.partition, Reason::Stranded));
+            return Some(merge(&[run], run.partition, Reason::Stranded));
         }
         self.thin(partitions)
     }
@@ -216,7 +259,7 @@ impl Policy<'_> {
                 .iter()
                 .take_while(|run| class(run.bytes) == of_class)
                 .count();
-            let window = &list[start..start + len.min(MERGE_RUNS_MAX)];
+            let window = &list[start..start + len.min(self.conditions.runs_max())];
             if len >= FAN_IN && self.allowed(window) {
                 return Some(window);
             }
@@ -262,12 +305,12 @@ impl Policy<'_> {
                 let mut runs: Vec<&RunFacts> =
                     group.iter().flat_map(|(_, runs)| runs.iter().copied()).collect();
                 runs.sort_by_key(|run| (run.sequence, run.id));
-                runs.truncate(MERGE_RUNS_MAX);
+                runs.truncate(self.conditions.runs_max());
                 if let Some(wider) = around(&group[0])
                     && narrow >= THIN_PARTITIONS_MIN
                     && self.allowed(&runs)
                 {
-                    return Some(self.merge(&runs, wider, Reason::Thin));
+                    return Some(merge(&runs, wider, Reason::Thin));
                 }
             }
             if partitions.keys().all(|p| p.level < level) || Partition::new(0, level + 1).is_none() {
@@ -277,38 +320,24 @@ impl Policy<'_> {
         None
     }
 
-    fn merge(&self, runs: &[&RunFacts], partition: Partition, reason: Reason) -> Plan {
-        Plan {
-            runs: runs.iter().map(|run| run.id).collect(),
-            partition,
-            reason,
-        }
-    }
-
     fn allowed(&self, set: &[&RunFacts]) -> bool {
         let bytes: u64 = set.iter().map(|run| run.bytes).sum();
-        (set.len() == 1 || bytes <= MERGE_BYTES_MAX) && self.fits(set) && self.neighbours(set)
+        let small = bytes <= MERGE_BYTES_MAX && set.len() <= self.conditions.runs_max();
+        (set.len() == 1 || small) && self.fits(set) && self.neighbours(set)
     }
 
     fn fits(&self, set: &[&RunFacts]) -> bool {
         set.iter().map(|run| run.bytes).sum::<u64>() <= self.conditions.room
             && !set.iter().any(|run| run.damaged)
+            && self.conditions.is_free(&reach(set))
     }
 
     /// No other run that shares their time stands between them in sequence. Their last sequence counts as between: the
     /// new run will have it, and runs of equal sequence must never share time.
     fn neighbours(&self, set: &[&RunFacts]) -> bool {
-        let (mut first, mut last) = (u64::MAX, 0);
-        let mut time = TimeRange {
-            min: i64::MAX,
-            max: i64::MIN,
-        };
-        for run in set {
-            first = first.min(run.sequence);
-            last = last.max(run.sequence);
-            time.min = time.min.min(run.time.min);
-            time.max = time.max.max(run.time.max);
-        }
+        let first = set.iter().map(|run| run.sequence).min().unwrap_or(u64::MAX);
+        let last = set.iter().map(|run| run.sequence).max().unwrap_or(0);
+        let time = reach(set);
         let between =
             |run: &RunFacts| first < run.sequence && run.sequence <= last && run.time.overlaps(&time);
         !self
@@ -360,17 +389,19 @@ mod tests {
         }
     }
 
-    const BUSY: Conditions = Conditions {
+    const BUSY: Conditions<'static> = Conditions {
         idle: Duration::ZERO,
         thrifty: false,
         room: 1 << 40,
+        runs_max: MERGE_RUNS_MAX,
+        merging: &[],
     };
-    const RESTING: Conditions = Conditions {
+    const RESTING: Conditions<'static> = Conditions {
         idle: Duration::from_secs(60),
         ..BUSY
     };
 
-    fn check(runs: &[RunFacts], conditions: Conditions, expected: Option<(&[u64], Reason)>) {
+    fn check(runs: &[RunFacts], conditions: Conditions<'_>, expected: Option<(&[u64], Reason)>) {
         let found = plan(runs, &conditions);
         let short = found
             .as_ref()
@@ -436,6 +467,47 @@ mod tests {
             RESTING,
             Some((&[1, 2], Reason::AtRest)),
         );
+    }
+
+    #[test]
+    fn little_memory_means_fewer_runs_at_once() {
+        let runs: Vec<RunFacts> = (1..=40).map(|i| run(i, 0, MIB)).collect();
+        let at_once = |runs_max| {
+            let conditions = Conditions { runs_max, ..BUSY };
+            plan(&runs[..30], &conditions).map(|plan| plan.runs.len())
+        };
+        assert_eq!(at_once(64), Some(30));
+        assert_eq!(at_once(20), Some(20));
+        assert_eq!(at_once(0), Some(MERGE_RUNS_MIN));
+        let crowded = plan(&runs, &Conditions { runs_max: 0, ..BUSY }).expect("a crowd");
+        assert_eq!(
+            (crowded.runs.len(), crowded.reason),
+            (MERGE_RUNS_MIN, Reason::Crowded)
+        );
+    }
+
+    #[test]
+    fn what_shares_time_with_a_merge_under_way_is_left_alone() {
+        let mut runs: Vec<RunFacts> = (1..=8).map(|i| run(i, 0, MIB)).collect();
+        runs.extend((9..=16).map(|i| run(i, 5, MIB)));
+        let first = plan(&runs, &BUSY).expect("two days of eight runs");
+        assert_eq!(first.time, runs[8].time);
+        assert_eq!(first.bytes, 8 * MIB);
+        let under_way = [first.time];
+        let conditions = Conditions {
+            merging: &under_way,
+            ..BUSY
+        };
+        check(&runs, conditions, Some((&[1, 2, 3, 4, 5, 6, 7, 8], Reason::Tier)));
+        let both = [first.time, runs[0].time];
+        let conditions = Conditions {
+            merging: &both,
+            idle: Duration::from_secs(60),
+            ..BUSY
+        };
+        check(&runs, conditions, None);
+        runs[0].gone = 1.0;
+        check(&runs, conditions, None);
     }
 
     #[test]

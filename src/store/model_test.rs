@@ -198,6 +198,7 @@ impl Case {
             sequence: self.sequence,
             alive: &|_| true,
             stop: &|| false,
+            bytes: 16 << 20,
         };
         self.store().merge(plan, &input).expect("sound runs");
         self.store().forget_spent_deletes().expect("a sound index");
@@ -263,6 +264,8 @@ impl Case {
                         runs: chosen.iter().map(|run| run.id).collect(),
                         partition,
                         reason: Reason::Idle,
+                        time: TimeRange::ALL,
+                        bytes: 0,
                     });
                 }
             }
@@ -272,6 +275,8 @@ impl Case {
                     idle: Duration::from_secs(60),
                     thrifty: false,
                     room: u64::MAX,
+                    runs_max: 64,
+                    merging: &[],
                 };
                 log.facts(self.store(), Duration::ZERO, &|_| true);
                 for round in 0.. {
@@ -487,12 +492,15 @@ fn a_merge_that_is_given_up_or_meets_damage_changes_nothing() {
         runs: runs.clone(),
         partition: Partition::day(0),
         reason: Reason::Idle,
+        time: TimeRange::ALL,
+        bytes: 0,
     };
     let calls = std::cell::Cell::new(0);
     let input = MergeInput {
         sequence: case.sequence,
         alive: &|_| true,
         stop: &|| calls.replace(calls.get() + 1) == 1,
+        bytes: 16 << 20,
     };
     assert!(matches!(
         case.store().merge(&plan, &input),

@@ -21,12 +21,56 @@ use std::ops::Range;
 pub const BLOCK_ROWS: usize = 8192;
 /// Blocks whose chunks of one column share a value (docs/adr/0003 has the measurement).
 pub const STRIPE_BLOCKS: usize = 16;
-/// Rows of a stripe.
-pub const STRIPE_ROWS: usize = BLOCK_ROWS * STRIPE_BLOCKS;
+/// Bytes of a column in a block, about, before it is encoded; where values are longer than usual blocks have fewer rows.
+pub const BLOCK_BYTES_MAX: usize = 1 << 20;
+/// The same of a stripe.
+pub const STRIPE_BYTES_MAX: usize = STRIPE_BLOCKS * BLOCK_BYTES_MAX;
 /// A measurement whose chunks in a run are together no longer than this keeps them in its directory.
 pub const INLINE_BYTES: usize = 8 << 10;
 /// Version of the values that hold stripes.
 pub const STRIPE_VERSION: u8 = 1;
+
+/// How the rows of a measurement are cut. Smaller than usual only where values are long, so that a block and what is made of it stay
+/// within memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows of a block.
+    pub block_rows: usize,
+    /// Blocks of a stripe.
+    pub stripe_blocks: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            block_rows: BLOCK_ROWS,
+            stripe_blocks: STRIPE_BLOCKS,
+        }
+    }
+}
+
+impl Shape {
+    /// For values of which the widest takes so many bytes a row, uncompressed.
+    pub fn of_width(bytes_per_row: usize) -> Self {
+        Self::of_width_within(bytes_per_row, STRIPE_BYTES_MAX)
+    }
+
+    /// The same, with stripes of no more than so many bytes.
+    pub fn of_width_within(bytes_per_row: usize, stripe_bytes_max: usize) -> Self {
+        let width = bytes_per_row.max(1);
+        let block_rows = (BLOCK_BYTES_MAX / width).clamp(1, BLOCK_ROWS);
+        let stripe_blocks = (stripe_bytes_max / (block_rows * width)).clamp(1, STRIPE_BLOCKS);
+        Self {
+            block_rows,
+            stripe_blocks,
+        }
+    }
+
+    /// Rows of a stripe.
+    pub fn stripe_rows(self) -> usize {
+        self.block_rows * self.stripe_blocks
+    }
+}
 
 /// What a run is, besides its rows.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +98,7 @@ pub struct MeasurementWriter<'r, 's, 'w> {
     run: &'r mut RunWriter<'s, 'w>,
     measurement: MeasurementId,
     dead_series: u32,
+    shape: Shape,
     blocks: Vec<BlockEntry>,
     fields: BTreeMap<FieldId, FieldChunks>,
     stripes: u32,
@@ -107,6 +152,7 @@ impl<'s, 'w> RunWriter<'s, 'w> {
             run: self,
             measurement,
             dead_series,
+            shape: Shape::default(),
             blocks: Vec::new(),
             fields: BTreeMap::new(),
             stripes: 0,
@@ -123,11 +169,22 @@ impl<'s, 'w> RunWriter<'s, 'w> {
 }
 
 impl<'r, 's, 'w> MeasurementWriter<'r, 's, 'w> {
-    /// Adds sorted rows, after all that were added before. They are kept until they make a stripe.
+    /// Cuts its rows like this. To be said before any are added.
+    pub fn shaped(mut self, shape: Shape) -> Self {
+        self.shape = shape;
+        self
+    }
+
+    /// Adds sorted rows, after all that were added before. They are kept until they make a stripe. The first say how wide
+    /// rows are.
     ///
     /// # Errors
     /// As [`stripe`](Self::stripe).
     pub fn push(&mut self, rows: SortedRows) -> Result<(), StoreError> {
+        if self.blocks.is_empty() && self.pending.is_none() {
+            let widest = rows.columns.iter().map(|(_, column)| column.bytes()).max();
+            self.shape = Shape::of_width(widest.unwrap_or(0).div_ceil(rows.len().max(1)));
+        }
         let mut pending = match self.pending.take() {
             None => rows,
             Some(mut pending) => {
@@ -137,9 +194,10 @@ impl<'r, 's, 'w> MeasurementWriter<'r, 's, 'w> {
             }
         };
         let mut start = 0;
-        while pending.len() - start >= STRIPE_ROWS {
-            self.write_rows(&pending, start..start + STRIPE_ROWS)?;
-            start += STRIPE_ROWS;
+        let stripe_rows = self.shape.stripe_rows();
+        while pending.len() - start >= stripe_rows {
+            self.write_rows(&pending, start..start + stripe_rows)?;
+            start += stripe_rows;
         }
         if start > 0 {
             let mut rest = SortedRows::empty(pending.measurement);
@@ -158,7 +216,7 @@ impl<'r, 's, 'w> MeasurementWriter<'r, 's, 'w> {
         Ok(())
     }
 
-    /// Begins a stripe: [`STRIPE_ROWS`] rows, fewer in the last one. Its columns follow.
+    /// Begins a stripe: as many rows as its [`Shape`] says, fewer in the last one. Its columns follow.
     ///
     /// # Errors
     /// Rows out of order or a stripe behind a short one: bugs of the caller. Input/output.
@@ -171,13 +229,17 @@ impl<'r, 's, 'w> MeasurementWriter<'r, 's, 'w> {
             return Err(self.out_of_order("a stripe without rows"));
         };
         let ascending = self.blocks.last().is_none_or(|b| b.last_series <= first) && first <= last;
-        let aligned = self.blocks.len() == self.stripes as usize * STRIPE_BLOCKS;
-        if !ascending || !aligned || series.len() > STRIPE_ROWS || series.len() != times.len() {
+        let Shape {
+            block_rows,
+            stripe_blocks,
+        } = self.shape;
+        let aligned = self.blocks.len() == self.stripes as usize * stripe_blocks;
+        if !ascending || !aligned || series.len() > self.shape.stripe_rows() || series.len() != times.len() {
             return Err(self.out_of_order("a stripe behind a later one"));
         }
         let first_block = self.blocks.len();
         let mut chunks = Vec::new();
-        for (series, times) in series.chunks(BLOCK_ROWS).zip(times.chunks(BLOCK_ROWS)) {
+        for (series, times) in series.chunks(block_rows).zip(times.chunks(block_rows)) {
             let before = chunks.len();
             block::encode_rows(series, times, self.run.entry.level, &mut chunks);
             let (min, max) = bounds(times);
@@ -201,8 +263,8 @@ impl<'r, 's, 'w> MeasurementWriter<'r, 's, 'w> {
         self.run.entry.rows += series.len() as u64;
         self.stripes += 1;
         self.write(Part::Rows, chunks)?;
-        let width = choose_width(series, times, BLOCK_ROWS);
-        let steps = width.map(|width| StepKeys::of(width, series, times, BLOCK_ROWS));
+        let width = choose_width(series, times, block_rows);
+        let steps = width.map(|width| StepKeys::of(width, series, times, block_rows));
         if let Some(steps) = &steps {
             let mut encoded = Vec::new();
             steps.encode(self.run.entry.level, &mut encoded);
@@ -273,7 +335,7 @@ impl<'r, 's, 'w> MeasurementWriter<'r, 's, 'w> {
         fields.iter_mut().for_each(|f| f.chunks.resize(blocks, None));
         let rows = self.blocks.iter().map(|b| u64::from(b.rows)).sum();
         let directory = Directory {
-            stripe_blocks: STRIPE_BLOCKS,
+            stripe_blocks: self.shape.stripe_blocks,
             blocks: self.blocks,
             fields,
             inline,
@@ -303,9 +365,10 @@ impl StripeWriter<'_, '_, '_, '_, '_> {
             .resize(first_block, None);
         let level = self.to.run.entry.level;
         let rows = self.times.len();
+        let block_rows = self.to.shape.block_rows;
         let (mut chunks, mut any) = (Vec::new(), false);
-        for block in (0..rows).step_by(BLOCK_ROWS) {
-            let range = start + block..start + rows.min(block + BLOCK_ROWS);
+        for block in (0..rows).step_by(block_rows) {
+            let range = start + block..start + rows.min(block + block_rows);
             let before = chunks.len();
             let chunk = column.has_any(range.clone()).then(|| {
                 let stats = block::encode_column(column, range, level, &mut chunks);
