@@ -136,6 +136,9 @@ pub struct ServeArgs {
     /// Cache of the series index [default: 1/32 of the memory, 8M to 512M]
     #[arg(long, value_name = "BYTES", env = "KYMO_INDEX_CACHE_BYTES", value_parser = parse_bytes)]
     pub index_cache_bytes: Option<u64>,
+    /// Cache from the spellings of series to their ids [default: 1/32 of the memory, 4M to 192M]
+    #[arg(long, value_name = "BYTES", env = "KYMO_SPELLING_CACHE_BYTES", value_parser = parse_bytes)]
+    pub spelling_cache_bytes: Option<u64>,
     /// Memory one query may hold [default: 1/8 of the memory, 16M to 4G]
     #[arg(long, value_name = "BYTES", env = "KYMO_QUERY_BYTES", value_parser = parse_bytes)]
     pub query_bytes: Option<u64>,
@@ -182,6 +185,7 @@ impl ServeArgs {
             .with(Budget::Head, self.head_bytes)
             .with(Budget::BlockCache, self.block_cache_bytes)
             .with(Budget::IndexCache, self.index_cache_bytes)
+            .with(Budget::Spellings, self.spelling_cache_bytes)
             .with(Budget::Query, self.query_bytes)
             .with(Budget::Queries, self.queries.map(u64::from))
             .with(Budget::MergeThreads, self.merge_threads.map(u64::from))

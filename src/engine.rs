@@ -413,6 +413,8 @@ impl Engine {
             cache_bytes: options.budgets.get().size(Budget::BlockCache),
             index_cache_bytes: options.budgets.get().size(Budget::IndexCache),
         };
+        let spelling_bytes = options.budgets.get().size(Budget::Spellings);
+        catalog.spellings().set_budget(spelling_bytes);
         let mut loaded_well = Ok(());
         let store = Store::open(&dir.join("store"), store_options, &mut |loaded| match loaded {
             Loaded::Index(index) => catalog.use_index(index),
@@ -619,6 +621,9 @@ impl Engine {
     pub fn change_budgets(&self, budgets: &Budgets, changes: Vec<budget::governor::Change>, now: i64) {
         self.store.set_cache_bytes(budgets.size(Budget::BlockCache));
         self.store.set_index_cache_bytes(budgets.size(Budget::IndexCache));
+        self.catalog
+            .spellings()
+            .set_budget(budgets.size(Budget::Spellings));
         self.budgets.change(budgets.clone(), changes, now);
     }
 

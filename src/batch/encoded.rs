@@ -12,7 +12,7 @@ use super::{
     PolicyDefinition, SeriesDefinition, Table,
 };
 use crate::block::{Level, RowKeys, decode_column, decode_rows, encode_column, encode_rows};
-use crate::model::{FieldId, FieldType, MeasurementId, SortedRows, TimeRange};
+use crate::model::{FieldId, FieldType, MeasurementId, SeriesId, SortedRows, TimeRange};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
@@ -276,6 +276,17 @@ impl EncodedBatch {
     /// A copy of its definitions.
     pub fn definitions(&self) -> Definitions {
         from_wire_definitions(&self.wire().definitions)
+    }
+
+    /// A copy of its definitions but for those of series, of which there may be many: see [`defined_series`](Self::defined_series).
+    pub fn defined_names(&self) -> Definitions {
+        names_from_wire(&self.wire().definitions)
+    }
+
+    /// The series that it defines, without their keys.
+    pub fn defined_series(&self) -> impl Iterator<Item = (MeasurementId, SeriesId)> {
+        let series = self.wire().definitions.series.iter();
+        series.map(|series| (series.0.to_native(), series.1.to_native()))
     }
 
     /// Does it define anything?
@@ -574,6 +585,18 @@ fn from_wire_policy(p: &ArchivedWirePolicy) -> PolicyDefinition {
 }
 
 fn from_wire_definitions(d: &ArchivedWireDefinitions) -> Definitions {
+    let series = d.series.iter().map(|x| SeriesDefinition {
+        measurement: x.0.to_native(),
+        id: x.1.to_native(),
+        key: x.2.to_string(),
+    });
+    Definitions {
+        series: series.collect(),
+        ..names_from_wire(d)
+    }
+}
+
+fn names_from_wire(d: &ArchivedWireDefinitions) -> Definitions {
     let databases = d.databases.iter();
     let measurements = d.measurements.iter();
     Definitions {
@@ -601,15 +624,7 @@ fn from_wire_definitions(d: &ArchivedWireDefinitions) -> Definitions {
                 field_type: FieldType::from_code(x.3).expect("checked when it came in"),
             })
             .collect(),
-        series: d
-            .series
-            .iter()
-            .map(|x| SeriesDefinition {
-                measurement: x.0.to_native(),
-                id: x.1.to_native(),
-                key: x.2.to_string(),
-            })
-            .collect(),
+        series: Vec::new(),
     }
 }
 

@@ -189,6 +189,7 @@ mod tests {
             [
                 (Budget::Head, full.get(Budget::Head)),
                 (Budget::BlockCache, full.get(Budget::BlockCache)),
+                (Budget::Spellings, full.get(Budget::Spellings)),
                 (Budget::MergeThreads, full.get(Budget::MergeThreads)),
                 (Budget::Merge, full.get(Budget::Merge)),
             ],
@@ -206,7 +207,7 @@ mod tests {
         );
         assert_eq!(
             governor.step(at(6), &seen(50, 11.0)).len(),
-            3,
+            4,
             "stalls count as well; one thread merges on"
         );
         assert_eq!(governor.step(at(7), &seen(15, 5.0)), [], "neither tight nor calm");
@@ -216,8 +217,8 @@ mod tests {
             [],
             "not calm for long enough"
         );
-        assert_eq!(governor.step(at(38), &seen(50, 0.0)).len(), 3);
-        assert_eq!(governor.step(at(68), &seen(50, 0.0)).len(), 4);
+        assert_eq!(governor.step(at(38), &seen(50, 0.0)).len(), 4);
+        assert_eq!(governor.step(at(68), &seen(50, 0.0)).len(), 5);
         assert_eq!(governor.budgets(), &full);
         assert_eq!(governor.step(at(200), &seen(50, 0.0)), []);
     }

@@ -27,6 +27,8 @@ pub enum Budget {
     BlockCache,
     /// Bytes of the cache of the series index.
     IndexCache,
+    /// Bytes of the cache from the spellings of series to their ids.
+    Spellings,
     /// Bytes one query may hold.
     Query,
     /// Queries that run at once.
@@ -38,11 +40,12 @@ pub enum Budget {
 }
 
 /// All of them, in the order in which they are told.
-pub const ALL: [Budget; 8] = [
+pub const ALL: [Budget; 9] = [
     Budget::Shards,
     Budget::Head,
     Budget::BlockCache,
     Budget::IndexCache,
+    Budget::Spellings,
     Budget::Query,
     Budget::Queries,
     Budget::MergeThreads,
@@ -57,6 +60,7 @@ impl Budget {
             Self::Head => "head_bytes",
             Self::BlockCache => "block_cache_bytes",
             Self::IndexCache => "index_cache_bytes",
+            Self::Spellings => "spelling_cache_bytes",
             Self::Query => "query_bytes",
             Self::Queries => "queries",
             Self::MergeThreads => "merge_threads",
@@ -73,7 +77,12 @@ impl Budget {
     fn yields(self) -> bool {
         matches!(
             self,
-            Self::Head | Self::BlockCache | Self::IndexCache | Self::MergeThreads | Self::Merge
+            Self::Head
+                | Self::BlockCache
+                | Self::IndexCache
+                | Self::Spellings
+                | Self::MergeThreads
+                | Self::Merge
         )
     }
 
@@ -86,6 +95,7 @@ impl Budget {
             Self::Head => (memory / 32).clamp(8 * MIB, 64 * MIB),
             Self::BlockCache => (memory / 16).clamp(8 * MIB, 1024 * MIB),
             Self::IndexCache => (memory / 32).clamp(8 * MIB, 512 * MIB),
+            Self::Spellings => (memory / 32).clamp(4 * MIB, 192 * MIB),
             Self::Query => (memory / 8).clamp(16 * MIB, 4096 * MIB),
             Self::Queries => (cores * 4).clamp(4, 64),
             Self::MergeThreads => (cores / 2).clamp(1, 4),
@@ -97,7 +107,7 @@ impl Budget {
     fn floor(self) -> u64 {
         match self {
             Self::Head => 4 * MIB,
-            Self::BlockCache | Self::IndexCache => 2 * MIB,
+            Self::BlockCache | Self::IndexCache | Self::Spellings => 2 * MIB,
             Self::Merge => 16 * MIB,
             _ => 1,
         }
@@ -229,6 +239,7 @@ mod tests {
             let held = 2 * budgets.get(Budget::Head)
                 + budgets.get(Budget::BlockCache)
                 + budgets.get(Budget::IndexCache)
+                + budgets.get(Budget::Spellings)
                 + budgets.get(Budget::Merge)
                 + budgets.get(Budget::Query);
             assert!(held <= memory / 2, "{memory}: {budgets}");
@@ -276,7 +287,7 @@ mod tests {
         let budgets = Budgets::new(&machine(1 << 30), &Overrides::default());
         assert_eq!(
             budgets.to_string(),
-            "2 shards, head 32 MiB, block cache 64 MiB, index cache 32 MiB, query 128 MiB, 8 queries, 1 merge threads, merge 64 MiB"
+            "2 shards, head 32 MiB, block cache 64 MiB, index cache 32 MiB, spelling cache 32 MiB, query 128 MiB, 8 queries, 1 merge threads, merge 64 MiB"
         );
     }
 }

@@ -1,7 +1,7 @@
 //! The series of one measurement that are in memory: those since the last seal. Pages by number, and a table from the hash
 //! of a key to ids.
 
-use crate::model::SeriesId;
+use crate::model::{SeriesId, SeriesKey};
 use crate::store::index::page::{PAGE_BYTES_MAX, PageBuilder};
 use crate::store::index::table::hash_of;
 use crate::store::index::{PAGE_SERIES, Page, Slots, key_hash, page_of, slot_of};
@@ -103,9 +103,9 @@ impl Delta {
     }
 
     /// A dropped series is not found by its tags any more; its page keeps it.
-    pub fn forget(&mut self, id: SeriesId) {
+    pub fn forget(&mut self, id: SeriesId, key_seed: u64) {
         let Some(tags) = self.tags(id) else { return };
-        let hash = spread(hash_of(key_hash(&tags)));
+        let hash = spread(hash_of(key_hash(key_seed, &tags)));
         if let Ok(entry) = self.ids.find_entry(hash, |entry| entry.id == id) {
             entry.remove();
         }
@@ -120,6 +120,14 @@ impl Delta {
                 .map(|(k, v)| (k.to_string(), v.to_string()))
                 .collect()
         })
+    }
+
+    /// The canonical key of a series of the measurement with this name.
+    pub fn canonical(&self, measurement: &str, id: SeriesId) -> String {
+        match self.pages.get(&page_of(id)) {
+            Some(page) => SeriesKey::canonical_of(measurement, page.page().tags(slot_of(id))),
+            None => SeriesKey::canonical_of(measurement, std::iter::empty()),
+        }
     }
 
     /// The pages as they are now, ascending.

@@ -1,6 +1,7 @@
 //! One measurement: its fields, its series, and how far their definitions have got on the way to disk.
 
 use super::delta::Delta;
+use super::near::Near;
 use super::state::Unsealed;
 use super::view::SeriesView;
 use crate::batch::{Definitions, FieldDefinition, MeasurementDefinition, SeriesDefinition};
@@ -235,7 +236,7 @@ impl Measurement {
     /// # Errors
     /// Damage, input/output.
     pub fn find_series(&self, tags: &[(String, String)]) -> Result<Option<SeriesId>, StoreError> {
-        let hash = key_hash(tags);
+        let hash = key_hash(self.index.key_seed(), tags);
         let (set, dropped) = {
             let state = self.read();
             if let Some(id) = state.series.find(hash, tags) {
@@ -251,14 +252,41 @@ impl Measurement {
     /// # Errors
     /// Damage, input/output.
     pub fn series_or_create(&self, tags: &[(String, String)]) -> Result<Option<SeriesId>, StoreError> {
-        let hash = key_hash(tags);
+        self.series_or_create_near(tags, &mut Near::default())
+    }
+
+    /// The same, of a series that may well come behind the one that was asked for before.
+    ///
+    /// # Errors
+    /// Damage, input/output.
+    pub fn series_or_create_near(
+        &self,
+        tags: &[(String, String)],
+        near: &mut Near,
+    ) -> Result<Option<SeriesId>, StoreError> {
+        if let Some(id) = near.find(self.id, tags, &|| self.view())?
+            && !self.read().dropped.contains(id)
+        {
+            near.was(self.id, id, false);
+            return Ok(Some(id));
+        }
+        let found = self.search_or_create(tags)?;
+        if let Some((id, is_new)) = found {
+            near.was(self.id, id, is_new);
+        }
+        Ok(found.map(|(id, _)| id))
+    }
+
+    /// The series, and whether it was made.
+    fn search_or_create(&self, tags: &[(String, String)]) -> Result<Option<(SeriesId, bool)>, StoreError> {
+        let hash = key_hash(self.index.key_seed(), tags);
         // The version of the index that is known not to have it.
         let mut searched = None;
         loop {
             let (set, dropped) = {
                 let mut state = self.write();
                 if let Some(id) = state.series.find(hash, tags) {
-                    return Ok(Some(id));
+                    return Ok(Some((id, false)));
                 }
                 let set = self.index.set();
                 if searched == Some(set.version) || !set.has(self.id) {
@@ -269,14 +297,14 @@ impl Measurement {
                         return Ok(None);
                     }
                     state.new.series.insert(id);
-                    return Ok(Some(id));
+                    return Ok(Some((id, true)));
                 }
                 (set, state.dropped.clone())
             };
             // Without the lock: this may read from disk.
             let found = set.find(self.id, hash, tags, &|id| !dropped.contains(id))?;
-            if found.is_some() {
-                return Ok(found);
+            if let Some(id) = found {
+                return Ok(Some((id, false)));
             }
             searched = Some(set.version);
         }
@@ -333,7 +361,10 @@ impl Measurement {
             || self.index.set().contains(self.id, id)?;
         if known {
             state.next = state.next.max(id.saturating_add(1));
-        } else if state.insert(id, key_hash(&key.tags), &key.tags).is_none() {
+        } else if state
+            .insert(id, key_hash(self.index.key_seed(), &key.tags), &key.tags)
+            .is_none()
+        {
             tracing::error!(measurement = self.name, id, "the series index is full");
         } else {
             state.unsealed.series.insert(id);
@@ -362,11 +393,9 @@ impl Measurement {
                 unsealed.fields.push(*id);
             }
         }
-        for &id in series {
-            if new.series.remove(id) {
-                unsealed.series.insert(id);
-            }
-        }
+        let committed = &series.iter().copied().collect::<RoaringBitmap>() & &new.series;
+        new.series -= &committed;
+        unsealed.series |= committed;
     }
 
     /// Takes what is committed and not sealed. Put it back with [`unseal`](Self::unseal) when the seal fails, or say that it
@@ -425,7 +454,7 @@ impl Measurement {
         let dropped = Arc::make_mut(dropped);
         for &id in series {
             if id < *next && dropped.insert(id) {
-                delta.forget(id);
+                delta.forget(id, self.index.key_seed());
             }
         }
     }
@@ -453,11 +482,7 @@ impl Measurement {
         SeriesDefinition {
             measurement: self.id,
             id,
-            key: SeriesKey {
-                measurement: self.name.clone(),
-                tags: state.series.tags(id).unwrap_or_default(),
-            }
-            .canonical(),
+            key: state.series.canonical(&self.name, id),
         }
     }
 

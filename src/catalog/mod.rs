@@ -9,6 +9,7 @@ mod evaluate;
 pub mod measurement;
 #[cfg(test)]
 mod model_tests;
+pub mod near;
 mod pattern;
 pub mod predicate;
 pub mod reader;

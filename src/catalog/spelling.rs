@@ -8,6 +8,7 @@
 use crate::model::{MeasurementId, SeriesId};
 use arc_swap::ArcSwap;
 use hashbrown::HashTable;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
@@ -17,8 +18,13 @@ const CHUNK: usize = 4096;
 const CHUNKS: usize = SPELLINGS_MAX / CHUNK;
 const NONE: u32 = u32::MAX;
 
-/// Spellings the cache may hold, at about 48 bytes each.
+/// Spellings the cache may hold, whatever its budget.
 pub const SPELLINGS_MAX: usize = 4 << 20;
+/// What one takes, about: its entry, and its place in a table that grows by doubling.
+pub const SPELLING_BYTES: usize = 48;
+/// A full cache starts over when it knows less than one in so many of the spellings it is asked for. With more series than it
+/// holds it goes on knowing some of them.
+const WORTHLESS_SHARE: u64 = 16;
 
 /// What a spelling stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +55,8 @@ impl SpellingHash {
 /// See the module. Shared.
 pub struct SpellingCache {
     current: ArcSwap<Spellings>,
+    /// Of the hashes: another in each process.
+    seed: u64,
 }
 
 /// What is remembered since everything was last forgotten.
@@ -56,8 +64,13 @@ pub struct Spellings {
     chunks: Box<[OnceLock<Box<[Entry]>>]>,
     len: AtomicU32,
     stripes: Box<[RwLock<HashTable<u32>>]>,
-    /// Ids were dropped since.
+    /// There is a newer one: ids were dropped, say.
     stale: AtomicBool,
+    /// Spellings it may hold.
+    max: usize,
+    /// Since it is full: rows whose spellings were known, and others.
+    known: AtomicU64,
+    unknown: AtomicU64,
 }
 
 /// Everything but `next` and `committed` is written before anybody knows where the entry is.
@@ -88,7 +101,8 @@ impl Entry {
 impl Default for SpellingCache {
     fn default() -> Self {
         Self {
-            current: ArcSwap::from_pointee(Spellings::new()),
+            current: ArcSwap::from_pointee(Spellings::new(SPELLINGS_MAX)),
+            seed: RandomState::new().hash_one(std::process::id()),
         }
     }
 }
@@ -99,18 +113,38 @@ impl SpellingCache {
         self.current.load_full()
     }
 
+    /// What is to be hashed with the spellings, so that nobody can know two with the same hash.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// Forgets everything: ids were dropped.
     pub fn clear(&self) {
-        let old = self.current.swap(Arc::new(Spellings::new()));
+        let max = self.current.load().max;
+        let old = self.current.swap(Arc::new(Spellings::new(max)));
         old.stale.store(true, Ordering::Release);
     }
 
-    /// Forgets everything if it is full: a working set beyond the budget is rare, and starting over is cheap.
+    /// Holds what so many bytes have room for from now on, and begins anew.
+    pub fn set_budget(&self, bytes: usize) {
+        let max = (bytes / SPELLING_BYTES).clamp(1, SPELLINGS_MAX);
+        let current = self.current.load();
+        if current.max != max {
+            let fresh = Arc::new(Spellings::new(max));
+            self.current.compare_and_swap(&*current, fresh);
+            // Who still reads it must not miss what is dropped later.
+            current.stale.store(true, Ordering::Release);
+        }
+    }
+
+    /// Forgets everything if it is full of what is not asked for any more.
     pub fn make_room(&self) {
         let current = self.current.load();
-        if current.len() >= SPELLINGS_MAX - SPELLINGS_MAX / 64 {
-            let fresh = Arc::new(Spellings::new());
+        if current.is_full() && current.is_worthless() {
+            let fresh = Arc::new(Spellings::new(current.max));
             self.current.compare_and_swap(&*current, fresh);
+            // As above.
+            current.stale.store(true, Ordering::Release);
         }
     }
 
@@ -126,8 +160,11 @@ impl SpellingCache {
 }
 
 impl Spellings {
-    fn new() -> Self {
+    fn new(max: usize) -> Self {
         Self {
+            max,
+            known: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
             chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
             len: AtomicU32::new(0),
             stripes: (0..STRIPES).map(|_| RwLock::default()).collect(),
@@ -136,10 +173,36 @@ impl Spellings {
     }
 
     fn len(&self) -> usize {
-        (self.len.load(Ordering::Relaxed) as usize).min(SPELLINGS_MAX)
+        (self.len.load(Ordering::Relaxed) as usize).min(self.max)
     }
 
-    /// Were ids dropped since? Then what is found here may be gone.
+    fn is_full(&self) -> bool {
+        self.len() >= self.max
+    }
+
+    /// Of as many rows as it holds spellings it knew hardly any. Begins to count anew if not.
+    fn is_worthless(&self) -> bool {
+        let (known, unknown) = (
+            self.known.load(Ordering::Relaxed),
+            self.unknown.load(Ordering::Relaxed),
+        );
+        if known + unknown < self.max as u64 {
+            return false;
+        }
+        self.known.store(0, Ordering::Relaxed);
+        self.unknown.store(0, Ordering::Relaxed);
+        known < unknown / WORTHLESS_SHARE
+    }
+
+    /// The spellings of so many rows were known, and of so many others not.
+    pub fn note(&self, known: u64, unknown: u64) {
+        if self.is_full() {
+            self.known.fetch_add(known, Ordering::Relaxed);
+            self.unknown.fetch_add(unknown, Ordering::Relaxed);
+        }
+    }
+
+    /// Is there a newer one? Then what is found here may be gone.
     #[inline]
     pub fn is_stale(&self) -> bool {
         self.stale.load(Ordering::Acquire)
@@ -177,6 +240,9 @@ impl Spellings {
 
     /// Remembers a spelling; `None` when there is no room.
     pub fn put(&self, hash: SpellingHash, what: Spelled, before: Option<Place>) -> Option<Place> {
+        if self.is_full() {
+            return None;
+        }
         let mut stripe = self.stripe(hash).write().unwrap_or_else(PoisonError::into_inner);
         let is_it = |at: &u32| self.entry(*at).is_some_and(|entry| entry.is(hash));
         let at = match stripe.find(hash.1, is_it) {
@@ -190,7 +256,8 @@ impl Spellings {
             }
             None => {
                 let at = self.len.fetch_add(1, Ordering::Relaxed);
-                let Some(chunk) = self.chunks.get(at as usize / CHUNK) else {
+                let chunk = self.chunks.get(at as usize / CHUNK);
+                let Some(chunk) = chunk.filter(|_| (at as usize) < self.max) else {
                     // Never beyond: a few threads may each count one too many, billions of times less than would overflow.
                     self.len.fetch_sub(1, Ordering::Relaxed);
                     return None;
@@ -324,21 +391,28 @@ mod tests {
     }
 
     #[test]
-    fn starts_over_when_it_is_full() {
+    fn starts_over_when_it_is_full_of_what_is_not_asked_for() {
         let cache = SpellingCache::default();
-        cache.make_room();
+        cache.set_budget(100 * SPELLING_BYTES);
         let spellings = cache.current();
-        spellings.put(SpellingHash::new(0, b"a"), ids(0, 0), None);
-        spellings.len.store(SPELLINGS_MAX as u32 - 1, Ordering::Relaxed);
-        assert!(
-            spellings
-                .put(SpellingHash::new(0, b"b"), ids(0, 1), None)
-                .is_some()
-        );
-        assert_eq!(spellings.put(SpellingHash::new(0, b"c"), ids(0, 2), None), None);
-        assert_eq!(spellings.find(SpellingHash::new(0, b"c"), None), None);
-        assert!(!spellings.is_stale());
+        let hash = |i: u32| SpellingHash::new(0, &i.to_le_bytes());
+        for i in 0..100 {
+            assert!(spellings.put(hash(i), ids(0, i), None).is_some());
+        }
+        assert_eq!(spellings.put(hash(100), ids(0, 100), None), None);
+        assert_eq!(spellings.find(hash(100), None), None);
+        // More series than it holds, asked for in turns: a third of them is known.
+        spellings.note(100, 200);
         cache.make_room();
+        assert_eq!(cache.len(), 100);
+        // Others took their place.
+        spellings.note(5, 95);
+        cache.make_room();
+        assert!(cache.is_empty() && spellings.is_stale());
+        cache.current().put(hash(7), ids(0, 7), None);
+        cache.set_budget(100 * SPELLING_BYTES);
+        assert_eq!(cache.len(), 1, "the budget is what it was");
+        cache.set_budget(50 * SPELLING_BYTES);
         assert!(cache.is_empty());
     }
 }

@@ -364,7 +364,11 @@ impl Catalog {
     /// A batch is durable: what it defines need not be sent again, and its commands take effect.
     pub fn commit(&self, batch: &EncodedBatch) {
         if batch.has_definitions() {
-            self.commit_definitions(&batch.definitions());
+            let mut series: BTreeMap<MeasurementId, Vec<SeriesId>> = BTreeMap::new();
+            for (measurement, id) in batch.defined_series() {
+                series.entry(measurement).or_default().push(id);
+            }
+            self.commit_definitions(&batch.defined_names(), series);
         }
         for command in batch.commands() {
             self.apply_command(&command);
@@ -372,7 +376,7 @@ impl Catalog {
         }
     }
 
-    fn commit_definitions(&self, definitions: &Definitions) {
+    fn commit_definitions(&self, definitions: &Definitions, series: BTreeMap<MeasurementId, Vec<SeriesId>>) {
         {
             let mut names = self.write();
             for database in &definitions.databases {
@@ -386,23 +390,28 @@ impl Catalog {
                 }
             }
         }
-        self.by_measurement(definitions, |measurement, itself, fields, series| {
+        self.by_measurement(definitions, series, |measurement, itself, fields, series| {
             measurement.commit(itself, fields, series);
         });
     }
 
-    fn by_measurement(&self, d: &Definitions, act: impl Fn(&Measurement, bool, &[u16], &[SeriesId])) {
+    fn by_measurement(
+        &self,
+        d: &Definitions,
+        series: BTreeMap<MeasurementId, Vec<SeriesId>>,
+        act: impl Fn(&Measurement, bool, &[u16], &[SeriesId]),
+    ) {
         type Ids = (bool, Vec<u16>, Vec<SeriesId>);
-        let mut found: BTreeMap<MeasurementId, Ids> = BTreeMap::new();
+        let of_series = series
+            .into_iter()
+            .map(|(id, series)| (id, (false, Vec::new(), series)));
+        let mut found: BTreeMap<MeasurementId, Ids> = of_series.collect();
         d.measurements
             .iter()
             .for_each(|m| found.entry(m.id).or_default().0 = true);
         d.fields
             .iter()
             .for_each(|f| found.entry(f.measurement).or_default().1.push(f.id));
-        d.series
-            .iter()
-            .for_each(|s| found.entry(s.measurement).or_default().2.push(s.id));
         for (id, (itself, fields, series)) in found {
             if let Some(measurement) = self.measurement_by_id(id) {
                 act(&measurement, itself, &fields, &series);
@@ -518,9 +527,13 @@ impl Catalog {
 
     /// Puts back what [`take_unsealed`](Self::take_unsealed) gave: the seal failed.
     pub fn restore_unsealed(&self, unsealed: Unsealed) {
-        self.by_measurement(&unsealed.definitions, |measurement, itself, fields, _| {
-            measurement.unseal(itself, fields, &RoaringBitmap::new());
-        });
+        self.by_measurement(
+            &unsealed.definitions,
+            BTreeMap::new(),
+            |measurement, itself, fields, _| {
+                measurement.unseal(itself, fields, &RoaringBitmap::new());
+            },
+        );
         for series in &unsealed.series {
             if let Some(measurement) = self.measurement_by_id(series.measurement) {
                 measurement.unseal(false, &[], &series.ids);

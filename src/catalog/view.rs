@@ -247,6 +247,14 @@ impl SeriesView {
         Ok(())
     }
 
+    /// What there is of a page.
+    ///
+    /// # Errors
+    /// See [`live`](Self::live).
+    pub(super) fn page_at(&self, number: u32) -> Result<Option<Arc<Page>>, StoreError> {
+        self.page(number, &self.sealed.shares()?)
+    }
+
     /// What there is of a page, put together.
     fn page(&self, number: u32, shares: &[Share]) -> Result<Option<Arc<Page>>, StoreError> {
         let mut found: Vec<Arc<Page>> = Vec::new();

@@ -20,6 +20,9 @@ pub struct Outcome {
     pub skipped: u64,
     /// The first of those unparsed or dropped, in order.
     pub rejects: Vec<Reject>,
+    /// Points were dropped by no fault of the sender: the series index could not be read. Who can be told to send everything again
+    /// should be.
+    pub failed: Option<String>,
 }
 
 impl Outcome {

@@ -7,6 +7,7 @@ use super::outcome::Outcome;
 use super::reject::Reject;
 use super::table::{FieldError, MeasurementTable};
 use crate::batch::Batch;
+use crate::catalog::near::Near;
 use crate::catalog::spelling::{Place, Spelled, SpellingHash, Spellings};
 use crate::catalog::{Catalog, WriteSettings};
 use crate::model::time::{TIME_MAX, TIME_MIN};
@@ -14,7 +15,7 @@ use crate::model::{MeasurementId, PolicyId, SeriesKey};
 use kymo_plugin_api::{Options, Rejection, Row, RowSink, SeriesParts, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The sink of one request (or of what a socket gathered). [`finish`](Self::finish) gives the batch.
 pub struct Ingestor<'a> {
@@ -28,6 +29,10 @@ pub struct Ingestor<'a> {
     spellings: Arc<Spellings>,
     /// Where the spelling of the row before was found.
     place: Option<Place>,
+    /// Where the series is expected whose spelling is not known.
+    near: Near,
+    /// Rows whose spelling was not known.
+    unknown: u64,
     tables: Vec<MeasurementTable>,
     table_of: HashMap<MeasurementId, usize>,
     /// The table of the row before: most rows have the same measurement.
@@ -52,7 +57,8 @@ impl<'a> Ingestor<'a> {
         for (name, value) in options.iter() {
             text.push_str(&format!("\n{name}={value}"));
         }
-        let context = xxh3_64(text.as_bytes());
+        // The seed is this process's: nobody outside can make two spellings meet.
+        let context = xxh3_64_with_seed(text.as_bytes(), catalog.spellings().seed());
         Self {
             catalog,
             limits,
@@ -65,6 +71,8 @@ impl<'a> Ingestor<'a> {
                 catalog.spellings().current()
             },
             place: None,
+            near: Near::default(),
+            unknown: 0,
             tables: Vec::new(),
             table_of: HashMap::new(),
             last: usize::MAX,
@@ -92,6 +100,8 @@ impl<'a> Ingestor<'a> {
 
     /// What came of it. The batch lacks definitions of databases and policies; whoever created those adds them.
     pub fn finish(mut self) -> Outcome {
+        let known = self.outcome.rows.saturating_sub(self.unknown);
+        self.spellings.note(known, self.unknown);
         if self.outcome.rows > 0 {
             let mut batch = Batch {
                 shards: self.shards,
@@ -172,6 +182,7 @@ impl<'a> Ingestor<'a> {
     }
 
     fn resolve_afresh(&mut self, row: &Row<'_>, hash: SpellingHash) -> Option<(usize, u32)> {
+        self.unknown += 1;
         let mut parts = std::mem::take(&mut self.parts);
         parts.clear();
         let found = self.find_series(row, &mut parts);
@@ -212,7 +223,7 @@ impl<'a> Ingestor<'a> {
                 return None;
             }
         };
-        let series = match measurement.series_or_create(&key.tags) {
+        let series = match measurement.series_or_create_near(&key.tags, &mut self.near) {
             Ok(Some(series)) => series,
             Ok(None) => {
                 let reason = format!(
@@ -223,7 +234,9 @@ impl<'a> Ingestor<'a> {
                 return None;
             }
             Err(error) => {
-                self.drop_row(row, begin, format!("cannot read the series index: {error}"));
+                let reason = format!("cannot read the series index: {error}");
+                self.outcome.failed.get_or_insert_with(|| reason.clone());
+                self.drop_row(row, begin, reason);
                 return None;
             }
         };

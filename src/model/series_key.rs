@@ -33,13 +33,19 @@ impl SeriesKey {
 
     /// The canonical text.
     pub fn canonical(&self) -> String {
-        let mut out = String::with_capacity(self.measurement.len() + self.tags.len() * 24);
-        escape(&mut out, &self.measurement, &[',', ' ']);
-        for (key, value) in &self.tags {
+        let tags = self.tags.iter().map(|(key, value)| (&**key, &**value));
+        Self::canonical_of(&self.measurement, tags)
+    }
+
+    /// The canonical text of a measurement and tags, which are sorted by key.
+    pub fn canonical_of<'a>(measurement: &str, tags: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+        let mut out = String::with_capacity(measurement.len() + 96);
+        escape(&mut out, measurement, b", ");
+        for (key, value) in tags {
             out.push(',');
-            escape(&mut out, key, &[',', '=', ' ']);
+            escape(&mut out, key, b",= ");
             out.push('=');
-            escape(&mut out, value, &[',', '=', ' ']);
+            escape(&mut out, value, b",= ");
         }
         out
     }
@@ -58,13 +64,16 @@ impl SeriesKey {
     }
 }
 
-fn escape(out: &mut String, text: &str, special: &[char]) {
-    for c in text.chars() {
-        if special.contains(&c) {
-            out.push('\\');
-        }
-        out.push(c);
+fn escape(out: &mut String, text: &str, special: &[u8]) {
+    let mut rest = text;
+    // What is special is ASCII, so it is a whole character wherever it stands.
+    while let Some(at) = rest.bytes().position(|byte| special.contains(&byte)) {
+        out.push_str(&rest[..at]);
+        out.push('\\');
+        out.push_str(&rest[at..=at]);
+        rest = &rest[at + 1..];
     }
+    out.push_str(rest);
 }
 
 /// The unescaped text before the first bare character of `stop`, and the rest from that character on.

@@ -364,6 +364,11 @@ fn decode(
             decoder.flush(now, sink);
         }
     });
+    if let Some(failure) = outcome.failed {
+        tracing::error!(database = target.database, "{failure}");
+        let text = format!("{failure}; nothing of this request was stored");
+        return Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, text));
+    }
     Ok((outcome, decoder, reading))
 }
 

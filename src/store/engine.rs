@@ -10,6 +10,7 @@ use super::keys;
 use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy, PartitioningPolicy, PinningPolicy};
 use fjall::{AbstractTree, CompressionType, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, UserValue};
 use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -116,7 +117,12 @@ impl Engine {
             }
             let value =
                 super::frame::finish(key, [super::frame::begin(FORMAT_VERSION), FORMAT.into()].concat());
-            return self.index_write(&BTreeMap::from([(key.to_vec(), Some(value))]));
+            // Another in each store: see docs/adr/0013.
+            let seed = super::names::key_seed_value(RandomState::new().hash_one(std::process::id()));
+            return self.index_write(&BTreeMap::from([
+                (key.to_vec(), Some(value)),
+                (keys::index::KEY_SEED.to_vec(), Some(seed)),
+            ]));
         };
         let found =
             super::frame::open(key, &value, FORMAT_VERSION).map_err(|e| StoreError::Format(e.to_string()))?;

@@ -146,6 +146,8 @@ pub mod index {
 
     /// The store's format and options.
     pub const FORMAT: &[u8] = b"F";
+    /// The seed of the hashes of series' keys.
+    pub const KEY_SEED: &[u8] = b"S";
     /// The next free ids of databases, policies and measurements.
     pub const NEXT_IDS: &[u8] = b"N";
     /// First letters, in the order in which definitions are loaded.

@@ -77,6 +77,8 @@ pub struct Core {
     engine: Engine,
     cache: Cache,
     index_cache: IndexCache,
+    /// Of the hashes of series' keys.
+    key_seed: u64,
 }
 
 struct Commit {
@@ -127,8 +129,10 @@ impl Store {
     /// # Errors
     /// Another format, damage of the index, input/output.
     pub fn open(dir: &Path, options: StoreOptions, load: &mut dyn FnMut(Loaded)) -> Result<Self, StoreError> {
+        let engine = Engine::open(dir)?;
         let core = Arc::new(Core {
-            engine: Engine::open(dir)?,
+            key_seed: names::key_seed(&engine)?,
+            engine,
             cache: Cache::new(options.cache_bytes),
             index_cache: IndexCache::new(options.index_cache_bytes),
         });
@@ -433,7 +437,9 @@ mod tests {
         assert_eq!(index.set().len(), 1, "sealed again and again, stored once");
         assert_eq!(index.set().totals(5), index::Totals { series: 3, end: 3 });
         let host = [("host".to_string(), "1".to_string())];
-        let found = index.set().find(5, index::key_hash(&host), &host, &|_| true);
+        let found = index
+            .set()
+            .find(5, index::key_hash(index.key_seed(), &host), &host, &|_| true);
         assert_eq!(found.expect("sound data"), Some(1));
         let mut all = many.clone();
         all.extend([(2, DAY + 1, 9), (0, 3, 1)]);

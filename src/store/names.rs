@@ -115,6 +115,25 @@ pub fn dropped_series(engine: &Engine, id: MeasurementId) -> Result<RoaringBitma
     }
 }
 
+/// The seed of the hashes of series' keys; 0 in stores that were made before there was one.
+///
+/// # Errors
+/// Damage, input/output.
+pub fn key_seed(engine: &Engine) -> Result<u64, StoreError> {
+    let key = index::KEY_SEED;
+    match engine.index_get(key)? {
+        Some(value) => decoded(key, &value, |_, input| input.get()),
+        None => Ok(0),
+    }
+}
+
+/// The value that keeps a seed.
+pub fn key_seed_value(seed: u64) -> Vec<u8> {
+    let mut value = frame::begin(VERSION);
+    put(&mut value, seed);
+    frame::finish(index::KEY_SEED, value)
+}
+
 /// Is this measurement in the index?
 ///
 /// # Errors

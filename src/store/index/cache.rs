@@ -8,6 +8,7 @@ use super::place::Place;
 use super::table::{Fingerprints, Ids};
 use super::terms::Terms;
 use crate::store::engine::Bytes;
+use hashbrown::DefaultHashBuilder;
 use quick_cache::Weighter;
 use std::sync::Arc;
 
@@ -59,7 +60,7 @@ impl Weighter<CacheKey, Cached> for ByBytes {
 
 /// Shared by all readers.
 pub struct IndexCache {
-    inner: quick_cache::sync::Cache<CacheKey, Cached, ByBytes>,
+    inner: quick_cache::sync::Cache<CacheKey, Cached, ByBytes, DefaultHashBuilder>,
 }
 
 /// The bytes of an entry that the cache is laid out for.

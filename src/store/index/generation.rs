@@ -78,7 +78,7 @@ impl Generation {
             return Ok(part);
         }
         let value = self.value(&place)?;
-        let part = Part::decode(frame::body(&value)).ok_or_else(|| damaged(&place))?;
+        let part = Part::decode(frame::body(&value), self.core.key_seed).ok_or_else(|| damaged(&place))?;
         let part = Arc::new(part);
         self.core.index_cache.insert(key, Cached::Part(part.clone()));
         Ok(part)
@@ -101,6 +101,11 @@ impl Stored {
             measurement,
             part: part.clone(),
         })
+    }
+
+    /// The seed of hashes of keys.
+    pub fn key_seed(&self) -> u64 {
+        self.generation.core.key_seed
     }
 
     /// The directory.

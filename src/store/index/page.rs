@@ -8,7 +8,7 @@ use super::slots::Slots;
 use crate::model::SeriesId;
 use hashbrown::HashTable;
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Ids a page covers: [n x 2048, (n + 1) x 2048).
 pub const PAGE_SERIES: u32 = 2048;
@@ -27,16 +27,18 @@ pub fn slot_of(id: SeriesId) -> usize {
     (id % PAGE_SERIES) as usize
 }
 
-/// A hash of the tags (sorted by key) of a series that depends on where keys and values end. Stored: never change it.
-pub fn key_hash(tags: &[(String, String)]) -> u64 {
+/// A hash of the tags (sorted by key) of a series that depends on where keys and values end. Stored: never change it. The seed is the
+/// store's, so that nobody can choose series whose hashes meet.
+pub fn key_hash(seed: u64, tags: &[(String, String)]) -> u64 {
     hash_of_texts(
+        seed,
         tags.iter()
             .flat_map(|(key, value)| [key.as_str(), value.as_str()]),
     )
 }
 
 /// Of the texts' bytes, each behind its length.
-fn hash_of_texts<'a>(texts: impl Iterator<Item = &'a str> + Clone) -> u64 {
+fn hash_of_texts<'a>(seed: u64, texts: impl Iterator<Item = &'a str> + Clone) -> u64 {
     const ON_STACK: usize = 1024;
     let len: usize = texts.clone().map(|text| text.len() + 4).sum();
     let mut stack = [0u8; ON_STACK];
@@ -53,7 +55,7 @@ fn hash_of_texts<'a>(texts: impl Iterator<Item = &'a str> + Clone) -> u64 {
         buffer[at + 4..at + 4 + text.len()].copy_from_slice(text.as_bytes());
         at += 4 + text.len();
     }
-    xxh3_64(buffer)
+    xxh3_64_with_seed(buffer, seed)
 }
 
 /// See the module.
@@ -113,8 +115,8 @@ impl Page {
     }
 
     /// The [`key_hash`] of the series of a slot.
-    pub fn key_hash(&self, slot: usize) -> u64 {
-        hash_of_texts(self.tags(slot).flat_map(|(key, value)| [key, value]))
+    pub fn key_hash(&self, seed: u64, slot: usize) -> u64 {
+        hash_of_texts(seed, self.tags(slot).flat_map(|(key, value)| [key, value]))
     }
 
     /// Is this the series of a slot? Tags are sorted by key.
@@ -277,7 +279,7 @@ mod tests {
             for (slot, tags) in &many {
                 let mut tags: Vec<_> = tags.clone().into_iter().collect();
                 prop_assert!(page.has_tags(*slot, &tags));
-                prop_assert_eq!(page.key_hash(*slot), key_hash(&tags));
+                prop_assert_eq!(page.key_hash(9, *slot), key_hash(9, &tags));
                 tags.push(("z".into(), "z".into()));
                 prop_assert!(!page.has_tags(*slot, &tags));
             }
@@ -313,12 +315,14 @@ mod tests {
         let tags = |list: &[(&str, &str)]| -> Vec<(String, String)> {
             list.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
         };
-        assert_ne!(key_hash(&tags(&[("a", "bc")])), key_hash(&tags(&[("ab", "c")])));
+        let hash = |seed, list: &[(&str, &str)]| key_hash(seed, &tags(list));
+        assert_ne!(hash(0, &[("a", "bc")]), hash(0, &[("ab", "c")]));
+        assert_ne!(hash(0, &[("a", "bc")]), hash(1, &[("a", "bc")]));
         let long = "x".repeat(3000);
-        assert_ne!(key_hash(&tags(&[("a", &long)])), key_hash(&tags(&[("b", &long)])));
+        assert_ne!(hash(0, &[("a", &long)]), hash(0, &[("b", &long)]));
         // Stored in every index: a change needs a new version of the format.
         assert_eq!(
-            key_hash(&tags(&[("host", "a"), ("zone", "b")])),
+            hash(0, &[("host", "a"), ("zone", "b")]),
             5_385_427_998_457_482_898
         );
     }

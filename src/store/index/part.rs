@@ -215,11 +215,12 @@ fn get_set(input: &mut Input<'_>) -> Option<RoaringBitmap> {
 
 impl Small {
     /// Of these pages, ascending.
-    pub fn new(pages: Vec<Arc<Page>>) -> Self {
+    pub fn new(pages: Vec<Arc<Page>>, seed: u64) -> Self {
         let mut table = Vec::new();
         for page in &pages {
             for slot in page.present().iter() {
-                table.push((hash_of(page.key_hash(slot)), id_of(page.number(), slot)));
+                let hash = hash_of(page.key_hash(seed, slot));
+                table.push((hash, id_of(page.number(), slot)));
             }
         }
         table.sort_unstable();
@@ -254,7 +255,7 @@ impl Small {
         }
     }
 
-    fn decode(input: &mut Input<'_>) -> Option<Self> {
+    fn decode(input: &mut Input<'_>, seed: u64) -> Option<Self> {
         let mut pages: Vec<Arc<Page>> = Vec::new();
         for _ in 0..input.get_count(input.0.len())? {
             let number = input.get_u32()?;
@@ -263,16 +264,16 @@ impl Small {
             }
             pages.push(Arc::new(page_codec::decode(input.get_bytes()?, number)?));
         }
-        Some(Self::new(pages))
+        Some(Self::new(pages, seed))
     }
 }
 
 impl Part {
-    /// Reads a directory. `None`: damaged.
-    pub fn decode(payload: &[u8]) -> Option<Self> {
+    /// Reads a directory; with the seed of hashes of keys. `None`: damaged.
+    pub fn decode(payload: &[u8], seed: u64) -> Option<Self> {
         let mut input = Input(payload);
         let part = match input.byte()? {
-            SMALL => Self::Small(Small::decode(&mut input)?),
+            SMALL => Self::Small(Small::decode(&mut input, seed)?),
             LARGE => Self::Large(Large::decode(&mut input)?),
             _ => return None,
         };
@@ -327,7 +328,7 @@ mod tests {
         large.tags[1].push_block("z");
         let mut bytes = Vec::new();
         large.encode(&mut bytes);
-        let Some(Part::Large(back)) = Part::decode(&bytes) else {
+        let Some(Part::Large(back)) = Part::decode(&bytes, 7) else {
             panic!("just written")
         };
         assert_eq!(
@@ -344,7 +345,7 @@ mod tests {
         assert_eq!(back.having("b"), (7..9).collect());
         assert!(back.having("c").is_empty() && back.has_page(4) && !back.has_page(5));
         for len in 0..bytes.len() {
-            assert!(Part::decode(&bytes[..len]).is_none());
+            assert!(Part::decode(&bytes[..len], 7).is_none());
         }
     }
 
@@ -360,12 +361,12 @@ mod tests {
         }
         let mut bytes = Vec::new();
         Small::encode(&pages, &mut bytes);
-        let Some(Part::Small(back)) = Part::decode(&bytes) else {
+        let Some(Part::Small(back)) = Part::decode(&bytes, 7) else {
             panic!("just written")
         };
         for page in &pages {
             for slot in 0..5 {
-                let hash = hash_of(page.key_hash(slot));
+                let hash = hash_of(page.key_hash(7, slot));
                 let id = id_of(page.number(), slot);
                 assert!(back.with_hash(hash).any(|found| found == id));
             }
@@ -373,7 +374,7 @@ mod tests {
         assert_eq!(back.table.len(), 10);
         assert!(back.page(3).is_some() && back.page(1).is_none());
         for len in 0..bytes.len() {
-            assert!(Part::decode(&bytes[..len]).is_none());
+            assert!(Part::decode(&bytes[..len], 7).is_none());
         }
     }
 

@@ -241,6 +241,11 @@ impl SeriesIndex {
         self.set.load().of(measurement)
     }
 
+    /// The seed of [`key_hash`](super::key_hash) in this store.
+    pub fn key_seed(&self) -> u64 {
+        self.core.as_ref().map_or(0, |core| core.key_seed)
+    }
+
     fn commit(&self) -> MutexGuard<'_, Commit> {
         // It is changed only after what it describes is durable, in one step.
         self.commit.lock().unwrap_or_else(PoisonError::into_inner)
@@ -356,7 +361,7 @@ impl SeriesIndex {
                 if !alive(measurement)? {
                     continue;
                 }
-                let mut sources = Sources::without(gone(measurement)?);
+                let mut sources = Sources::without(gone(measurement)?, core.key_seed);
                 for generation in replaced {
                     sources.add_generation(generation, measurement)?;
                 }

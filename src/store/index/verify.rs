@@ -116,7 +116,7 @@ fn table(stored: &Stored) -> Result<Option<&'static str>, StoreError> {
                     Some(page) => page,
                     None => stored.page_once(page_of(id))?,
                 };
-                if super::table::hash_of(read.key_hash(slot_of(id))) != hash {
+                if super::table::hash_of(read.key_hash(stored.key_seed(), slot_of(id))) != hash {
                     return Ok(Some("the key table has another hash than a page"));
                 }
                 page = Some(read);

@@ -28,6 +28,8 @@ pub struct Sources {
     pages: BTreeMap<u32, Vec<(Arc<Page>, Slots)>>,
     /// Parts of older generations.
     stored: Vec<Stored>,
+    /// The seed of hashes of keys.
+    key_seed: u64,
     /// Series that are left out.
     gone: RoaringBitmap,
     removed: u64,
@@ -36,8 +38,9 @@ pub struct Sources {
 
 impl Sources {
     /// Nothing yet; of what will be added these series are left out.
-    pub fn without(gone: RoaringBitmap) -> Self {
+    pub fn without(gone: RoaringBitmap, key_seed: u64) -> Self {
         Self {
+            key_seed,
             gone,
             ..Self::default()
         }
@@ -264,7 +267,10 @@ impl Sources {
         let mut here: Vec<(u32, SeriesId)> = Vec::new();
         for (page, slots) in self.pages.values().flatten() {
             for slot in slots.iter() {
-                here.push((hash_of(page.key_hash(slot)), id_of(page.number(), slot)));
+                here.push((
+                    hash_of(page.key_hash(self.key_seed, slot)),
+                    id_of(page.number(), slot),
+                ));
             }
         }
         here.sort_unstable();
