@@ -4,6 +4,7 @@ use super::state::Catalog;
 use super::{Measurement, SeriesView, TagPredicate};
 use crate::batch::{Batch, Command, Definitions, EncodedBatch, SeriesDefinition};
 use crate::model::{MeasurementId, SeriesId, SeriesKey};
+use crate::store::StoreError;
 use crate::store::index::verify::verify;
 use crate::store::{Loaded, SealInput, Store, StoreOptions};
 use proptest::prelude::*;
@@ -462,4 +463,59 @@ fn what_was_replaced_stays_dead_while_its_pack_is_on_disk() {
     drop(reader);
     case.run(&Step::Reopen, &[], &nothing);
     case.run(&Step::Check, &[], &nothing);
+}
+
+#[test]
+fn space_of_dropped_series_comes_back() {
+    let nothing = RoaringBitmap::new();
+    let mut case = Case::new();
+    for n in 0..4000 {
+        let tags = Tags::from([
+            (
+                "container".to_string(),
+                format!("{:08x}", n * 2_654_435_761u64 % 0xffff_ffff),
+            ),
+            ("host".to_string(), format!("h{}", n % 50)),
+        ]);
+        case.run(&Step::Create(tags), &[], &nothing);
+    }
+    case.run(&Step::Seal, &[], &nothing);
+    let bytes = |case: &Case| case.store().counters().disk_bytes;
+    let sealed = |case: &Case| {
+        let index = case.store().series_index();
+        index.of(case.measurement).ids().expect("sound").len()
+    };
+    assert!(
+        !case.store().merge_index(&|| true).expect("sound"),
+        "nothing was dropped"
+    );
+    let all = bytes(&case);
+    case.run(&Step::Drop(10, 0), &[], &nothing);
+    case.run(&Step::Seal, &[], &nothing);
+    assert!(
+        !case.store().merge_index(&|| true).expect("sound"),
+        "a tenth is not worth it"
+    );
+    assert_eq!(sealed(&case), 4000);
+    case.run(&Step::Drop(2, 1), &[], &nothing);
+    case.run(&Step::Seal, &[], &nothing);
+    assert!(matches!(
+        case.store().merge_index(&|| false),
+        Err(StoreError::Stopped)
+    ));
+    assert!(
+        case.store().merge_index(&|| true).expect("sound"),
+        "given up, begun again"
+    );
+    let live = case.measurement().live_count();
+    assert_eq!(sealed(&case), live);
+    assert!(!case.store().merge_index(&|| true).expect("sound"), "that is all");
+    assert!(
+        bytes(&case) < all * 3 / 4,
+        "{} of {all} bytes are left",
+        bytes(&case)
+    );
+    case.run(&Step::Reopen, &[], &nothing);
+    case.run(&Step::Check, &[], &nothing);
+    assert_eq!(case.measurement().live_count(), live);
 }

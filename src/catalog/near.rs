@@ -53,3 +53,71 @@ impl Near {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+    use std::cell::Cell;
+
+    fn tags(n: u32) -> Vec<(String, String)> {
+        vec![("host".to_string(), format!("h{n}"))]
+    }
+
+    #[test]
+    fn series_are_found_in_the_order_in_which_they_were_made() {
+        let catalog = Catalog::new();
+        let measurement = catalog.measurement_or_create(0, "m").expect("a name");
+        let create = |n: u32, near: &mut Near| {
+            let found = measurement.series_or_create_near(&tags(n), near);
+            found.expect("in memory").expect("room")
+        };
+        let mut near = Near::default();
+        let ids: Vec<SeriesId> = (0..5000).map(|n| create(n, &mut near)).collect();
+        let views = Cell::new(0);
+        let mut near = Near::default();
+        near.was(measurement.id, ids[0], false);
+        let view = || {
+            views.set(views.get() + 1);
+            measurement.view()
+        };
+        for n in (1..5000).filter(|n| n % 5 != 0) {
+            let found = near.find(measurement.id, &tags(n), &view).expect("in memory");
+            assert_eq!(found, Some(ids[n as usize]));
+            near.was(measurement.id, ids[n as usize], false);
+        }
+        assert_eq!(views.get(), 3, "each page is looked for once");
+        let nowhere = [tags(77), tags(5001)];
+        for tags in &nowhere {
+            assert_eq!(near.find(measurement.id, tags, &view).expect("in memory"), None);
+        }
+        assert_eq!(
+            near.find(measurement.id + 1, &tags(4999), &view)
+                .expect("in memory"),
+            None
+        );
+        near.was(measurement.id, ids[3], true);
+        assert_eq!(
+            near.find(measurement.id, &tags(4), &view).expect("in memory"),
+            None,
+            "new ones follow"
+        );
+    }
+
+    #[test]
+    fn a_dropped_series_is_made_again() {
+        let catalog = Catalog::new();
+        let measurement = catalog.measurement_or_create(0, "m").expect("a name");
+        let mut near = Near::default();
+        let mut create = |n: u32| {
+            let found = measurement.series_or_create_near(&tags(n), &mut near);
+            found.expect("in memory").expect("room")
+        };
+        let ids = [create(0), create(1), create(2)];
+        assert_eq!([create(0), create(1)], ids[..2]);
+        measurement.drop_series(&[ids[2]]);
+        let again = create(2);
+        assert!(!ids.contains(&again));
+        assert_eq!([create(0), create(1), create(2)], [ids[0], ids[1], again]);
+    }
+}

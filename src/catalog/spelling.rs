@@ -406,7 +406,7 @@ mod tests {
         cache.make_room();
         assert_eq!(cache.len(), 100);
         // Others took their place.
-        spellings.note(5, 95);
+        spellings.note(3, 97);
         cache.make_room();
         assert!(cache.is_empty() && spellings.is_stale());
         cache.current().put(hash(7), ids(0, 7), None);

@@ -28,6 +28,8 @@ pub mod verify;
 pub mod writer;
 
 #[cfg(test)]
+mod golden_store_test;
+#[cfg(test)]
 mod golden_test;
 #[cfg(test)]
 mod model_test;

@@ -64,6 +64,9 @@ impl Store {
         let gone = |measurement| names::dropped_series(engine, measurement);
         let alive = |measurement| names::has_measurement(engine, measurement);
         self.index.seal(input.series, &gone, &alive)?;
+        if input.commands.iter().any(drops_series) {
+            self.index.note_drops();
+        }
 
         let pack = self.new_pack_number();
         let tables = tables.map(|(slice, rows)| (slice, without_dead(rows, set.deletes())));
@@ -80,6 +83,16 @@ impl Store {
             }
         }
     }
+}
+
+fn drops_series(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::DropSeries { .. }
+            | Command::DropMeasurement(_)
+            | Command::DropPolicy(_)
+            | Command::DropDatabase(_)
+    )
 }
 
 /// The head does not know of dropped series; the store says of a run that it has none of them.

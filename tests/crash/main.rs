@@ -8,6 +8,7 @@ mod folder;
 mod full;
 mod images;
 mod kill;
+mod merges;
 #[allow(dead_code, reason = "written for the end to end tests")]
 #[path = "../end_to_end/support.rs"]
 mod support;

@@ -15,13 +15,15 @@ use crate::store::{Core, StoreError, frame, keys};
 use arc_swap::ArcSwap;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A seal takes an older generation into its own if that has at most so many times the series.
 const FOLD_RATIO: u64 = 4;
 /// A seal takes in no more than so many older series: the rest is for merges, which nobody waits for.
 const FOLD_SERIES_MAX: u64 = 128 << 10;
+/// A generation is written again without what is gone when one in so many of its series was dropped.
+const GONE_SHARE: u64 = 4;
 /// Generations of one size class that are merged: sizes of a class differ by this factor at most.
 const FAN_IN: u64 = 4;
 
@@ -45,6 +47,8 @@ pub struct SeriesIndex {
     /// Whoever ends a pack, one at a time: seals while they write, merges only for their first and last steps.
     commit: Mutex<Commit>,
     next_pack: AtomicU64,
+    /// Series may have been dropped since generations were last looked at for it.
+    drops: AtomicBool,
 }
 
 /// The generations there are at one moment.
@@ -226,6 +230,7 @@ impl SeriesIndex {
                 ..Commit::default()
             }),
             next_pack: AtomicU64::new(next_pack),
+            drops: AtomicBool::new(true),
         };
         index.free_spent();
         Ok(index)
@@ -291,7 +296,38 @@ impl SeriesIndex {
         Ok(())
     }
 
-    /// Merges generations where there are too many of a size. Gives back whether there was anything to do. Long: readers and
+    /// Series were durably dropped: there may be space to get back.
+    pub(in crate::store) fn note_drops(&self) {
+        self.drops.store(true, Ordering::Release);
+    }
+
+    /// A generation of which much is gone.
+    fn much_gone(
+        &self,
+        gone: &dyn Fn(MeasurementId) -> Result<RoaringBitmap, StoreError>,
+        alive: &dyn Fn(MeasurementId) -> Result<bool, StoreError>,
+        merging: &BTreeSet<u64>,
+    ) -> Result<Option<Arc<Generation>>, StoreError> {
+        for generation in self.set().generations() {
+            let mut count = 0;
+            for entry in generation.header.measurements.iter().filter(|e| e.series > 0) {
+                if !alive(entry.measurement)? {
+                    count += entry.series;
+                    continue;
+                }
+                let gone = gone(entry.measurement)?;
+                if !gone.is_empty() {
+                    count += generation.part(entry.measurement)?.ids().intersection_len(&gone);
+                }
+            }
+            if count > 0 && count >= generation.series() / GONE_SHARE && !merging.contains(&generation.pack) {
+                return Ok(Some(generation.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Merges generations where there are too many of a size, or much of one is gone. Gives back whether there was anything to do. Long: readers and
     /// seals go on meanwhile.
     ///
     /// # Errors
@@ -306,7 +342,13 @@ impl SeriesIndex {
         let Some(core) = &self.core else { return Ok(false) };
         let (sources, spent) = {
             let mut commit = self.commit();
-            let sources = self.set().too_many(&commit.merging);
+            let mut sources = self.set().too_many(&commit.merging);
+            if sources.is_empty() && self.drops.swap(false, Ordering::AcqRel) {
+                let found = self.much_gone(gone, alive, &commit.merging);
+                // There may be more of them, and this one may not come to an end.
+                self.drops.store(!matches!(found, Ok(None)), Ordering::Release);
+                sources.extend(found?);
+            }
             commit.merging.extend(sources.iter().map(|g| g.pack));
             (sources, commit.spent_packs())
         };
