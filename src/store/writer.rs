@@ -188,7 +188,7 @@ impl<'r, 's, 'w> MeasurementWriter<'r, 's, 'w> {
         let mut pending = match self.pending.take() {
             None => rows,
             Some(mut pending) => {
-                pending.reserve(STRIPE_ROWS.max(rows.len()));
+                pending.reserve(self.shape.stripe_rows().max(rows.len()));
                 pending.extend_from(&rows, 0..rows.len());
                 pending
             }
