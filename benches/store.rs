@@ -93,11 +93,14 @@ fn merge(store: &Store) {
         runs: store.runs().runs().iter().map(|run| run.id).collect(),
         partition: day(),
         reason: Reason::Idle,
+        time: TimeRange::ALL,
+        bytes: 0,
     };
     let input = MergeInput {
         sequence: 2,
         alive: &|_| true,
         stop: &|| false,
+        bytes: 64 << 20,
     };
     store.merge(&plan, &input).expect("sound runs");
 }
