@@ -108,8 +108,8 @@ fn check_only(args: &QueryArgs) -> anyhow::Result<()> {
 }
 
 fn first_error(answer: &Value) -> anyhow::Result<()> {
-    let results = answer["results"].as_array().into_iter().flatten();
-    match results.filter(|result| result["error"].is_string()).next() {
+    let mut results = answer["results"].as_array().into_iter().flatten();
+    match results.find(|result| result["error"].is_string()) {
         Some(result) => {
             let error = result["error"].as_str().unwrap_or_default();
             match result["hint"].as_str() {

@@ -283,7 +283,7 @@ impl<'a> Builder<'a> {
         };
         let name = name.trim_start_matches("non_negative_").replace('_', " ");
         Err(QueryError::statement(format!(
-            "unsupported {name} iterator type: *query.{kind}Iterator"
+            "unsupported {name} iterator type: *query.{kind}InterruptIterator"
         )))
     }
 

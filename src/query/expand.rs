@@ -124,7 +124,11 @@ pub fn columns(
                     }
                 }
             },
-            _ => out.push((alias, field.expr.clone())),
+            _ => {
+                // Functions that give several columns stand alone.
+                extension::split(&field.expr)?;
+                out.push((alias, field.expr.clone()));
+            }
         }
         if let Expr::Call(call) = &field.expr
             && family(&call.name) == Some(Family::Ranked)

@@ -232,7 +232,7 @@ fn between(before: &(i64, Value), after: (i64, &Value), at: i64, step: i64) -> V
     let (run, so_far) = (windows(before.0, after.0), windows(before.0, at));
     match (&before.1, after.1) {
         (Value::Integer(a), Value::Integer(b)) => {
-            let slope = b.wrapping_sub(*a) as f64 / run;
+            let slope = (i128::from(*b) - i128::from(*a)) as f64 / run;
             Value::Integer((slope * so_far + *a as f64) as i64)
         }
         (Value::Unsigned(a), Value::Unsigned(b)) => {

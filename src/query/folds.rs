@@ -13,7 +13,9 @@ use super::functions::moments::Moments;
 use super::input::Input;
 use super::node::Node;
 use super::resources::Held;
+use super::rolling;
 use super::value::Value;
+use super::windows::Windows;
 use crate::model::TimeRange;
 use crate::model::time::TIME_MIN;
 use std::collections::HashMap;
@@ -22,6 +24,7 @@ use std::collections::HashMap;
 pub const COUNTER_LOOKBACK: i64 = 3_600_000_000_000;
 
 /// What is gathered for one call in one window.
+#[derive(Clone)]
 enum State {
     Moments(Moments),
     Growth(Growth),
@@ -62,6 +65,29 @@ impl State {
             }
             _ => None,
         })
+    }
+}
+
+/// Can states of parts of a window be put together? Counters and lags have to see the rows one after the other.
+fn is_merged(fold: &Fold) -> bool {
+    !matches!(fold, Fold::BestLag { .. } | Fold::Increase | Fold::Rate(_))
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Moments(moments) => moments.count() == 0.0,
+            Self::Digest(digest) => digest.is_empty(),
+            Self::Growth(_) | Self::Points(_) => false,
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Moments(a), Self::Moments(b)) => a.merge(b),
+            (Self::Digest(a), Self::Digest(b)) => a.merge((**b).clone()),
+            _ => debug_assert!(false, "they are not merged"),
+        }
     }
 }
 
@@ -113,6 +139,11 @@ pub(super) fn run(
         held: ctx.resources.memory.held(),
         before: vec![None; wanted.len()],
         series: 0,
+        slots: prepared
+            .windows
+            .as_ref()
+            .filter(|windows| windows.over.is_some())
+            .map(rolling::slots),
     };
     let readings = Reading::open(ctx, inputs, prepared, pass.times())?;
     let mut references = Vec::new();
@@ -133,6 +164,8 @@ struct Pass<'a> {
     /// For each call, the last sample of the series at hand.
     before: Vec<Option<Sample>>,
     series: u64,
+    /// Rolling windows are put together from these.
+    slots: Option<Windows>,
 }
 
 impl Pass<'_> {
@@ -269,6 +302,10 @@ impl Pass<'_> {
             at(i64::MIN);
             return;
         };
+        if let Some(slots) = self.slots.as_ref().filter(|_| is_merged(&wanted[call].fold)) {
+            at(slots.start(time));
+            return;
+        }
         let mut start = windows.start(time);
         let last = match windows.over {
             Some(over) => time.saturating_add(over - windows.step),
@@ -291,22 +328,27 @@ impl Pass<'_> {
             TIME_MIN => 0,
             min => min,
         };
+        let rolls = self.prepared.windows.as_ref().filter(|_| self.slots.is_some());
         let mut out = Vec::with_capacity(self.groups.len());
         for group in self.groups {
             let mut order: Vec<usize> = (0..group.starts.len()).collect();
             order.sort_unstable_by_key(|&slot| group.starts[slot]);
             let mut states: Vec<Option<State>> = group.states.into_iter().map(Some).collect();
             let mut points = vec![Vec::new(); self.wanted.len()];
-            for slot in order {
-                self.ctx.check()?;
-                for (call, wanted) in self.wanted.iter().enumerate() {
-                    let Some(state) = states[slot * self.wanted.len() + call].take() else {
-                        continue;
-                    };
-                    let time = match group.starts[slot] {
-                        i64::MIN => unwindowed,
-                        start => start,
-                    };
+            for (call, wanted) in self.wanted.iter().enumerate() {
+                let mut found = Vec::new();
+                for &slot in &order {
+                    let state = states[slot * self.wanted.len() + call].take();
+                    found.extend(state.map(|state| (group.starts[slot], state)));
+                }
+                if let (Some(windows), true) = (rolls, is_merged(&wanted.fold)) {
+                    found.retain(|(_, state)| !state.is_empty());
+                    let end = windows.start(self.prepared.time.max);
+                    found = rolling::roll(windows, found, end, true, &State::merge);
+                }
+                for (start, state) in found {
+                    self.ctx.check()?;
+                    let time = if start == i64::MIN { unwindowed } else { start };
                     if let Some(value) = state.finish(&wanted.fold, self.ctx)? {
                         points[call].push(Picked {
                             time,

@@ -37,18 +37,28 @@ pub fn reach(windows: &Windows, start: i64) -> i64 {
     }
 }
 
+/// Adds what the second has to the first.
+type Merge<'a, S> = dyn Fn(&mut S, &S) + 'a;
+
 /// A queue of states, and what they amount to together.
-struct Queue<'a> {
-    function: &'a Aggregate,
+struct Queue<'a, S> {
+    merge: &'a Merge<'a, S>,
+    /// States do not grow by being merged; those that do are put together anew for each window, which needs no copies.
+    small: bool,
     /// From the oldest on top; each with all that are younger in this stack.
-    old: Vec<(i64, State)>,
-    new: VecDeque<(i64, State)>,
-    all_new: State,
+    old: Vec<(i64, S)>,
+    new: VecDeque<(i64, S)>,
+    all_new: Option<S>,
 }
 
-impl Queue<'_> {
-    fn push(&mut self, start: i64, state: State) {
-        self.all_new.merge(self.function, &state);
+impl<S: Clone> Queue<'_, S> {
+    fn push(&mut self, start: i64, state: S) {
+        if self.small {
+            match &mut self.all_new {
+                Some(all) => (self.merge)(all, &state),
+                none => *none = Some(state.clone()),
+            }
+        }
         self.new.push_back((start, state));
     }
 
@@ -59,12 +69,23 @@ impl Queue<'_> {
                 if self.new.front().is_none_or(|(start, _)| *start >= before) {
                     return;
                 }
-                let mut all = State::Empty;
-                while let Some((start, state)) = self.new.pop_back() {
-                    all.merge(self.function, &state);
-                    self.old.push((start, all.clone()));
+                if !self.small {
+                    self.new.pop_front();
+                    continue;
                 }
-                self.all_new = State::Empty;
+                let mut all: Option<S> = None;
+                while let Some((start, state)) = self.new.pop_back() {
+                    let sum = match all.take() {
+                        Some(mut all) => {
+                            (self.merge)(&mut all, &state);
+                            all
+                        }
+                        None => state,
+                    };
+                    self.old.push((start, sum.clone()));
+                    all = Some(sum);
+                }
+                self.all_new = None;
             }
             if self.old.last().is_some_and(|(start, _)| *start >= before) {
                 return;
@@ -77,31 +98,60 @@ impl Queue<'_> {
         self.old.is_empty() && self.new.is_empty()
     }
 
-    fn total(&self) -> State {
-        let mut all = self.old.last().map_or(State::Empty, |(_, state)| state.clone());
-        all.merge(self.function, &self.all_new);
+    fn total(&self) -> Option<S> {
+        let mut all = self.old.last().map(|(_, state)| state.clone());
+        let mut add = |state: &S| match &mut all {
+            Some(all) => (self.merge)(all, state),
+            none => *none = Some(state.clone()),
+        };
+        match self.small {
+            true => self.all_new.iter().for_each(&mut add),
+            false => self.new.iter().for_each(|(_, state)| add(state)),
+        }
         all
     }
 }
 
-/// The states of the windows that have something in reach, given those of the slots in ascending order. No window begins
-/// after `last`.
+/// The states of a function in the windows that have something in reach, given those of the slots in ascending order. No
+/// window begins after `last`.
 pub fn states(
     function: &Aggregate,
     windows: &Windows,
     slots: Vec<(i64, State)>,
     last: i64,
 ) -> Vec<(i64, State)> {
-    let mut queue = Queue {
+    let small = matches!(
         function,
+        Aggregate::Count
+            | Aggregate::Sum
+            | Aggregate::Mean
+            | Aggregate::Min
+            | Aggregate::Max
+            | Aggregate::First
+            | Aggregate::Last
+            | Aggregate::Spread
+    );
+    let slots = slots.into_iter().filter(|(_, state)| !state.is_empty()).collect();
+    let merge = |all: &mut State, state: &State| all.merge(function, state);
+    roll(windows, slots, last, small, &merge)
+}
+
+/// As [`states`], of any kind of state; none of them is empty. `small`: they do not grow by being merged.
+pub fn roll<S: Clone>(
+    windows: &Windows,
+    slots: Vec<(i64, S)>,
+    last: i64,
+    small: bool,
+    merge: &Merge<'_, S>,
+) -> Vec<(i64, S)> {
+    let mut queue = Queue {
+        merge,
+        small,
         old: Vec::new(),
         new: VecDeque::new(),
-        all_new: State::Empty,
+        all_new: None,
     };
-    let mut slots = slots
-        .into_iter()
-        .filter(|(_, state)| !state.is_empty())
-        .peekable();
+    let mut slots = slots.into_iter().peekable();
     let Some(first) = slots.peek().map(|(start, _)| windows.start(*start)) else {
         return Vec::new();
     };
@@ -113,9 +163,7 @@ pub fn states(
             queue.push(start, state);
         }
         queue.forget(reach(windows, at));
-        if !queue.is_empty() {
-            out.push((at, queue.total()));
-        }
+        out.extend(queue.total().map(|total| (at, total)));
         at = match slots.peek() {
             None if queue.is_empty() => break,
             // Nothing is in reach until the next slot.
@@ -132,6 +180,7 @@ pub fn states(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::value::Value;
     use proptest::prelude::*;
 
     fn sums(step: i64, over: i64, slots: &[(i64, i64)], last: i64) -> Vec<(i64, i64)> {
@@ -170,6 +219,23 @@ mod tests {
         };
         let made = super::slots(&windows);
         assert_eq!((made.step, made.offset, made.over), (5, 3, None));
+    }
+
+    #[test]
+    fn values_that_are_gathered_are_put_together_anew() {
+        let windows = Windows {
+            over: Some(30),
+            ..Windows::fixed(10, 0)
+        };
+        let of = |values: &[f64]| State::Floats(values.to_vec());
+        let slots = vec![(0, of(&[5.0, 1.0])), (10, of(&[9.0])), (30, of(&[2.0]))];
+        let all = states(&Aggregate::Median, &windows, slots, 60);
+        let medians: Vec<(i64, Value)> = all
+            .into_iter()
+            .map(|(t, state)| (t, state.finish(&Aggregate::Median)[0].value.clone()))
+            .collect();
+        let want = [(0, 3.0), (10, 5.0), (20, 5.0), (30, 5.5), (40, 2.0), (50, 2.0)];
+        assert_eq!(medians, want.map(|(t, v)| (t, Value::Float(v))));
     }
 
     proptest! {

@@ -182,9 +182,8 @@ def without_what_was_before(text, kymo, influx):
             continue  # It has no points in the range: all of it is from before.
         rows = [list(row) for row in series["values"]]
         for column in range(1, len(series["columns"])):
-            carried = rows[0][column] if rows else None
             for row, their in zip(rows, other["values"]):
-                if len(their) <= column or their[column] is not None or row[column] != carried:
+                if len(their) <= column or their[column] is not None:
                     break
                 row[column] = None
         out.append({**series, "values": rows})
@@ -236,7 +235,10 @@ def main():
                 if counts["known"] > 20 * a.queries:
                     sys.exit("the grammar makes too many queries that are not asked")
                 continue
-            ours, theirs = kymo.query(text), influx.query(text)
+            more = {}
+            if "host = 'a'" in text and len(text) % 3 == 0:
+                text, more = text.replace("host = 'a'", "host = $h"), {"params": json.dumps({"h": "a"})}
+            ours, theirs = kymo.query(text, **more), influx.query(text, **more)
             counts["asked"] += 1
             counts["errors" if error_of(theirs) else "empty" if size_of(theirs) == 0 else "with rows"] += 1
             if "unsupported value" in str(theirs.get("error")):

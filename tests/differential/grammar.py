@@ -1,6 +1,7 @@
 """Random data and random queries about it, for differential.py."""
 import random
 import re
+import time
 
 START = 1_600_000_000  # Seconds; all data lie within an hour from here but those of `days`.
 SECOND = 10**9
@@ -112,8 +113,9 @@ class Grammar:
 
     def math(self, term):
         name = self.pick("abs", "ceil", "floor", "round", "sqrt", "exp", "ln", "sin", "cos", "tan", "atan", "log2", "log10")
-        if self.chance(0.15):
-            return f"pow({term()}, 2)"
+        if self.chance(0.3):
+            return self.pick(f"pow({term()}, 2)", f"log(abs({term()}) + 1, 3)", f"atan2({term()}, {term()})", f"asin({term()} / 1000)",
+                             f"acos({term()} / 1000)")
         return f"{name}({term()})"
 
     # WHERE
@@ -127,6 +129,11 @@ class Grammar:
             start, end = START + self.rng.randint(-300, 1500), START + self.rng.randint(1600, 4000)
         low = self.pick(f"time >= {start}s", f"time > {start}s", f"time >= {start * 1000}ms")
         high = self.pick(f"time < {end}s", f"time <= {end}s")
+        if self.chance(0.2):
+            # Texts, and calculations with times.
+            text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(start))
+            low = self.pick(f"time >= '{text}'", f"time >= '{text[:10]} {text[11:19]}'", f"'{text}' <= time", f"time > '{text}' - 1m",
+                            f"time >= {start - 600}s + 10m")
         return f"{low} AND {high}"
 
     def condition(self):
@@ -239,7 +246,8 @@ class Grammar:
             f"triple_exponential_moving_average({inner}, 2, 1, 'simple')", f"relative_strength_index({inner}, 3)",
             f"chande_momentum_oscillator({inner}, 2)", f"kaufmans_efficiency_ratio({inner}, 2)",
             f"kaufmans_adaptive_moving_average({inner}, 2, 0)", f"triple_exponential_derivative({inner}, 2)",
-            f"holt_winters({inner}, 3, 2)")
+            f"holt_winters({inner}, 3, 2)", f"holt_winters_with_fit({inner}, 2, {self.pick('0', '2', '3')})",
+            f"non_negative_derivative({inner})", f"difference({inner}) + 1", f"derivative({inner}) / 2")
 
     def raw_sequence(self):
         field = self.number_field()
@@ -248,6 +256,9 @@ class Grammar:
             f"non_negative_difference({field})", f"moving_average({field}, 3)", f"cumulative_sum({field})", f"elapsed({field}, 1s)",
             f"elapsed({self.any_field()}, 1ms)", f"integral({field})", f"integral({field}, 1m)",
             f"exponential_moving_average({field}, 4)", f"relative_strength_index({field}, 3, 0, 'simple')",
+            f"double_exponential_moving_average({field}, 3)", f"triple_exponential_moving_average({field}, 2)",
+            f"triple_exponential_derivative({field}, 2)", f"kaufmans_adaptive_moving_average({field}, 3)",
+            f"non_negative_derivative({field})",
             f"chande_momentum_oscillator({field}, 4, 1, 'exponential')", f"kaufmans_efficiency_ratio({field}, 3, 1)")
 
     # Statements
@@ -376,6 +387,36 @@ class Grammar:
             text += f" fill({self.pick('none', '0', 'previous')})"
         return text
 
+    def deep_subquery(self):
+        """Two below each other."""
+        bounds, interval = self.aligned_bounds()
+        tag = self.tag()
+        inner = (f"SELECT {self.pick('mean', 'max', 'sum', 'last')}({self.number_field()}) AS v FROM {self.m} "
+                 f"GROUP BY time({interval}), {tag} fill(none)")
+        middle = f"SELECT {self.pick('v', 'v * 2 AS v', 'v + 1 AS v', 'max(v) AS v', 'sum(v) AS v')} FROM ({inner})"
+        middle += f" GROUP BY {tag}" if self.chance(0.6) else ""
+        outer = self.pick("mean(v)", "sum(v)", "count(v)", "max(v), min(v)", "spread(v)")
+        return f"SELECT {outer} FROM ({middle}) WHERE {bounds}" + (f" GROUP BY {tag}" if self.chance(0.5) else "")
+
+    def into(self):
+        """What was written is read again, perhaps after some of it was deleted."""
+        self.m = self.pick("m", "n", "days", "sparse")
+        start, end = (1_603_500_000, 1_603_800_000) if self.m == "days" else (START, START + 3600)
+        kind = self.rng.randint(0, 2)
+        bounds = f"time >= {start}s AND time < {end}s"
+        if kind == 0:
+            text = f"SELECT {self.any_field()} AS w INTO copy FROM {self.m} WHERE {bounds} GROUP BY *"
+        elif kind == 1:
+            text = f"SELECT {self.pick('mean', 'sum', 'count', 'max', 'last')}({self.number_field()}) AS w INTO copy FROM {self.m} WHERE {bounds} GROUP BY time({self.interval()}), host fill(none)"
+        else:
+            text = f"SELECT mean(*) INTO d.autogen.copy FROM {self.m} WHERE {bounds} GROUP BY time({self.interval()}), *"
+        middle = self.rng.randint(start, end)
+        change = self.pick("", "", f"DELETE FROM copy WHERE time < {middle}s; ", f"DELETE FROM copy WHERE host = '{self.pick('a', 'b')}' AND time >= {middle}s; ",
+                           "DROP SERIES FROM copy WHERE host = 'a'; ")
+        # A measurement whose points are all deleted by time stays listed in Kymo.
+        keys = "" if "DELETE" in change else "SHOW FIELD KEYS FROM copy; "
+        return f"{text}; {change}SELECT * FROM copy GROUP BY *; {keys}DROP MEASUREMENT copy"
+
     def show(self):
         where = f" WHERE host {self.pick('=', '!=')} '{self.pick('a', 'b', 'zz')}'" if self.chance(0.4) else ""
         source = f" FROM {self.pick('m', 'n', '/m|n/', 'nothing')}" if self.chance(0.6) else ""
@@ -411,15 +452,19 @@ class Grammar:
             return self.ranked()
         if kind < 78:
             return self.sequence()
-        if kind < 92:
+        if kind < 88:
             return self.subquery()
+        if kind < 90:
+            return self.deep_subquery()
+        if kind < 92:
+            return self.into()
         if kind < 96:
             return self.show()
         return self.wrong()
 
 
 # Why a query is not asked: the number and title of the difference in docs/query-language.md. The first that fits counts.
-SEQUENCES = r"(derivative|difference|elapsed|moving_average|cumulative_sum|integral|strength_index|momentum_oscillator|kaufmans\w*|holt_winters|exponential_derivative)\("
+SEQUENCES = r"(derivative|difference|elapsed|moving_average|cumulative_sum|integral|strength_index|momentum_oscillator|kaufmans\w*|holt_winters\w*|exponential_derivative)\("
 DIFFERENCES = [
     (r"percentile\((v|i|c), [\d.]+\)[^(]*FROM \((?!.*\) WHERE.*GROUP BY.*time\()", "of equal values percentile() picks the earliest point"),
     (r"percentile\(\w+, (1|33)\)", "a window in which percentile() gives nothing ends nothing"),

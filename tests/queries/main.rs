@@ -7,6 +7,7 @@ mod server;
 
 use script::{Expect, Step, What, read};
 use server::{Failure, Server, nanoseconds};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Floats may differ by this much of their size.
@@ -110,8 +111,8 @@ fn same_cell(want: &str, got: &str) -> bool {
         }
 }
 
-/// Puts what there was into the places of what was expected. `offset` is the number of lines before the script.
-fn rewrite(lines: &[String], first: usize, steps: &[Step], given: &[Option<Vec<String>>]) -> Vec<String> {
+/// Puts what there was into the places of what was expected.
+fn rewrite(lines: &[String], steps: &[Step], given: &[Option<Vec<String>>]) -> Vec<String> {
     let mut out = Vec::new();
     let mut at = 0;
     for (step, given) in steps.iter().zip(given) {
@@ -122,7 +123,6 @@ fn rewrite(lines: &[String], first: usize, steps: &[Step], given: &[Option<Vec<S
         at = to;
     }
     out.extend_from_slice(&lines[at..]);
-    let _ = first;
     out
 }
 
@@ -152,7 +152,7 @@ fn scripts() {
         .filter(|path| path.extension().is_some_and(|e| e == "test"))
         .collect();
     files.sort();
-    assert!(!files.is_empty(), "only {} scripts", files.len());
+    assert!(files.len() >= 10, "only {} scripts", files.len());
     for path in files {
         let name = path
             .file_name()
@@ -170,9 +170,72 @@ fn scripts() {
         let given = run(&mut server, &name, &steps, &mut failures);
         if writing() {
             let lines: Vec<String> = text.lines().map(str::to_string).collect();
-            let new = rewrite(&lines, 1, &steps, &given).join("\n") + "\n";
+            let new = rewrite(&lines, &steps, &given).join("\n") + "\n";
             std::fs::write(&path, new).expect("a script to write");
         }
     }
     end(failures);
+}
+
+/// A script in the text of a document: the number of its first line, from 1, and its lines.
+fn blocks(lines: &[String]) -> Vec<(usize, Vec<String>)> {
+    let mut out = Vec::new();
+    let mut open: Option<(usize, Vec<String>)> = None;
+    for (at, line) in lines.iter().enumerate() {
+        match (line.as_str(), &mut open) {
+            ("```kymo", _) => open = Some((at + 2, Vec::new())),
+            ("```", Some(_)) => out.extend(open.take()),
+            (_, Some((_, block))) => block.push(line.clone()),
+            _ => {}
+        }
+    }
+    out
+}
+
+/// The names of all functions that are called in an expression or statement.
+fn calls(text: &str, into: &mut BTreeSet<String>) {
+    let name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    for (at, _) in text.match_indices('(') {
+        let before = &text[..at];
+        let from = before.rfind(|c| !name(c)).map_or(0, |i| i + 1);
+        into.insert(before[from..].to_string());
+    }
+}
+
+#[test]
+fn examples_of_the_document() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/query-language.md");
+    let text = std::fs::read_to_string(&path).expect("the document");
+    let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
+    let mut server = Server::new();
+    let (mut failures, mut shown) = (Vec::new(), BTreeSet::new());
+    // What is written anew changes the number of lines: from the end back.
+    let mut replaced = Vec::new();
+    for (first, block) in blocks(&lines) {
+        let steps = read(&block.join("\n"), first);
+        let given = run(&mut server, "query-language.md", &steps, &mut failures);
+        for step in &steps {
+            // An answer of a name and columns alone shows nothing.
+            if let (What::Eval(text), Expect::Tables(rows)) = (&step.what, &step.expect)
+                && rows.len() > 2
+            {
+                calls(text, &mut shown);
+            }
+        }
+        replaced.push((first - 1, block.len(), rewrite(&block, &steps, &given)));
+    }
+    if writing() {
+        for (at, count, new) in replaced.into_iter().rev() {
+            lines.splice(at..at + count, new);
+        }
+        std::fs::write(&path, lines.join("\n") + "\n").expect("the document to write");
+    }
+    end(failures);
+    let missing: Vec<&str> = kymo::query::functions::names()
+        .filter(|name| !shown.contains(*name))
+        .collect();
+    assert!(
+        missing.is_empty() || writing(),
+        "functions without an example: {missing:?}"
+    );
 }

@@ -234,7 +234,7 @@ impl Between for f64 {
 
 impl Between for i64 {
     fn between(before: Self, after: Self, run: f64, so_far: f64) -> Option<Self> {
-        let slope = after.wrapping_sub(before) as f64 / run;
+        let slope = (i128::from(after) - i128::from(before)) as f64 / run;
         Some((slope * so_far + before as f64) as i64)
     }
 }

@@ -173,7 +173,7 @@ fn check_type(input: &Input, set: &Set<'_>, refs: &Refs) -> Result<(), QueryErro
                 .unwrap_or_default()
                 .to_lowercase();
             Err(QueryError::statement(format!(
-                "unsupported {name} iterator type: *query.{}Iterator",
+                "unsupported {name} iterator type: *query.{}InterruptIterator",
                 field_type.name()
             )))
         }

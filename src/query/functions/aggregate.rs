@@ -1,6 +1,7 @@
 //! Functions of a set of points: `mean`, `max`, `percentile`, .. A [`State`] takes runs of rows and gives points.
 
 use super::Point;
+use super::sum::Total;
 use crate::model::{Column, Values};
 use crate::query::value::Value;
 use std::cmp::Ordering;
@@ -94,11 +95,11 @@ pub enum State {
     /// For `count`.
     Count(i64),
     /// For `sum`.
-    Sum(Value),
+    Sum(Total),
     /// For `mean`.
     Mean {
         /// Sum.
-        sum: f64,
+        sum: Total,
         /// Numbers.
         count: u64,
     },
@@ -190,6 +191,18 @@ fn fold<T: Copy, A>(run: &Run<'_>, values: &[T], mut acc: A, mut step: impl FnMu
     acc
 }
 
+/// The sum of a run of numbers.
+fn total(run: &Run<'_>) -> Option<Total> {
+    let mut sum = Total::of(&run.column.values)?;
+    match (&mut sum, &run.column.values) {
+        (Total::Float(sum), Values::Float(v)) => fold(run, v, (), |(), _, x| sum.add(x)),
+        (Total::Integer(sum), Values::Integer(v)) => fold(run, v, (), |(), _, x| *sum += i128::from(x)),
+        (Total::Unsigned(sum), Values::Unsigned(v)) => fold(run, v, (), |(), _, x| *sum += i128::from(x)),
+        _ => {}
+    }
+    Some(sum)
+}
+
 fn count(run: &Run<'_>) -> usize {
     match &run.column.present {
         None => run.times.len(),
@@ -240,18 +253,13 @@ impl State {
             }
             Aggregate::Sum => self.push_sum(run),
             Aggregate::Mean => {
-                let (sum, count) = match &run.column.values {
-                    Values::Float(v) => fold(run, v, (0.0, 0), |(sum, n), _, x| (sum + x, n + 1)),
-                    Values::Integer(v) => fold(run, v, (0.0, 0), |(sum, n), _, x| (sum + x as f64, n + 1)),
-                    Values::Unsigned(v) => fold(run, v, (0.0, 0), |(sum, n), _, x| (sum + x as f64, n + 1)),
-                    _ => (0.0, 0),
-                };
-                match self {
-                    Self::Mean { sum: s, count: c } => {
-                        *s += sum;
+                let count = count(run) as u64;
+                match (&mut *self, total(run)) {
+                    (Self::Mean { sum: s, count: c }, Some(sum)) => {
+                        s.add(&sum);
                         *c += count;
                     }
-                    _ if count > 0 => *self = Self::Mean { sum, count },
+                    (_, Some(sum)) if count > 0 => *self = Self::Mean { sum, count },
                     _ => {}
                 }
             }
@@ -342,20 +350,11 @@ impl State {
         if count(run) == 0 {
             return;
         }
-        let sum = match &run.column.values {
-            Values::Float(v) => Value::Float(fold(run, v, 0.0, |sum, _, x| sum + x)),
-            Values::Integer(v) => Value::Integer(fold(run, v, 0i64, |sum, _, x| sum.wrapping_add(x))),
-            Values::Unsigned(v) => Value::Unsigned(fold(run, v, 0u64, |sum, _, x| sum.wrapping_add(x))),
-            _ => return,
-        };
-        *self = match std::mem::replace(self, Self::Empty) {
-            Self::Sum(so_far) => Self::Sum(crate::query::value::binary(
-                crate::lang::BinaryOp::Add,
-                &so_far,
-                &sum,
-            )),
-            _ => Self::Sum(sum),
-        };
+        match (&mut *self, total(run)) {
+            (Self::Sum(so_far), Some(sum)) => so_far.add(&sum),
+            (_, Some(sum)) => *self = Self::Sum(sum),
+            (_, None) => {}
+        }
     }
 
     fn push_numbers(&mut self, run: &Run<'_>, as_floats: bool) {
@@ -427,8 +426,8 @@ impl State {
         match (self, function) {
             (Self::Empty, _) => Vec::new(),
             (Self::Count(count), _) => one(Value::Integer(count)),
-            (Self::Sum(sum), _) => one(sum),
-            (Self::Mean { sum, count }, _) => one(Value::Float(sum / count as f64)),
+            (Self::Sum(sum), _) => one(sum.value()),
+            (Self::Mean { sum, count }, _) => one(Value::Float(sum.as_f64() / count as f64)),
             (Self::Pick(picked), _) => vec![picked],
             (Self::Spread(min, max), _) => one(crate::query::value::binary(
                 crate::lang::BinaryOp::Sub,

@@ -4,6 +4,9 @@
 
 use crate::query::value::Value;
 
+/// Nanoseconds.
+const SECOND: f64 = 1e9;
+
 /// A sample: when, and what the counter showed.
 pub type Sample = (i64, Value);
 
@@ -21,7 +24,7 @@ struct Run {
 pub struct Growth {
     open: Option<Run>,
     increase: f64,
-    /// Per nanosecond.
+    /// Per second.
     rate: f64,
     /// Has any series shown two samples?
     known: bool,
@@ -69,7 +72,7 @@ impl Growth {
         {
             self.known = true;
             self.increase += run.increase;
-            self.rate += run.increase / run.last.0.wrapping_sub(run.first) as f64;
+            self.rate += run.increase / (run.last.0.wrapping_sub(run.first) as f64 / SECOND);
         }
     }
 
@@ -82,7 +85,7 @@ impl Growth {
     /// How fast, per so many nanoseconds: for each series its growth by the time between its first and last sample.
     pub fn rate(mut self, unit: i64) -> Option<f64> {
         self.close();
-        self.known.then_some(self.rate * unit as f64)
+        self.known.then_some(self.rate * (unit as f64 / SECOND))
     }
 }
 

@@ -31,6 +31,11 @@ impl Digest {
         self.values.push(value);
     }
 
+    /// No values.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.digest.is_none()
+    }
+
     fn compress(&mut self) {
         if self.values.is_empty() {
             return;

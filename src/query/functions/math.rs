@@ -34,12 +34,21 @@ pub fn apply(name: &str, args: &[Value]) -> Value {
         (name, args)
     {
         return match whole {
-            Value::Integer(v) if name == "abs" => Value::Integer(v.wrapping_abs()),
+            Value::Integer(v) if name == "abs" => match v.checked_abs() {
+                Some(v) => Value::Integer(v),
+                None => Value::Float(-(*v as f64)),
+            },
             other => other.clone(),
         };
     }
     if let ("pow", [Value::Integer(a), Value::Integer(b)]) = (name, args) {
-        return Value::Integer((*a as f64).powf(*b as f64) as i64);
+        let power = (*a as f64).powf(*b as f64);
+        // What does not fit stays a float.
+        return match power {
+            power if power.abs() < 9.2e18 => Value::Integer(power as i64),
+            power if power.is_finite() => Value::Float(power),
+            _ => Value::Null,
+        };
     }
     let Some(numbers) = args.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>() else {
         return Value::Null;

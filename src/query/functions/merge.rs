@@ -1,8 +1,6 @@
 //! Two states of the same function as one: what was gathered in two parts of a window.
 
 use super::aggregate::{Aggregate, State};
-use crate::lang::BinaryOp;
-use crate::query::value::binary;
 use std::cmp::Ordering;
 
 impl State {
@@ -12,9 +10,9 @@ impl State {
             (_, Self::Empty) => {}
             (Self::Empty, other) => *self = other.clone(),
             (Self::Count(a), Self::Count(b)) => *a += b,
-            (Self::Sum(a), Self::Sum(b)) => *a = binary(BinaryOp::Add, a, b),
+            (Self::Sum(a), Self::Sum(b)) => a.add(b),
             (Self::Mean { sum, count }, Self::Mean { sum: s, count: c }) => {
-                *sum += s;
+                sum.add(s);
                 *count += c;
             }
             (Self::Pick(a), Self::Pick(b)) => {

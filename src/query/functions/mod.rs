@@ -10,6 +10,7 @@ pub mod math;
 mod merge;
 pub mod moments;
 pub mod momentum;
+pub mod sum;
 pub mod transform;
 
 use super::value::Value;

@@ -34,6 +34,31 @@ impl Moments {
         self.xy += dx * (y - self.mean_y);
     }
 
+    /// Adds the pairs of another one.
+    pub fn merge(&mut self, other: &Self) {
+        if other.count == 0.0 {
+            return;
+        }
+        if self.count == 0.0 {
+            *self = *other;
+            return;
+        }
+        // The other's means as seen from this origin.
+        let (x, y) = (
+            other.mean_x + (other.origin.0 - self.origin.0),
+            other.mean_y + (other.origin.1 - self.origin.1),
+        );
+        let (dx, dy) = (x - self.mean_x, y - self.mean_y);
+        let count = self.count + other.count;
+        let weight = self.count * other.count / count;
+        self.xx += other.xx + dx * dx * weight;
+        self.yy += other.yy + dy * dy * weight;
+        self.xy += other.xy + dx * dy * weight;
+        self.mean_x += dx * other.count / count;
+        self.mean_y += dy * other.count / count;
+        self.count = count;
+    }
+
     /// Pairs.
     pub fn count(&self) -> f64 {
         self.count
@@ -103,6 +128,27 @@ mod tests {
         near(quartet.slope(), 0.500_090_909_090_909_1);
         near(quartet.intercept(), 3.000_090_909_090_908);
         near(quartet.correlation(), 0.816_420_516_344_840_4);
+    }
+
+    #[test]
+    fn parts_amount_to_the_whole() {
+        let pairs: Vec<(f64, f64)> = (0..100)
+            .map(|i| (1e6 + f64::from(i * 37 % 17), f64::from(i * 11 % 13) - 1e6))
+            .collect();
+        let whole = of(&pairs);
+        for cut in [0, 1, 40, 99, 100] {
+            let mut parts = of(&pairs[..cut]);
+            parts.merge(&of(&pairs[cut..]));
+            assert_eq!(parts.count(), 100.0);
+            let close = |a: Option<f64>, b: Option<f64>| match (a, b) {
+                (Some(a), Some(b)) => assert!((a - b).abs() <= 1e-9 * b.abs(), "{cut}: {a} {b}"),
+                other => panic!("{cut}: {other:?}"),
+            };
+            close(parts.correlation(), whole.correlation());
+            close(parts.covariance(), whole.covariance());
+            close(parts.slope(), whole.slope());
+            close(parts.intercept(), whole.intercept());
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::count::present;
 use super::number::Number;
 use super::{Fold, Folded, Rows, StepRows, same};
 use crate::block::stats::Numbers;
-use crate::model::Column;
+use crate::model::{Column, Values};
 use std::any::Any;
 
 /// The smallest or the largest value by slot; of equal ones the earliest. What is no number loses against every number.
@@ -281,10 +281,26 @@ impl<T: Number> Fold for Spreads<T> {
     }
 
     fn finish(&self, slots: &[u32]) -> Folded {
-        let spread = |&slot: &u32| self.max.best[slot as usize].above(self.min.best[slot as usize]);
+        let ends = |&slot: &u32| {
+            let (has, at) = (self.has(slot as usize), slot as usize);
+            has.then(|| (self.max.best[at], self.min.best[at]))
+                .unwrap_or_default()
+        };
+        let exact: Option<Vec<T>> = slots.iter().map(ends).map(|(max, min)| max.above(min)).collect();
+        let values = match exact {
+            Some(exact) => T::into_values(exact),
+            // One that does not fit makes floats of all.
+            None => {
+                let far = slots
+                    .iter()
+                    .map(ends)
+                    .map(|(max, min)| max.to_f64() - min.to_f64());
+                Values::Float(far.collect())
+            }
+        };
         Folded {
             values: Column {
-                values: T::into_values(slots.iter().map(spread).collect()),
+                values,
                 present: present(slots, |slot| self.has(slot)),
             },
             times: None,

@@ -46,8 +46,8 @@ pub trait Number: Copy + Default + PartialOrd + Send + Sync + 'static {
     /// The same and the first and the last, by step.
     fn step_ends(numbers: &StepNumbers) -> Option<StepEnds<'_, Self>>;
 
-    /// The distance down to a smaller one.
-    fn above(self, smaller: Self) -> Self;
+    /// The distance down to a smaller one; none when it does not fit.
+    fn above(self, smaller: Self) -> Option<Self>;
 }
 
 macro_rules! number {
@@ -87,7 +87,7 @@ macro_rules! number {
                 }
             }
 
-            fn above(self, smaller: Self) -> Self {
+            fn above(self, smaller: Self) -> Option<Self> {
                 $above(self, smaller)
             }
         }
@@ -100,7 +100,7 @@ number!(
     |v| v,
     f64::is_nan,
     f64::total_cmp,
-    |a, b| a - b,
+    |a, b| Some(a - b),
     |n: &Numbers| match *n {
         Numbers::Float { min, max, .. } => Some((min, max)),
         _ => None,
@@ -113,7 +113,7 @@ number!(
     |v| v as f64,
     |_| false,
     i64::cmp,
-    i64::wrapping_sub,
+    i64::checked_sub,
     |n: &Numbers| match *n {
         Numbers::Integer { min, max, .. } => Some((min, max)),
         _ => None,
@@ -126,7 +126,7 @@ number!(
     |v| v as f64,
     |_| false,
     u64::cmp,
-    u64::wrapping_sub,
+    u64::checked_sub,
     |n: &Numbers| match *n {
         Numbers::Unsigned { min, max, .. } => Some((min, max)),
         _ => None,
@@ -139,6 +139,6 @@ number!(
     |v| f64::from(u8::from(v)),
     |_| false,
     bool::cmp,
-    |a, _| a,
+    |a, _| Some(a),
     |_: &Numbers| None
 );
