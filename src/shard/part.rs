@@ -215,6 +215,19 @@ impl HeadPart {
         }
     }
 
+    /// The tables it is made of, each sorted in itself, in order of arrival; or all its rows, if they are unpacked.
+    pub fn borrow_tables(&self) -> Vec<Arc<SortedRows>> {
+        match self.rows.get() {
+            Some(rows) => vec![rows.clone()],
+            None => self.sources.iter().map(Source::read).collect(),
+        }
+    }
+
+    /// How many tables [`borrow_tables`](Self::borrow_tables) gives.
+    pub fn tables(&self) -> usize {
+        self.rows.get().map_or(self.sources.len(), |_| 1)
+    }
+
     /// The stretches, in the order of the rows.
     pub fn outline(&self) -> &[Stretch] {
         self.outline.get_or_init(|| {

@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// sorting a piece stays in the processor's cache.
 const PIECE_ROWS: usize = 1 << 16;
 
+/// More tables than that are put together by the parts they are in before they are cut into pieces.
+const TABLES_MAX: usize = 1 << 10;
+
 /// Tables of a frozen head: ascending slice of time, then measurement, then series. A measurement with many rows comes in several.
 /// Each is made when it is asked for.
 pub fn sealed_tables<'a>(
@@ -78,11 +81,18 @@ impl Pieces {
             .iter()
             .filter(|part| time.overlaps(&part.time_range()))
             .collect();
+        // A row is copied once more for every time that rows are put together.
+        let tables: usize = parts.iter().map(|part| part.tables()).sum();
+        let rows: usize = parts.iter().map(|part| part.rows_max()).sum();
+        let parts: Vec<Arc<SortedRows>> = match rows <= PIECE_ROWS || tables <= TABLES_MAX {
+            true => parts.iter().flat_map(|part| part.borrow_tables()).collect(),
+            false => parts.iter().map(|part| part.borrow_rows()).collect(),
+        };
         Self {
             measurement,
             whole: parts.iter().map(|part| inside(part.time_range())).collect(),
             at: vec![0; parts.len()],
-            parts: parts.into_iter().map(|part| part.borrow_rows()).collect(),
+            parts,
             time,
         }
     }
