@@ -161,7 +161,10 @@ fn narrowed(
             }
         }
         let page = Page::from_columns(number, Slots::of_ids(series, number), columns);
-        found.push(number, &select(&page, predicate));
+        let mut slots = select(&page, predicate);
+        // IMPORTANT: the columns tell of all series of the page, also of those that were ruled out before.
+        slots.keep(page.present());
+        found.push(number, &slots);
     }
     Ok(found.finish())
 }

@@ -519,3 +519,29 @@ fn space_of_dropped_series_comes_back() {
     case.run(&Step::Check, &[], &nothing);
     assert_eq!(case.measurement().live_count(), live);
 }
+
+#[test]
+fn two_tags_of_a_large_part_are_both_looked_at() {
+    let nothing = RoaringBitmap::new();
+    let mut case = Case::new();
+    // Series of one value of `a` share a page with those of others that have the same `b`.
+    for n in 0..900u32 {
+        let tags = [("a", format!("x{:02}", n / 20)), ("b", format!("y{}", n % 5))];
+        let tags = tags.map(|(key, value)| (key.to_string(), value));
+        case.run(&Step::Create(Tags::from(tags)), &[], &nothing);
+    }
+    case.run(&Step::Seal, &[], &nothing);
+    let equals = |key: &str, value: &str| TagPredicate::Equals {
+        key: key.into(),
+        value: value.into(),
+    };
+    let predicates = [
+        TagPredicate::And(vec![equals("a", "x07"), equals("b", "y3")]),
+        TagPredicate::And(vec![
+            equals("b", "y3"),
+            TagPredicate::Not(Box::new(equals("a", "x07"))),
+            equals("a", "x08"),
+        ]),
+    ];
+    case.run(&Step::Check, &predicates, &nothing);
+}

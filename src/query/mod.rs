@@ -34,6 +34,7 @@ pub mod show;
 pub mod snapshot;
 pub mod statements;
 pub mod time;
+pub mod trace;
 mod types;
 pub mod value;
 pub mod windows;

@@ -2,6 +2,7 @@
 
 use super::error::QueryError;
 use super::scan::ScanCounters;
+use super::trace::{Stage, Trace};
 use super::workers::Workers;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,6 +14,8 @@ pub struct Resources<'a> {
     pub workers: &'a Workers,
     /// What its scans cost.
     pub counters: ScanCounters,
+    /// For EXPLAIN.
+    pub trace: Option<Trace>,
 }
 
 impl<'a> Resources<'a> {
@@ -22,6 +25,23 @@ impl<'a> Resources<'a> {
             memory: Memory::new(memory_bytes_max),
             workers,
             counters: ScanCounters::default(),
+            trace: None,
+        }
+    }
+
+    /// The same for a statement that is explained.
+    pub fn traced(self, trace: Trace) -> Self {
+        Self {
+            trace: Some(trace),
+            ..self
+        }
+    }
+
+    /// Does some work as a stage, whose time is taken where somebody asks for it.
+    pub fn stage<T>(&self, stage: Stage, work: impl FnOnce() -> T) -> T {
+        match &self.trace {
+            None => work(),
+            Some(trace) => trace.time(stage, work),
         }
     }
 }

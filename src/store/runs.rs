@@ -191,6 +191,22 @@ impl RunBlocks {
         self.blocks.is_empty()
     }
 
+    /// The slice of time that the run is of.
+    pub fn partition(&self) -> TimeRange {
+        self.run.entry.partition.time()
+    }
+
+    /// Encoded bytes of the keys and of some fields in the `i`th block.
+    pub fn encoded_bytes(&self, i: usize, fields: &[FieldId]) -> u64 {
+        let block = self.blocks[i] as usize;
+        let chunk = |field: &FieldId| self.directory.field(*field)?.chunks[block].as_ref();
+        let of_fields = fields
+            .iter()
+            .filter_map(chunk)
+            .map(|chunk| u64::from(chunk.place.len));
+        u64::from(self.directory.blocks[block].place.len) + of_fields.sum::<u64>()
+    }
+
     /// Every field that has values in this run.
     pub(super) fn fields(&self) -> Vec<FieldId> {
         self.directory.fields.iter().map(|f| f.field).collect()

@@ -129,6 +129,76 @@ fn queries_are_listed_and_killed_by_number() {
 }
 
 #[test]
+fn explain_tells_what_is_planned_and_what_it_cost() {
+    let (_folder, server) = server(&[]);
+    let explain = |q: &str, column: &str| -> String {
+        let answer = server.query("d", q);
+        let series = &answer["results"][0]["series"][0];
+        assert_eq!(series["columns"], serde_json::json!([column]), "{answer}");
+        let lines = series["values"].as_array().expect("rows").iter();
+        lines
+            .map(|row| format!("{}\n", row[0].as_str().expect("a text")))
+            .collect()
+    };
+    let holds = |text: &str, all: &[&str]| {
+        for part in all {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    };
+    // All of it in a run, so that there are blocks.
+    let deadline = Instant::now() + PATIENCE;
+    while !explain("EXPLAIN SELECT max(v) FROM m", "QUERY PLAN").contains("1 run, 0 parts of the head") {
+        assert!(Instant::now() < deadline, "it is not sealed");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let q = "SELECT sum(v) FROM m WHERE host =~ /h[12]/ AND v > 5 GROUP BY time(1h), host LIMIT 3";
+    let plan = explain(&format!("EXPLAIN {q}"), "QUERY PLAN");
+    holds(
+        &plan,
+        &[
+            "1. fold m by time(1h), host",
+            "functions: sum",
+            "measurement m: 2 of 10 series",
+            "columns: v",
+            "1 partition (1970-01-01T00:00:00Z to 1970-01-01T23:59:59.999999999Z), 1 run, 0 parts of the head",
+            "at most 3 rows of a series",
+            "blocks may hold wanted rows",
+            "passed over by time and series",
+        ],
+    );
+    assert!(!plan.contains("took"), "nothing was run:\n{plan}");
+    let analyzed = explain(&format!("EXPLAIN ANALYZE {q}"), "EXPLAIN ANALYZE");
+    holds(
+        &analyzed,
+        &[
+            "1. fold m by time(1h), host",
+            "took: opening",
+            "gave: 2 series, 6 rows",
+            "in all: 2 series, 6 rows",
+        ],
+    );
+    assert!(
+        !analyzed.contains("read: 0 blocks"),
+        "v > 5 is not in statistics:\n{analyzed}"
+    );
+    // Statistics are enough for these: nothing is read.
+    let analyzed = explain("EXPLAIN ANALYZE SELECT sum(v), max(v) FROM m", "EXPLAIN ANALYZE");
+    holds(&analyzed, &["read: 0 blocks (0 rows, 0 B)", "of whole blocks"]);
+    let nested = explain(
+        "EXPLAIN SELECT mean(x) FROM (SELECT max(v) AS x FROM m GROUP BY host)",
+        "QUERY PLAN",
+    );
+    holds(
+        &nested,
+        &[
+            "1. fold m by host",
+            "2. fold m",
+            "reads what a subquery or join gave",
+        ],
+    );
+}
+
+#[test]
 fn a_client_that_hangs_up_ends_its_query() {
     let (_folder, server) = server(&[]);
     for q in [STALLED.to_string(), endless()] {

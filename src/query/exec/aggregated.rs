@@ -12,6 +12,7 @@ use crate::query::context::Context;
 use crate::query::error::QueryError;
 use crate::query::input::Input;
 use crate::query::result::Give;
+use crate::query::trace::Stage;
 use std::ops::ControlFlow;
 
 /// Runs it.
@@ -25,18 +26,32 @@ pub fn run(
     prepared: &Prepared,
     give: &mut Give<'_>,
 ) -> Result<ControlFlow<()>, QueryError> {
-    let readings = Reading::open(ctx, inputs, prepared, prepared.read)?;
+    let resources = ctx.resources;
+    let readings = resources.stage(Stage::Open, || {
+        Reading::open(ctx, inputs, prepared, prepared.read)
+    })?;
     for time in early::ranges(prepared, inputs, &readings) {
         let narrow = narrowed(prepared, time);
         let setup = Setup::of(&narrow, &readings)?;
-        let few = Reading::open(ctx, inputs, &narrow, narrow.read)?;
-        let finish = Finish::new(ctx, &setup, inputs, fold(ctx, &setup, &few)?)?;
-        if early::is_enough(prepared, &readings, &finish)? {
-            return finish.give(name, give);
+        let few = resources.stage(Stage::Open, || Reading::open(ctx, inputs, &narrow, narrow.read))?;
+        let folds = resources.stage(Stage::Read, || fold(ctx, &setup, &few))?;
+        let finish = Finish::new(ctx, &setup, inputs, folds)?;
+        let enough = early::is_enough(prepared, &readings, &finish)?;
+        if let Some(trace) = &resources.trace {
+            let verdict = if enough { "enough" } else { "not enough" };
+            trace.note(format!(
+                "LIMIT: the windows that come first were looked at alone: {verdict}"
+            ));
+        }
+        if enough {
+            return resources.stage(Stage::Give, || finish.give(name, give));
         }
     }
     let setup = Setup::of(prepared, &readings)?;
-    Finish::new(ctx, &setup, inputs, fold(ctx, &setup, &readings)?)?.give(name, give)
+    let folds = resources.stage(Stage::Read, || fold(ctx, &setup, &readings))?;
+    resources.stage(Stage::Give, || {
+        Finish::new(ctx, &setup, inputs, folds)?.give(name, give)
+    })
 }
 
 /// The statement over another range of time.

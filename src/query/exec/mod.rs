@@ -5,11 +5,12 @@
 //! GROUP BY), `vector` and `filter` (expressions and WHERE on columns), `windows` (rows to segments), `fold`
 //! (aggregates of segments), `setup`, `folding` and `finishing` (a SELECT with calls: what it is made of, its rows folded by
 //! workers, folds turned into series), `early` (LIMIT: the wanted windows first), `rows` (from folded values to rows); for raw rows `latest` and `tails` (LIMIT) and `order`.
-//! `work` is what both share. `merged` gives rows series by series, for functions that need them so.
+//! `work` is what both share; `explained` runs the same for EXPLAIN. `merged` gives rows series by series, for functions that need them so.
 
 mod aggregated;
 mod compact;
 mod early;
+mod explained;
 mod filter;
 mod finishing;
 mod fold;
@@ -178,6 +179,19 @@ pub fn read_from(min: i64, windows: Option<&Windows>, lead: i64) -> i64 {
 /// # Errors
 /// A limit, cancelled, damage, types that do not fit. What was given away before is then not the answer.
 pub fn run(
+    ctx: &Context<'_>,
+    name: &str,
+    inputs: &[Input],
+    prepared: &Prepared,
+    give: &mut Give<'_>,
+) -> Result<ControlFlow<()>, QueryError> {
+    match &ctx.resources.trace {
+        None => run_over(ctx, name, inputs, prepared, give),
+        Some(trace) => explained::run(ctx, trace, name, inputs, prepared, give),
+    }
+}
+
+fn run_over(
     ctx: &Context<'_>,
     name: &str,
     inputs: &[Input],

@@ -17,6 +17,7 @@ use crate::query::node::Node;
 use crate::query::resources::Held;
 use crate::query::result::Give;
 use crate::query::scan::{Batch, SeriesRun, Steps, Task, Visitor, Whole, Zone};
+use crate::query::trace::Stage;
 use std::cmp::Reverse;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -32,7 +33,10 @@ pub fn run(
     prepared: &Prepared,
     give: &mut Give<'_>,
 ) -> Result<ControlFlow<()>, QueryError> {
-    let mut readings = Reading::open(ctx, inputs, prepared, prepared.time)?;
+    let resources = ctx.resources;
+    let mut readings = resources.stage(Stage::Open, || {
+        Reading::open(ctx, inputs, prepared, prepared.time)
+    })?;
     // Tags alone select nothing.
     readings.retain(|reading| !fields(prepared, reading).is_empty());
     if Latest::new(prepared).is_some() {
@@ -41,8 +45,10 @@ pub fn run(
             .iter_mut()
             .for_each(|reading| sort_tasks(reading, prepared.ascending));
     }
-    let rows = gather(ctx, prepared, &readings)?;
-    super::order::give(ctx, name, prepared, rows, give)
+    let rows = resources.stage(Stage::Read, || gather(ctx, prepared, &readings))?;
+    resources.stage(Stage::Give, || {
+        super::order::give(ctx, name, prepared, rows, give)
+    })
 }
 
 fn sort_tasks(reading: &mut Reading<'_>, ascending: bool) {

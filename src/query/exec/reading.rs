@@ -7,7 +7,7 @@ use super::labels::Labels;
 use crate::block::stats::Numbers;
 use crate::catalog::{Measurement, SeriesView, TagPredicate};
 use crate::lang::{DataType, Expr, VarRef};
-use crate::model::{Column, SeriesId, TimeRange};
+use crate::model::{Column, FieldId, FieldType, SeriesId, TimeRange};
 use crate::query::condition::split_tags;
 use crate::query::context::Context;
 use crate::query::error::QueryError;
@@ -17,6 +17,8 @@ use crate::query::scan::{
     Batch, Cells, Reader, ScanError, ScanRequest, ScanStats, SeriesRun, SeriesSet, Source, Task, Visitor,
     Zone, tasks, zones,
 };
+use crate::query::trace::{Facts, Opened};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Series of a zone that are looked at one by one.
@@ -41,6 +43,7 @@ enum From<'a> {
         sources: Vec<Source>,
         request: ScanRequest,
         tasks: Vec<Task>,
+        pruned: u64,
     },
     Derived {
         derived: &'a Derived,
@@ -184,6 +187,67 @@ impl<'a> Reading<'a> {
         match &self.from {
             From::Stored { tasks, .. } => *tasks[task].series.start(),
             From::Derived { series, .. } => series[task] as SeriesId,
+        }
+    }
+
+    /// What EXPLAIN tells of it.
+    pub fn facts(&self) -> Opened {
+        match (&self.from, self.input) {
+            (
+                From::Stored {
+                    view,
+                    sources,
+                    request,
+                    tasks,
+                    pruned,
+                },
+                Input::Stored(measurement),
+            ) => {
+                let mut facts = Facts {
+                    measurement: measurement.name.clone(),
+                    series: self.series(),
+                    of_series: view.live_count(),
+                    pruned: *pruned,
+                    tasks: tasks.len() as u64,
+                    meeting: tasks.iter().filter(|task| task.alone().is_none()).count() as u64,
+                    ..Facts::default()
+                };
+                let fields = measurement.fields();
+                let name = |(id, _): &(FieldId, FieldType)| {
+                    let field = fields.iter().find(|(known, _)| known == id);
+                    field.map(|(_, field)| field.name.clone())
+                };
+                facts.columns = self.wanted.fields.iter().filter_map(name).collect();
+                for source in sources {
+                    match source {
+                        Source::Part(_) => facts.parts += 1,
+                        Source::Run(run) => {
+                            facts.runs += 1;
+                            let partition = run.partition();
+                            facts.partitions.insert((partition.min, partition.max));
+                        }
+                    }
+                }
+                let zones: BTreeSet<(u32, u32)> = tasks
+                    .iter()
+                    .flat_map(|task| task.zones.iter().map(|zone| (zone.source, zone.at)))
+                    .collect();
+                for (source, at) in zones {
+                    facts.blocks += 1;
+                    match &sources[source as usize] {
+                        Source::Part(part) => facts.rows += part.outline()[at as usize].rows.len() as u64,
+                        Source::Run(run) => {
+                            facts.rows += u64::from(run.block(at as usize).rows);
+                            facts.bytes += run.encoded_bytes(at as usize, &request.fields);
+                        }
+                    }
+                }
+                Opened::Stored(facts)
+            }
+            _ => Opened::Derived {
+                series: self.series(),
+                rows: self.rows(),
+            },
         }
     }
 
@@ -350,5 +414,6 @@ fn stored<'a>(
         sources,
         request,
         tasks,
+        pruned,
     }))
 }

@@ -1,6 +1,7 @@
 //! What each statement does: reads by way of SELECT and SHOW, changes by way of a [`Target`].
 
 mod delete;
+mod explain;
 mod into;
 mod policies;
 mod queries;
@@ -19,14 +20,14 @@ use super::resources::Resources;
 use super::result::{Give, Piece, ResultColumn, Series};
 use super::running::Running;
 use super::scan::Scan;
-use super::select::{measurements, select, stream};
+use super::select::stream;
 use super::value::Value;
 use super::workers::Workers;
 use super::{show, time};
 use crate::batch::{Batch, Command};
 use crate::catalog::Catalog;
 use crate::ingest::Limits;
-use crate::lang::{Params, Query, SelectStatement, Statement};
+use crate::lang::{Params, Query, Statement};
 use crate::rejected::Entry;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -190,7 +191,7 @@ fn answer(statement: &Statement, ctx: &Context<'_>, target: &dyn Target) -> Resu
     let none = |()| Vec::new();
     match statement {
         Statement::Select(statement) => into::select_into(ctx, statement, target),
-        Statement::Explain(explain) => explain_select(ctx, &explain.statement, explain.analyze),
+        Statement::Explain(explain) => explain::explain(ctx, &explain.statement, explain.analyze),
         Statement::ShowDatabases => Ok(show::databases(ctx)),
         Statement::ShowMeasurements(s) => show::measurements(ctx, s),
         Statement::ShowSeries(s) => show::series(ctx, s),
@@ -253,49 +254,6 @@ fn commands(target: &dyn Target, commands: Vec<Command>) -> Result<(), QueryErro
             ..Batch::default()
         },
     )
-}
-
-fn explain_select(
-    ctx: &Context<'_>,
-    statement: &SelectStatement,
-    analyze: bool,
-) -> Result<Vec<Series>, QueryError> {
-    let mut lines = vec!["SELECT".to_string()];
-    let (range, zone) = super::select::time_range(statement, ctx.now)?;
-    let mut from = String::new();
-    time::format_time(range.min, &zone, &mut from);
-    let mut to = String::new();
-    time::format_time(range.max, &zone, &mut to);
-    lines.push(format!("    time: {from} to {to}"));
-    if let Some(windows) = super::select::windows(statement, ctx.now)? {
-        lines.push(format!(
-            "    windows: {}",
-            crate::lang::format_duration(windows.step)
-        ));
-    }
-    let mut sources = Vec::new();
-    statement.visit_measurements(&mut |m| sources.push(m));
-    for source in sources {
-        for measurement in measurements(ctx, source)? {
-            let series = measurement.live_count();
-            lines.push(format!("    measurement {}: {series} series", measurement.name));
-        }
-    }
-    if analyze {
-        let began = Instant::now();
-        let found = select(ctx, statement)?;
-        let rows: usize = found.iter().map(Series::rows).sum();
-        lines.push(format!(
-            "    took {:?}: {} series, {rows} rows",
-            began.elapsed(),
-            found.len()
-        ));
-    }
-    Ok(vec![Series::table(
-        "",
-        &["QUERY PLAN"],
-        lines.into_iter().map(|line| vec![Value::String(line.into())]),
-    )])
 }
 
 /// SHOW STATS and SHOW DIAGNOSTICS.
