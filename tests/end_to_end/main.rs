@@ -15,5 +15,6 @@ mod live;
 mod live_state;
 mod queries;
 mod rejected;
+mod senders;
 mod sockets;
 mod support;

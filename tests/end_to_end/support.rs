@@ -270,7 +270,10 @@ pub fn form(parameters: &[(&str, &str)]) -> String {
 
 /// The path of a program. Without it: under CI a failure, elsewhere a loud notice and `None`, and the test is left out.
 pub fn program(name: &str, package: &str) -> Option<PathBuf> {
-    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Daemons are not in everybody's PATH.
+    let found = std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
         .map(|folder| folder.join(name))
         .find(|path| path.is_file());
     if found.is_none() {
@@ -304,6 +307,19 @@ pub fn python(modules: &[&str]) -> Option<PathBuf> {
         missing(&format!("python3 with {}", modules.join(", ")));
     }
     found
+}
+
+/// Node and the folder of modules that has this one, as installed by `.ci/run`: `KYMO_TEST_NODE_MODULES`.
+pub fn node(module: &str) -> Option<(PathBuf, PathBuf)> {
+    let node = program("node", "the Debian package nodejs")?;
+    let modules = std::env::var_os("KYMO_TEST_NODE_MODULES").map(PathBuf::from);
+    let modules = modules.filter(|folder| folder.join(module).is_dir());
+    if modules.is_none() {
+        missing(&format!(
+            "{module} (npm install {module}, and KYMO_TEST_NODE_MODULES=..node_modules)"
+        ));
+    }
+    Some((node, modules?))
 }
 
 /// Something a test needs is not there: a failure under CI, a loud notice elsewhere.
