@@ -4,11 +4,12 @@ use super::context::Context;
 use super::error::QueryError;
 use super::expand::compiled;
 use super::input::{Derived, Input};
-use super::result::collect;
+use super::result::{Give, Series, collect};
 use super::select::{Outer, run};
 use crate::catalog::Measurement;
 use crate::lang::{self, MeasurementName, SelectStatement, Source};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// What FROM names, by measurement name.
@@ -27,7 +28,7 @@ pub(super) fn sources(
                 }
             }
             Source::Subquery(subquery) => {
-                let series = collect(|give| run(ctx, &subquery.statement, handed_down, give))?;
+                let series = held(ctx, |give| run(ctx, &subquery.statement, handed_down, give))?;
                 for (name, derived) in Derived::of_series(series) {
                     found.entry(name).or_default().push(Input::Derived(derived));
                 }
@@ -40,6 +41,29 @@ pub(super) fn sources(
         }
     }
     Ok(found)
+}
+
+/// What a subquery gives, held as a whole until the statement ends and counted so.
+///
+/// # Errors
+/// Those of the subquery; more than a query may hold.
+pub(super) fn held(
+    ctx: &Context<'_>,
+    run: impl FnOnce(&mut Give<'_>) -> Result<(), QueryError>,
+) -> Result<Vec<Series>, QueryError> {
+    let mut refused = None;
+    let series = collect(|give| {
+        run(
+            &mut |piece| match ctx.resources.memory.keep(piece.series.bytes()) {
+                Ok(()) => give(piece),
+                Err(error) => {
+                    refused = Some(error);
+                    ControlFlow::Break(())
+                }
+            },
+        )
+    })?;
+    refused.map_or(Ok(series), Err)
 }
 
 /// The measurements that a source names, sorted by name.

@@ -72,6 +72,14 @@ impl Memory {
         }
     }
 
+    /// So many bytes more are held until the statement ends.
+    ///
+    /// # Errors
+    /// More than the budget has.
+    pub fn keep(&self, bytes: usize) -> Result<(), QueryError> {
+        self.grow(bytes)
+    }
+
     /// The budget.
     pub fn bytes_max(&self) -> usize {
         self.bytes_max
@@ -154,8 +162,10 @@ mod tests {
             assert_eq!(two.set(3 * GRAIN), Ok(()));
         }
         assert_eq!(one.set(4 * GRAIN), Ok(()));
+        assert!(memory.keep(1).is_err());
         drop(one);
         assert_eq!(memory.used.load(Ordering::Relaxed), 0);
         assert_eq!(memory.peak(), 4 * GRAIN);
+        assert_eq!((memory.keep(7), memory.used.load(Ordering::Relaxed)), (Ok(()), 7));
     }
 }

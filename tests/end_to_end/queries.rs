@@ -269,6 +269,27 @@ fn queries_beyond_the_limit_wait_and_can_be_killed_while_they_do() {
 }
 
 #[test]
+fn rows_stream_without_being_held_as_a_whole() {
+    // All rows take more than twice this, and as much again to be put in order.
+    let (_folder, server) = server(&["--query-bytes", "512K"]);
+    for (order, first, last) in [("", 0, ROWS - 1), (" ORDER BY time DESC", ROWS - 1, 0)] {
+        let rows = server.rows("d", &format!("SELECT v, host FROM m{order}"));
+        assert_eq!(rows.len(), ROWS);
+        let v = |row: usize| rows[row][1].as_u64().expect("a number") as usize;
+        assert_eq!((v(0), v(ROWS - 1)), (first, last));
+        assert!(
+            (1..ROWS).all(|row| v(row).abs_diff(v(row - 1)) == 1),
+            "in order{order}"
+        );
+        let some = server.rows(
+            "d",
+            &format!("SELECT v, host FROM m{order} LIMIT 20000 OFFSET 5000"),
+        );
+        assert_eq!(some[..], rows[5000..25_000], "{order}");
+    }
+}
+
+#[test]
 fn a_query_over_its_memory_fails_alone_and_gives_it_back() {
     let (_folder, server) = server(&["--query-bytes", "4M"]);
     let resident = || {

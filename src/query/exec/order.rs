@@ -49,6 +49,7 @@ pub fn give(
     }
     let texts = Texts::new(prepared, &rows);
     let piece_rows = (PIECE_BYTES / rows.bytes_per_row().max(1)).clamp(1, PIECE_ROWS);
+    let mut held = ctx.resources.memory.held();
     let mut groups = rows.groups.sorted();
     if !prepared.ascending {
         groups.reverse();
@@ -59,6 +60,7 @@ pub fn give(
         };
         ctx.check()?;
         let order = order(&rows, stretches, prepared);
+        held.set(order.capacity() * size_of::<RowAt>() + by_group.len() * 24)?;
         let key = rows.groups.key(group);
         let tags: Vec<(String, String)> = prepared
             .dimensions

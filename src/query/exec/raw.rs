@@ -7,6 +7,7 @@ use super::groups::Groups;
 use super::labels::Labels;
 use super::latest::Latest;
 use super::reading::Reading;
+use super::slices;
 use super::tails::tails;
 use super::work;
 use crate::model::{Column, TimeRange};
@@ -21,6 +22,7 @@ use crate::query::trace::Stage;
 use std::cmp::Reverse;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Runs it.
 ///
@@ -33,22 +35,38 @@ pub fn run(
     prepared: &Prepared,
     give: &mut Give<'_>,
 ) -> Result<ControlFlow<()>, QueryError> {
+    if Latest::new(prepared).is_none() && slices::fits(prepared, inputs) {
+        return slices::run(ctx, name, inputs, prepared, give);
+    }
     let resources = ctx.resources;
-    let mut readings = resources.stage(Stage::Open, || {
-        Reading::open(ctx, inputs, prepared, prepared.time)
-    })?;
-    // Tags alone select nothing.
-    readings.retain(|reading| !fields(prepared, reading).is_empty());
+    let mut readings = resources.stage(Stage::Open, || open(ctx, inputs, prepared))?;
     if Latest::new(prepared).is_some() {
         // What comes first in the result is looked at first, and makes most of the rest unnecessary.
         readings
             .iter_mut()
             .for_each(|reading| sort_tasks(reading, prepared.ascending));
     }
-    let rows = resources.stage(Stage::Read, || gather(ctx, prepared, &readings))?;
-    resources.stage(Stage::Give, || {
-        super::order::give(ctx, name, prepared, rows, give)
-    })
+    match resources.stage(Stage::Read, || gather(ctx, prepared, &readings, None))? {
+        Enough::All(rows) => resources.stage(Stage::Give, || {
+            super::order::give(ctx, name, prepared, rows, give)
+        }),
+        Enough::TooMuch(_) => unreachable!("only where there is a bound"),
+    }
+}
+
+/// Opens the inputs that have what is selected.
+///
+/// # Errors
+/// Damage, or a read that failed.
+pub fn open<'a>(
+    ctx: &Context<'_>,
+    inputs: &'a [Input],
+    prepared: &'a Prepared,
+) -> Result<Vec<Reading<'a>>, QueryError> {
+    let mut readings = Reading::open(ctx, inputs, prepared, prepared.time)?;
+    // Tags alone select nothing.
+    readings.retain(|reading| !fields(prepared, reading).is_empty());
+    Ok(readings)
 }
 
 fn sort_tasks(reading: &mut Reading<'_>, ascending: bool) {
@@ -131,11 +149,26 @@ struct Worker<'a> {
     held: Held<'a>,
 }
 
-fn gather<'a>(
+/// What [`gather`] gathered.
+pub enum Enough<'a> {
+    /// All rows.
+    All(Gathered<'a>),
+    /// They were given up: they would take about so many bytes.
+    TooMuch(usize),
+}
+
+/// Gathers the wanted rows, unless they take more than so many bytes.
+///
+/// # Errors
+/// A limit, cancelled, damage.
+pub fn gather<'a>(
     ctx: &'a Context<'_>,
     prepared: &'a Prepared,
     readings: &'a [Reading<'_>],
-) -> Result<Gathered<'a>, QueryError> {
+    bytes_max: Option<usize>,
+) -> Result<Enough<'a>, QueryError> {
+    let (gathered, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let is_too_much = || bytes_max.is_some_and(|max| gathered.load(Ordering::Relaxed) > max);
     let latest = Latest::new(prepared);
     let tasks = work::tasks(readings);
     let helpers = work::helpers(work::rows(readings), prepared.columns.len());
@@ -155,11 +188,26 @@ fn gather<'a>(
         .resources
         .workers
         .run(tasks.len(), helpers, make, |worker, task| {
+            if is_too_much() {
+                return Ok(());
+            }
             let (reading, task) = tasks[task];
-            let of = &readings[reading];
-            of.read(ctx, task, &mut OfReading { worker, reading })?;
-            worker.check()
+            let before = worker.bytes;
+            readings[reading].read(ctx, task, &mut OfReading { worker, reading })?;
+            gathered.fetch_add(worker.bytes - before, Ordering::Relaxed);
+            done.fetch_add(1, Ordering::Relaxed);
+            if is_too_much() {
+                worker.give_up()
+            } else {
+                worker.check()
+            }
         })?;
+    if is_too_much() {
+        let (gathered, done) = (gathered.into_inner(), done.into_inner());
+        return Ok(Enough::TooMuch(
+            gathered.saturating_mul(tasks.len()) / done.max(1),
+        ));
+    }
     let mut all = Gathered {
         groups: Groups::default(),
         chunks: Vec::new(),
@@ -178,10 +226,16 @@ fn gather<'a>(
         all.chunks.extend(worker.chunks);
         all._held.push(worker.held);
     }
-    Ok(all)
+    Ok(Enough::All(all))
 }
 
 impl Worker<'_> {
+    /// What it has is not needed.
+    fn give_up(&mut self) -> Result<(), QueryError> {
+        (self.chunks, self.stretches) = (Vec::new(), Vec::new());
+        self.held.set(0)
+    }
+
     fn check(&mut self) -> Result<(), QueryError> {
         work::check_groups(self.ctx, &self.groups)?;
         let stretches = self.stretches.capacity() * size_of::<Stretch>();
