@@ -96,14 +96,15 @@ impl Client {
     }
 }
 
-/// The text of an error answer.
+/// The text of an error answer, with its hint.
 pub fn error_of(answer: &Answer) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_str(&answer.body).ok();
-    let text = parsed
-        .as_ref()
-        .and_then(|v| v["error"].as_str())
-        .unwrap_or(answer.body.trim());
-    text.to_string()
+    let named = |name: &str| parsed.as_ref().and_then(|v| v[name].as_str());
+    let text = named("error").unwrap_or(answer.body.trim());
+    match named("hint") {
+        Some(hint) => format!("{text}\nhint: {hint}"),
+        None => text.to_string(),
+    }
 }
 
 /// Fails with an answer's error unless it is good.

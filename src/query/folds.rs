@@ -6,7 +6,7 @@ use super::error::QueryError;
 use super::exec::{Call, Groups, Merged, Prepared, Reading, each_series};
 use super::extension::Fold;
 use super::functions::aggregate::Picked;
-use super::functions::counter::{Growth, Sample};
+use super::functions::counter::{Growth, Sample, Stretch};
 use super::functions::digest::Digest;
 use super::functions::lag::best_lag;
 use super::functions::moments::Moments;
@@ -68,9 +68,13 @@ impl State {
     }
 }
 
-/// Can states of parts of a window be put together? Counters and lags have to see the rows one after the other.
+/// Can states of parts of a window be put together? Counters are by [`Stretch`], lags have to see the rows one after the other.
 fn is_merged(fold: &Fold) -> bool {
-    !matches!(fold, Fold::BestLag { .. } | Fold::Increase | Fold::Rate(_))
+    !matches!(fold, Fold::BestLag { .. }) && !is_counter(fold)
+}
+
+fn is_counter(fold: &Fold) -> bool {
+    matches!(fold, Fold::Increase | Fold::Rate(_))
 }
 
 impl State {
@@ -144,6 +148,7 @@ pub(super) fn run(
             .as_ref()
             .filter(|windows| windows.over.is_some())
             .map(rolling::slots),
+        stretches: vec![Vec::new(); wanted.len()],
     };
     let readings = Reading::open(ctx, inputs, prepared, pass.times())?;
     let mut references = Vec::new();
@@ -166,6 +171,8 @@ struct Pass<'a> {
     series: u64,
     /// Rolling windows are put together from these.
     slots: Option<Windows>,
+    /// For each call, the growth of the series at hand by slot, where windows roll.
+    stretches: Vec<Vec<(i64, Stretch)>>,
 }
 
 impl Pass<'_> {
@@ -208,6 +215,9 @@ impl Pass<'_> {
                 self.row(call, rows, row, time, time >= first)?;
             }
         }
+        for call in 0..self.wanted.len() {
+            self.roll_counter(call, group);
+        }
         let limits = self.ctx.limits;
         if self.buckets > limits.buckets_max {
             let limit = limits.buckets_max;
@@ -230,7 +240,7 @@ impl Pass<'_> {
         let Wanted { fold, arguments } = &self.wanted[call];
         let value = |node: &Node| rows.value(node, row);
         let group = rows.group as usize;
-        if let Fold::Increase | Fold::Rate(_) = fold {
+        if is_counter(fold) {
             let value = value(&arguments[0]);
             if value.as_f64().is_none_or(f64::is_nan) {
                 return Ok(());
@@ -239,7 +249,14 @@ impl Pass<'_> {
             let lookback = self.lookback();
             let before = self.before[call].take();
             let before = before.filter(|before| time.saturating_sub(before.0) <= lookback);
-            if wanted {
+            if wanted && let Some(slots) = &self.slots {
+                let start = slots.start(time);
+                let known = &mut self.stretches[call];
+                match known.last_mut() {
+                    Some((slot, stretch)) if *slot == start => stretch.push(&sample),
+                    _ => known.push((start, Stretch::new(before.as_ref(), &sample))),
+                }
+            } else if wanted {
                 let series = self.series;
                 self.windows(call, group, time, &mut |state| {
                     if let State::Growth(growth) = state {
@@ -283,27 +300,48 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Visits the states of the windows that a time belongs to.
-    fn windows(&mut self, call: usize, group: usize, time: i64, visit: &mut dyn FnMut(&mut State)) {
-        let group = &mut self.groups[group];
-        let wanted = self.wanted;
-        let mut at = |start: i64| {
-            let new = group.starts.len();
-            let slot = *group.slots.entry(start).or_insert(new);
-            if slot == new {
-                group.starts.push(start);
-                group.states.extend(wanted.iter().map(|w| State::new(&w.fold)));
-                self.buckets += 1;
-                self.bytes += wanted.len() * size_of::<State>() + 64;
-            }
-            visit(&mut group.states[slot * wanted.len() + call]);
-        };
-        let Some(windows) = &self.prepared.windows else {
-            at(i64::MIN);
+    /// Gives the growth of the series at hand to the rolling windows.
+    fn roll_counter(&mut self, call: usize, group: usize) {
+        let stretches = std::mem::take(&mut self.stretches[call]);
+        let Some(windows) = self.prepared.windows.as_ref().filter(|_| !stretches.is_empty()) else {
             return;
         };
-        if let Some(slots) = self.slots.as_ref().filter(|_| is_merged(&wanted[call].fold)) {
-            at(slots.start(time));
+        let end = windows.start(self.prepared.time.max);
+        for (start, stretch) in rolling::roll(windows, stretches, end, true, &Stretch::merge) {
+            self.window(call, group, start, &mut |state| {
+                if let State::Growth(growth) = state {
+                    growth.add(&stretch);
+                }
+            });
+        }
+    }
+
+    /// Visits the state of one window.
+    fn window(&mut self, call: usize, group: usize, start: i64, visit: &mut dyn FnMut(&mut State)) {
+        let group = &mut self.groups[group];
+        let new = group.starts.len();
+        let slot = *group.slots.entry(start).or_insert(new);
+        if slot == new {
+            group.starts.push(start);
+            group
+                .states
+                .extend(self.wanted.iter().map(|w| State::new(&w.fold)));
+            self.buckets += 1;
+            self.bytes += self.wanted.len() * size_of::<State>() + 64;
+        }
+        visit(&mut group.states[slot * self.wanted.len() + call]);
+    }
+
+    /// Visits the states of the windows that a time belongs to.
+    fn windows(&mut self, call: usize, group: usize, time: i64, visit: &mut dyn FnMut(&mut State)) {
+        let prepared = self.prepared;
+        let Some(windows) = &prepared.windows else {
+            self.window(call, group, i64::MIN, visit);
+            return;
+        };
+        let slots = self.slots.as_ref().filter(|_| is_merged(&self.wanted[call].fold));
+        if let Some(slot) = slots.map(|slots| slots.start(time)) {
+            self.window(call, group, slot, visit);
             return;
         }
         let mut start = windows.start(time);
@@ -314,7 +352,7 @@ impl Pass<'_> {
         // The window of the row's own time, and those after it that reach back to it.
         let end = windows.start(self.prepared.time.max);
         while start <= last.min(end) {
-            at(start);
+            self.window(call, group, start, visit);
             let next = windows.next(start);
             if next <= start {
                 break;

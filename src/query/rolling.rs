@@ -37,7 +37,7 @@ pub fn reach(windows: &Windows, start: i64) -> i64 {
     }
 }
 
-/// Adds what the second has to the first.
+/// Adds what the second has to the first, which is the earlier one.
 type Merge<'a, S> = dyn Fn(&mut S, &S) + 'a;
 
 /// A queue of states, and what they amount to together.
@@ -75,13 +75,11 @@ impl<S: Clone> Queue<'_, S> {
                 }
                 let mut all: Option<S> = None;
                 while let Some((start, state)) = self.new.pop_back() {
-                    let sum = match all.take() {
-                        Some(mut all) => {
-                            (self.merge)(&mut all, &state);
-                            all
-                        }
-                        None => state,
-                    };
+                    // The older one first: for counters the order matters.
+                    let mut sum = state;
+                    if let Some(later) = all.take() {
+                        (self.merge)(&mut sum, &later);
+                    }
                     self.old.push((start, sum.clone()));
                     all = Some(sum);
                 }

@@ -81,6 +81,11 @@ pub fn answer(data: &Data, query: &Query) -> Answer {
         (Some(min), Some(window), Columns::Calls(_)) => Some(start_of(min, window)),
         _ => None,
     };
+    // Rolling windows look back from before the time range.
+    let min = match (first, query.window, query.over) {
+        (Some(first), Some((step, _)), Some(over)) => (first + step - over).min(min),
+        _ => min,
+    };
     for point in data.points.iter().filter(wanted) {
         let before = query.fill == Fill::Previous && first.is_some_and(|first| point.time < first);
         if before || (min..=max).contains(&point.time) {
@@ -332,7 +337,14 @@ fn windowed(
         let mut by_window: BTreeMap<i64, Vec<(i64, Value)>> = BTreeMap::new();
         for (time, value) in values(call, points) {
             any = true;
-            by_window.entry(start(time)).or_default().push((time, value));
+            let over = query.over.unwrap_or(step);
+            let mut label = start(time);
+            while label + step - over <= time && label <= start(max) {
+                if query.min.is_none_or(|min| label >= start(min)) {
+                    by_window.entry(label).or_default().push((time, value.clone()));
+                }
+                label += step;
+            }
         }
         let found: BTreeMap<i64, Option<Value>> = by_window
             .iter()

@@ -11,6 +11,8 @@ pub struct Query {
     pub max: Option<i64>,
     pub group: Vec<&'static str>,
     pub window: Option<(i64, i64)>,
+    /// Rolling windows of this width.
+    pub over: Option<i64>,
     pub fill: Fill,
     pub descending: bool,
     pub limit: usize,
@@ -141,6 +143,10 @@ impl Query {
             3 if numbers => Fill::Number(random.below(9) as i64 - 4),
             _ => Fill::Default,
         };
+        // What fill(previous) carries is that of plain windows here.
+        let over = window
+            .filter(|_| fill != Fill::Previous && random.chance(25))
+            .map(|(step, _)| step + (1 + random.below(9) as i64) * step / 2);
         let mut field_tests = Vec::new();
         while random.chance(30) {
             field_tests.push(FieldTest::new(random));
@@ -153,6 +159,7 @@ impl Query {
             max,
             group,
             window,
+            over,
             fill: if window.is_none() { Fill::Default } else { fill },
             descending: random.chance(40),
             limit: if random.chance(40) {
@@ -194,10 +201,15 @@ impl Query {
         }
         let mut group: Vec<String> = self.group.iter().map(|g| (*g).to_string()).collect();
         if let Some((step, offset)) = self.window {
-            group.push(match offset {
-                0 => format!("time({step}ns)"),
-                offset => format!("time({step}ns, {offset}ns)"),
-            });
+            let offset = match offset {
+                0 => String::new(),
+                offset => format!(", {offset}ns"),
+            };
+            let over = self
+                .over
+                .map(|over| format!(", over {over}ns"))
+                .unwrap_or_default();
+            group.push(format!("time({step}ns{offset}{over})"));
         }
         if !group.is_empty() {
             text += &format!(" GROUP BY {}", group.join(", "));

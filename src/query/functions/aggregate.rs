@@ -111,6 +111,8 @@ pub enum State {
     Floats(Vec<f64>),
     /// The same, of integers.
     Integers(Vec<i64>),
+    /// The same, of unsigned integers.
+    Unsigned(Vec<u64>),
     /// For the others: every point.
     Points(Vec<Picked>),
 }
@@ -362,19 +364,39 @@ impl State {
             return;
         }
         if matches!(self, Self::Empty) {
-            let integers = !as_floats && matches!(run.column.values, Values::Integer(_));
-            *self = if integers {
-                Self::Integers(Vec::new())
-            } else {
-                Self::Floats(Vec::new())
+            *self = match &run.column.values {
+                Values::Integer(_) if !as_floats => Self::Integers(Vec::new()),
+                Values::Unsigned(_) if !as_floats => Self::Unsigned(Vec::new()),
+                _ => Self::Floats(Vec::new()),
             };
+        }
+        let same = matches!(
+            (&*self, &run.column.values),
+            (Self::Floats(_), _)
+                | (Self::Integers(_), Values::Integer(_))
+                | (Self::Unsigned(_), Values::Unsigned(_))
+        );
+        if !same {
+            // Numbers of several types are taken as floats.
+            *self = Self::Floats(self.floats());
         }
         match (self, &run.column.values) {
             (Self::Floats(to), Values::Float(v)) => fold(run, v, (), |(), _, x| to.push(x)),
             (Self::Floats(to), Values::Integer(v)) => fold(run, v, (), |(), _, x| to.push(x as f64)),
             (Self::Floats(to), Values::Unsigned(v)) => fold(run, v, (), |(), _, x| to.push(x as f64)),
             (Self::Integers(to), Values::Integer(v)) => fold(run, v, (), |(), _, x| to.push(x)),
+            (Self::Unsigned(to), Values::Unsigned(v)) => fold(run, v, (), |(), _, x| to.push(x)),
             _ => {}
+        }
+    }
+
+    /// The numbers it gathered, as floats.
+    pub(super) fn floats(&self) -> Vec<f64> {
+        match self {
+            Self::Floats(v) => v.clone(),
+            Self::Integers(v) => v.iter().map(|v| *v as f64).collect(),
+            Self::Unsigned(v) => v.iter().map(|v| *v as f64).collect(),
+            _ => Vec::new(),
         }
     }
 
@@ -408,6 +430,7 @@ impl State {
             + match self {
                 Self::Floats(v) => v.capacity() * 8,
                 Self::Integers(v) => v.capacity() * 8,
+                Self::Unsigned(v) => v.capacity() * 8,
                 Self::Points(v) => v.capacity() * size_of::<Picked>(),
                 _ => 0,
             }
@@ -442,6 +465,10 @@ impl State {
             },
             (Self::Integers(mut v), Aggregate::Percentile(p)) => match nearest_rank(v.len(), *p) {
                 Some(at) => one(Value::Integer(*v.select_nth_unstable(at).1)),
+                None => Vec::new(),
+            },
+            (Self::Unsigned(mut v), Aggregate::Percentile(p)) => match nearest_rank(v.len(), *p) {
+                Some(at) => one(Value::Unsigned(*v.select_nth_unstable(at).1)),
                 None => Vec::new(),
             },
             (Self::Points(mut points), function) => {
@@ -494,7 +521,7 @@ impl State {
                     _ => Vec::new(),
                 }
             }
-            (Self::Floats(_) | Self::Integers(_), _) => Vec::new(),
+            (Self::Floats(_) | Self::Integers(_) | Self::Unsigned(_), _) => Vec::new(),
         }
     }
 }

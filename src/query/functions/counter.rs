@@ -19,6 +19,44 @@ struct Run {
     increase: f64,
 }
 
+/// The growth of one series in a part of a rolling window; parts that follow each other are put together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stretch {
+    first: Sample,
+    last: Sample,
+    increase: f64,
+}
+
+impl Stretch {
+    /// Begins with a sample, or with the one before it.
+    pub fn new(before: Option<&Sample>, sample: &Sample) -> Self {
+        let from = before.unwrap_or(sample);
+        let mut new = Self {
+            first: from.clone(),
+            last: from.clone(),
+            increase: 0.0,
+        };
+        new.push(sample);
+        new
+    }
+
+    /// Adds the next sample.
+    pub fn push(&mut self, sample: &Sample) {
+        if sample.0 > self.last.0 {
+            self.increase += growth(&self.last.1, &sample.1);
+            self.last = sample.clone();
+        }
+    }
+
+    /// Adds the part that follows.
+    pub fn merge(&mut self, next: &Self) {
+        // It may not reach back to the last sample of this one.
+        self.push(&next.first);
+        self.increase += next.increase;
+        self.last = next.last.clone();
+    }
+}
+
 /// The growth of the counters of a group in a window.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Growth {
@@ -66,13 +104,22 @@ impl Growth {
         }
     }
 
+    /// Adds the growth of a whole series.
+    pub fn add(&mut self, stretch: &Stretch) {
+        self.grew(stretch.first.0, stretch.last.0, stretch.increase);
+    }
+
     fn close(&mut self) {
-        if let Some(run) = self.open.take()
-            && run.last.0 > run.first
-        {
+        if let Some(run) = self.open.take() {
+            self.grew(run.first, run.last.0, run.increase);
+        }
+    }
+
+    fn grew(&mut self, first: i64, last: i64, increase: f64) {
+        if last > first {
             self.known = true;
-            self.increase += run.increase;
-            self.rate += run.increase / (run.last.0.wrapping_sub(run.first) as f64 / SECOND);
+            self.increase += increase;
+            self.rate += increase / (last.wrapping_sub(first) as f64 / SECOND);
         }
     }
 

@@ -41,10 +41,13 @@ impl State {
             }
             (Self::Floats(a), Self::Floats(b)) => a.extend_from_slice(b),
             (Self::Integers(a), Self::Integers(b)) => a.extend_from_slice(b),
-            (Self::Floats(a), Self::Integers(b)) => a.extend(b.iter().map(|v| *v as f64)),
-            (Self::Integers(a), Self::Floats(b)) => {
-                let mut all: Vec<f64> = a.iter().map(|v| *v as f64).collect();
-                all.extend_from_slice(b);
+            (Self::Unsigned(a), Self::Unsigned(b)) => a.extend_from_slice(b),
+            (
+                Self::Floats(_) | Self::Integers(_) | Self::Unsigned(_),
+                Self::Floats(_) | Self::Integers(_) | Self::Unsigned(_),
+            ) => {
+                let mut all = self.floats();
+                all.extend(other.floats());
                 *self = Self::Floats(all);
             }
             (Self::Points(a), Self::Points(b)) => a.extend_from_slice(b),

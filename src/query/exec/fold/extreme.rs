@@ -283,8 +283,10 @@ impl<T: Number> Fold for Spreads<T> {
     fn finish(&self, slots: &[u32]) -> Folded {
         let ends = |&slot: &u32| {
             let (has, at) = (self.has(slot as usize), slot as usize);
-            has.then(|| (self.max.best[at], self.min.best[at]))
-                .unwrap_or_default()
+            match has {
+                true => (self.max.best[at], self.min.best[at]),
+                false => Default::default(),
+            }
         };
         let exact: Option<Vec<T>> = slots.iter().map(ends).map(|(max, min)| max.above(min)).collect();
         let values = match exact {
