@@ -148,13 +148,13 @@ fn neighbours(statement: &SelectStatement, windowed: bool) -> Result<bool, Strin
             _ => {}
         });
     }
-    // What a subquery derives from neighbouring windows is not looked into.
+    // What a subquery or a side of a join derives from neighbouring windows is not looked into.
     whole |= statement
         .sources
         .iter()
-        .any(|s| matches!(s, crate::lang::Source::Subquery(_)));
+        .any(|s| !matches!(s, crate::lang::Source::Measurement(_)));
     if !windowed && whole {
-        return Err("a tail of points reads measurements, not subqueries, and has no fill()".into());
+        return Err("a tail of points reads measurements, not subqueries or joins, and has no fill()".into());
     }
     failed.map_or(Ok(whole), |text| Err(text.into()))
 }
