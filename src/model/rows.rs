@@ -140,15 +140,6 @@ impl SortedRows {
         self.fill_missing();
     }
 
-    /// Makes room for rows to come, in every column.
-    pub fn reserve(&mut self, rows: usize) {
-        self.series.reserve(rows);
-        self.times.reserve(rows);
-        self.columns
-            .iter_mut()
-            .for_each(|(_, column)| column.reserve(rows));
-    }
-
     /// A field's column.
     pub fn column(&self, field: FieldId) -> Option<&Column> {
         let at = self.columns.binary_search_by_key(&field, |(f, _)| *f).ok()?;

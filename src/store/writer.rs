@@ -14,7 +14,7 @@ use super::partition::Partition;
 use crate::block::steps::{StepKeys, StepStats, choose_width};
 use crate::block::{self, Level};
 use crate::model::{Column, FieldId, FieldType, MeasurementId, SeriesId, SortedRows, TimeRange};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 /// Rows of a block.
@@ -102,8 +102,9 @@ pub struct MeasurementWriter<'r, 's, 'w> {
     blocks: Vec<BlockEntry>,
     fields: BTreeMap<FieldId, FieldChunks>,
     stripes: u32,
-    /// Rows that do not make a stripe yet.
-    pending: Option<SortedRows>,
+    /// Rows that do not make a stripe yet, from these rows on.
+    pending: VecDeque<(SortedRows, usize)>,
+    pending_rows: usize,
     /// Values of the first stripe, until they are too many to go into the directory.
     waiting: Option<Vec<(Part, Vec<u8>)>>,
 }
@@ -156,7 +157,8 @@ impl<'s, 'w> RunWriter<'s, 'w> {
             blocks: Vec::new(),
             fields: BTreeMap::new(),
             stripes: 0,
-            pending: None,
+            pending: VecDeque::new(),
+            pending_rows: 0,
             waiting: Some(Vec::new()),
         }
     }
@@ -181,30 +183,39 @@ impl<'r, 's, 'w> MeasurementWriter<'r, 's, 'w> {
     /// # Errors
     /// As [`stripe`](Self::stripe).
     pub fn push(&mut self, rows: SortedRows) -> Result<(), StoreError> {
-        if self.blocks.is_empty() && self.pending.is_none() {
+        if self.blocks.is_empty() && self.pending.is_empty() {
             let widest = rows.columns.iter().map(|(_, column)| column.bytes()).max();
             self.shape = Shape::of_width(widest.unwrap_or(0).div_ceil(rows.len().max(1)));
         }
-        let mut pending = match self.pending.take() {
-            None => rows,
-            Some(mut pending) => {
-                pending.reserve(self.shape.stripe_rows().max(rows.len()));
-                pending.extend_from(&rows, 0..rows.len());
-                pending
-            }
-        };
-        let mut start = 0;
+        self.pending_rows += rows.len();
+        self.pending.push_back((rows, 0));
         let stripe_rows = self.shape.stripe_rows();
-        while pending.len() - start >= stripe_rows {
-            self.write_rows(&pending, start..start + stripe_rows)?;
-            start += stripe_rows;
+        while self.pending_rows >= stripe_rows {
+            self.write_pending(stripe_rows)?;
         }
-        if start > 0 {
-            let mut rest = SortedRows::empty(pending.measurement);
-            rest.extend_from(&pending, start..pending.len());
-            pending = rest;
+        Ok(())
+    }
+
+    /// Writes a stripe of so many pending rows.
+    fn write_pending(&mut self, rows: usize) -> Result<(), StoreError> {
+        let (mut pieces, mut wanted) = (Vec::new(), rows);
+        while wanted > 0
+            && let Some((piece, start)) = self.pending.pop_front()
+        {
+            let end = piece.len().min(start + wanted);
+            wanted -= end - start;
+            pieces.push((piece, start..end));
         }
-        self.pending = (!pending.is_empty()).then_some(pending);
+        match &pieces[..] {
+            [(piece, range)] => self.write_rows(piece, range.clone())?,
+            pieces => self.write_pieces(pieces, rows)?,
+        }
+        self.pending_rows -= rows;
+        if let Some((piece, range)) = pieces.pop()
+            && range.end < piece.len()
+        {
+            self.pending.push_front((piece, range.end));
+        }
         Ok(())
     }
 
@@ -212,6 +223,31 @@ impl<'r, 's, 'w> MeasurementWriter<'r, 's, 'w> {
         let mut stripe = self.stripe(&rows.series[range.clone()], &rows.times[range.clone()])?;
         for (field, column) in &rows.columns {
             stripe.column(*field, column, range.start)?;
+        }
+        Ok(())
+    }
+
+    /// Puts one column after the other together, in memory that is still warm from the one before.
+    fn write_pieces(&mut self, pieces: &[(SortedRows, Range<usize>)], rows: usize) -> Result<(), StoreError> {
+        let (mut series, mut times) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        for (piece, range) in pieces {
+            series.extend_from_slice(&piece.series[range.clone()]);
+            times.extend_from_slice(&piece.times[range.clone()]);
+        }
+        let fields = pieces.iter().flat_map(|(piece, _)| &piece.columns);
+        let fields: BTreeMap<FieldId, FieldType> = fields
+            .map(|(id, column)| (*id, column.values.field_type()))
+            .collect();
+        let mut stripe = self.stripe(&series, &times)?;
+        for (field, field_type) in fields {
+            let mut column = Column::with_capacity(field_type, rows);
+            for (piece, range) in pieces {
+                match piece.column(field) {
+                    Some(part) => column.extend_from(part, range.clone()),
+                    None => column.push_missing(range.len()),
+                }
+            }
+            stripe.column(field, &column, 0)?;
         }
         Ok(())
     }
@@ -320,8 +356,8 @@ impl<'r, 's, 'w> MeasurementWriter<'r, 's, 'w> {
     /// # Errors
     /// Input/output.
     pub fn finish(mut self) -> Result<(), StoreError> {
-        if let Some(rows) = self.pending.take() {
-            self.write_rows(&rows, 0..rows.len())?;
+        if self.pending_rows > 0 {
+            self.write_pending(self.pending_rows)?;
         }
         let Some(last) = self.blocks.last().copied() else {
             return Ok(());
