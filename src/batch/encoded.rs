@@ -358,7 +358,7 @@ impl TableView<'_> {
     pub fn packed_bytes(&self) -> usize {
         let columns = self.columns;
         let chunks: usize = columns.iter().map(|column| column.chunk.len()).sum();
-        size_of::<TableEntry>() + columns.len() * size_of::<ColumnEntry>() + self.entry.keys.len() + chunks
+        size_of::<TableEntry>() + size_of_val(columns) + self.entry.keys.len() + chunks
     }
 
     /// Bytes of memory its rows take once they are unpacked; `None` with strings, which may take any.

@@ -10,11 +10,14 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(600);
 
 /// An answer: status and body.
+#[derive(Debug)]
 pub struct Answer {
     /// The status.
     pub status: u16,
     /// The body.
     pub body: String,
+    /// When to ask again, if it says so.
+    pub retry_after: Option<Duration>,
 }
 
 /// A client with its connections.
@@ -45,10 +48,14 @@ impl Client {
             )
         })?;
         let status = response.status().as_u16();
+        let header = response.headers().get("Retry-After");
+        let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok());
+        let retry_after = seconds.map(Duration::from_secs);
         let body = response.body_mut().with_config().limit(u64::MAX).read_to_string();
         Ok(Answer {
             status,
             body: body.context("cannot read the answer")?,
+            retry_after,
         })
     }
 
@@ -84,7 +91,7 @@ impl Client {
     ///
     /// # Errors
     /// The server cannot be reached.
-    pub fn write(&self, parameters: &[(&str, &str)], body: &[u8]) -> anyhow::Result<Answer> {
+    pub fn write(&self, parameters: &[(String, String)], body: &[u8]) -> anyhow::Result<Answer> {
         let mut request = self
             .agent
             .post(format!("{}/write", self.url))

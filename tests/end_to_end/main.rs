@@ -18,3 +18,4 @@ mod rejected;
 mod senders;
 mod sockets;
 mod support;
+mod write;

@@ -61,8 +61,19 @@ impl Server {
         panic!("no free ports in five tries")
     }
 
+    /// A server that answers HTTP at an address that was chosen before.
+    pub fn launch_at(http: &str, data: &Path, extra: &[&str]) -> Self {
+        let mut server = Self::spawn_at(http.to_string(), &[KYMO.to_string()], data, extra);
+        server.wait_until_ready().unwrap_or_else(|said| panic!("{said}"));
+        server
+    }
+
     fn spawn(command: &[String], data: &Path, extra: &[&str]) -> Self {
-        let [http, line_tcp, line_udp, statsd] = std::array::from_fn(|_| free_address());
+        Self::spawn_at(free_address(), command, data, extra)
+    }
+
+    fn spawn_at(http: String, command: &[String], data: &Path, extra: &[&str]) -> Self {
+        let [line_tcp, line_udp, statsd] = std::array::from_fn(|_| free_address());
         let mut child = Command::new(&command[0])
             .args(&command[1..])
             .arg("serve")

@@ -1,0 +1,249 @@
+//! `kymo write`: a file or standard input, in batches of whole elements, with a progress bar. What the server cannot take now is
+//! sent again; what it will never take is told with its line.
+
+mod cut;
+mod send;
+
+use super::ServerArgs;
+use super::http::{Answer, Client, check, error_of};
+use anyhow::{Context, bail};
+use clap::Args;
+use cut::{Batch, Batches, Cut};
+use flate2::read::MultiGzDecoder;
+use indicatif::{ProgressBar, ProgressStyle};
+use send::{Sender, Sent};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Flags of `kymo write`.
+#[derive(Args, Clone, Debug)]
+pub struct WriteArgs {
+    /// The file, or - for standard input; gzip is recognised
+    #[arg(value_name = "FILE")]
+    pub file: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub server: ServerArgs,
+    /// Retention policy; the default one without it
+    #[arg(long, value_name = "NAME")]
+    pub retention_policy: Option<String>,
+    /// The format: any that the server knows
+    #[arg(long, value_name = "NAME", default_value = "line-protocol")]
+    pub format: String,
+    /// An option of the format, such as measurement=cpu for csv (docs/formats/ingest.md); may be given several times
+    #[arg(long = "option", short, value_name = "NAME=VALUE", value_parser = option)]
+    pub options: Vec<(String, String)>,
+    /// Unit of timestamps: n, u, ms, s, m, h; nanoseconds without it
+    #[arg(long, value_name = "UNIT")]
+    pub precision: Option<String>,
+    /// Elements (lines, CSV rows, JSON objects, messages behind their length) sent at once
+    #[arg(long, value_name = "ELEMENTS", default_value_t = 5000)]
+    pub batch_size: u64,
+    /// Elements to pass over: what an earlier run said it stored
+    #[arg(long, value_name = "ELEMENTS", default_value_t = 0)]
+    pub skip: u64,
+    /// How long a batch is tried while the server is not there, overloaded, or out of disk
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub retry_for: u64,
+}
+
+/// Refused elements that are shown.
+const SHOWN_MAX: u64 = 20;
+
+fn option(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("an option is NAME=VALUE")?;
+    Ok((name.to_string(), value.to_string()))
+}
+
+/// Runs it.
+///
+/// # Errors
+/// The file cannot be read, the server could not be reached, or some elements were refused.
+pub fn run(args: &WriteArgs) -> anyhow::Result<()> {
+    let (source, bytes): (Box<dyn Read>, Option<u64>) = if args.file == "-" {
+        (Box::new(io::stdin()), None)
+    } else {
+        let file = File::open(Path::new(&args.file)).with_context(|| format!("cannot read {}", args.file))?;
+        let bytes = file.metadata().ok().map(|m| m.len());
+        (Box::new(file), bytes)
+    };
+    if args.server.database.is_empty() {
+        bail!("which database? give --database NAME");
+    }
+    let progress = progress_bar(bytes)?;
+    let cut = how_to_cut(args);
+    let sender = Sender {
+        client: Client::new(&args.server),
+        parameters: parameters(args, cut),
+        patience: Duration::from_secs(args.retry_for),
+        progress: progress.clone(),
+    };
+    let create = format!(
+        "CREATE DATABASE \"{}\"",
+        args.server.database.replace('"', "\\\"")
+    );
+    check(sender.persist(|| sender.client.query(&[("q", &create)], "application/json"))?)?;
+    let mut raw = BufReader::with_capacity(1 << 20, progress.wrap_read(source));
+    let gzip = raw.fill_buf()?.starts_with(&[0x1F, 0x8B]);
+    let input: Box<dyn BufRead> = if gzip {
+        Box::new(BufReader::with_capacity(1 << 20, MultiGzDecoder::new(raw)))
+    } else {
+        Box::new(raw)
+    };
+    let mut run = Run {
+        cut,
+        done: args.skip,
+        bytes: 0,
+        refused: 0,
+    };
+    let began = Instant::now();
+    let result = run.send_all(
+        &sender,
+        Batches::new(input, cut, args.batch_size, args.skip),
+        &args.file,
+    );
+    progress.finish_and_clear();
+    let unit = cut.unit();
+    let elements = run.done - args.skip;
+    eprintln!(
+        "{elements} {unit}, {} bytes sent in {:.1?}",
+        run.bytes,
+        began.elapsed()
+    );
+    if let Err(error) = result {
+        let stored = format!(
+            "the first {} {unit} are stored, but for those refused above; go on with --skip {}",
+            run.done, run.done
+        );
+        return Err(error.context(stored));
+    }
+    if run.refused > 0 {
+        bail!(
+            "{} {unit} were refused (see above, or `kymo rejected`); the others are stored",
+            run.refused
+        );
+    }
+    Ok(())
+}
+
+fn progress_bar(bytes: Option<u64>) -> anyhow::Result<ProgressBar> {
+    Ok(match bytes {
+        _ if !io::stderr().is_terminal() => ProgressBar::hidden(),
+        Some(bytes) => {
+            let bar = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+            ProgressBar::new(bytes).with_style(ProgressStyle::with_template(bar)?)
+        }
+        None => ProgressBar::new_spinner()
+            .with_style(ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec}")?),
+    })
+}
+
+fn how_to_cut(args: &WriteArgs) -> Cut {
+    let option = |wanted: &str| {
+        args.options
+            .iter()
+            .find(|(name, _)| name.replace('-', "_") == wanted)
+    };
+    match args.format.as_str() {
+        "csv" => Cut::Csv {
+            header: option("columns").is_none(),
+            quote: option("quote")
+                .and_then(|(_, value)| value.bytes().next())
+                .unwrap_or(b'"'),
+        },
+        "json" => Cut::Json,
+        "protobuf" | "flatbuffers" | "remote-write" | "otlp" | "collectd" => Cut::Messages,
+        _ => Cut::Lines,
+    }
+}
+
+fn parameters(args: &WriteArgs, cut: Cut) -> Vec<(String, String)> {
+    let mut parameters = vec![
+        ("db".to_string(), args.server.database.clone()),
+        ("format".into(), args.format.clone()),
+    ];
+    parameters.extend(
+        args.precision
+            .iter()
+            .map(|unit| ("precision".to_string(), unit.clone())),
+    );
+    if cut == Cut::Messages {
+        parameters.push(("framing".into(), "length-prefixed".into()));
+    }
+    parameters.extend(
+        args.retention_policy
+            .iter()
+            .map(|name| ("rp".to_string(), name.clone())),
+    );
+    parameters.extend(args.options.iter().cloned());
+    parameters
+}
+
+/// How far it is.
+struct Run {
+    cut: Cut,
+    /// Elements of the file that were passed over, stored or refused.
+    done: u64,
+    bytes: u64,
+    refused: u64,
+}
+
+impl Run {
+    fn send_all(
+        &mut self,
+        sender: &Sender,
+        mut batches: Batches<impl BufRead>,
+        file: &str,
+    ) -> anyhow::Result<()> {
+        while let Some(batch) = batches.next().with_context(|| format!("cannot read {file}"))? {
+            if let Sent::Partly(answer) = sender.send(&batch.body)? {
+                let told = self.tell(&answer, &batch);
+                sender.progress.suspend(|| eprint!("{told}"));
+            }
+            self.done += batch.elements;
+            self.bytes += batch.body.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// What was refused of a batch, a line each.
+    fn tell(&mut self, answer: &Answer, batch: &Batch) -> String {
+        let parsed: serde_json::Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        let Some(rejected) = parsed["rejected"].as_array() else {
+            self.refused += 1;
+            return format!("{}\n", error_of(answer));
+        };
+        let mut told = String::new();
+        for one in rejected {
+            self.refused += 1;
+            if self.refused > SHOWN_MAX {
+                continue;
+            }
+            let line = one["line"].as_u64().unwrap_or(1);
+            let place = match self.cut {
+                Cut::Lines | Cut::Csv { .. } => {
+                    format!(
+                        "line {}",
+                        (batch.first_line + line).saturating_sub(batch.head_lines + 1)
+                    )
+                }
+                Cut::Json | Cut::Messages => {
+                    let (first, last) = (self.done + 1, self.done + batch.elements);
+                    format!("in {} {first} to {last}", self.cut.unit())
+                }
+            };
+            let text = |key: &str| one[key].as_str().unwrap_or_default();
+            told.push_str(&format!(
+                "{place}: {}: {}\n",
+                text("reason"),
+                text("text").trim_end()
+            ));
+        }
+        if self.refused > SHOWN_MAX && self.refused - rejected.len() as u64 <= SHOWN_MAX {
+            told.push_str("further ones are not shown\n");
+        }
+        told
+    }
+}
