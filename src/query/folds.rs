@@ -345,13 +345,9 @@ impl Pass<'_> {
             return;
         }
         let mut start = windows.start(time);
-        let last = match windows.over {
-            Some(over) => time.saturating_add(over - windows.step),
-            None => start,
-        };
         // The window of the row's own time, and those after it that reach back to it.
-        let end = windows.start(self.prepared.time.max);
-        while start <= last.min(end) {
+        let end = windows.start(prepared.time.max);
+        while start <= end && rolling::reach(windows, start) <= time {
             self.window(call, group, start, visit);
             let next = windows.next(start);
             if next <= start {

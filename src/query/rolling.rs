@@ -33,7 +33,7 @@ pub fn slots(windows: &Windows) -> Windows {
 pub fn reach(windows: &Windows, start: i64) -> i64 {
     match windows.over {
         None => start,
-        Some(over) => windows.next(start).saturating_sub(over),
+        Some(over) => windows.earlier(windows.next(start), over),
     }
 }
 

@@ -145,6 +145,15 @@ impl Windows {
         self.start(far.saturating_add(self.step / 2)).max(TIME_MIN)
     }
 
+    /// So much earlier by the clocks of the zone: seven days before a midnight is a midnight.
+    pub fn earlier(&self, time: i64, by: i64) -> i64 {
+        let plain = time.saturating_sub(by);
+        if self.zone == TimeZone::UTC {
+            return plain;
+        }
+        plain.saturating_add(self.moved(self.zone_offset(time), plain))
+    }
+
     /// How much a border moves when the clocks show something else there than they did; not at all when that is no less than
     /// a window.
     fn moved(&self, before: i64, border: i64) -> i64 {
