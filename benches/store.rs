@@ -131,10 +131,14 @@ fn measure_store(c: &mut Criterion) {
     group.throughput(Throughput::Elements(rows_in_all));
     let one = rows(0);
     group.bench_function("seal, rows of 10 fields", |b| {
-        let prepare = || (tempfile::tempdir().expect("a temporary folder"), one.clone());
-        let run = |(folder, rows): (tempfile::TempDir, SortedRows)| {
-            seal(&open(folder.path()), 1, rows);
-            folder
+        let prepare = || {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let store = open(folder.path());
+            (folder, store, one.clone())
+        };
+        let run = |(folder, store, rows): (tempfile::TempDir, Store, SortedRows)| {
+            seal(&store, 1, rows);
+            (folder, store)
         };
         b.iter_batched(prepare, run, BatchSize::PerIteration)
     });
