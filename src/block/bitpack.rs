@@ -4,6 +4,9 @@
 //! a stream of bits of its own, and all have the same shifts at the same time, so that a vector register does all lanes at once,
 //! in and out. The words of the lanes alternate. A shorter frame is one stream.
 
+// Loops over lanes are written with indices: iterators that are zipped are not always inlined, and this is where it costs.
+#![allow(clippy::needless_range_loop)]
+
 use super::bytes::Input;
 
 /// Numbers in a full frame.
@@ -48,10 +51,11 @@ fn pack_narrow(values: &[u64], width: u32, packed: &mut [u8]) {
     let mut packed = packed.chunks_exact_mut(16);
     for row in values.chunks_exact(4) {
         let mut rest = [0u32; 4];
-        for ((word, rest), &value) in word.iter_mut().zip(&mut rest).zip(row) {
-            *word |= (value as u32) << filled;
+        for lane in 0..4 {
+            let value = row[lane] as u32;
+            word[lane] |= value << filled;
             // In two steps, since a shift by all bits is none.
-            *rest = value as u32 >> 1 >> (31 - filled);
+            rest[lane] = value >> 1 >> (31 - filled);
         }
         filled += width;
         if filled >= 32 {
@@ -75,9 +79,10 @@ fn unpack_narrow(packed: &[u8], width: u32, base: i64, out: &mut [i64]) {
     let mask = u32::MAX >> (32 - width);
     for (row, out) in (0..).zip(out.chunks_exact_mut(4)) {
         let (at, shift) = ((row * width / 32) as usize % 32, row * width % 32);
-        for ((out, low), high) in out.iter_mut().zip(words[at]).zip(words[at + 1]) {
-            let value = (low >> shift | high << 1 << (31 - shift)) & mask;
-            *out = base.wrapping_add(i64::from(value));
+        let (low, high) = (words[at], words[at + 1]);
+        for lane in 0..4 {
+            let value = (low[lane] >> shift | high[lane] << 1 << (31 - shift)) & mask;
+            out[lane] = base.wrapping_add(i64::from(value));
         }
     }
 }
@@ -88,10 +93,11 @@ fn pack_wide(values: &[u64], width: u32, packed: &mut [u8]) {
     let mut packed = packed.chunks_exact_mut(16);
     for row in values.chunks_exact(2) {
         let mut rest = [0u64; 2];
-        for ((word, rest), &value) in word.iter_mut().zip(&mut rest).zip(row) {
-            *word |= value << filled;
+        for lane in 0..2 {
+            let value = row[lane];
+            word[lane] |= value << filled;
             // In two steps, since a shift by all bits is none.
-            *rest = value >> 1 >> (63 - filled);
+            rest[lane] = value >> 1 >> (63 - filled);
         }
         filled += width;
         if filled >= 64 {
@@ -115,9 +121,10 @@ fn unpack_wide(packed: &[u8], width: u32, base: i64, out: &mut [i64]) {
     let mask = u64::MAX >> (64 - width);
     for (row, out) in (0..).zip(out.chunks_exact_mut(2)) {
         let (at, shift) = ((row * width / 64) as usize % 64, row * width % 64);
-        for ((out, low), high) in out.iter_mut().zip(words[at]).zip(words[at + 1]) {
-            let value = (low >> shift | high << 1 << (63 - shift)) & mask;
-            *out = base.wrapping_add(value as i64);
+        let (low, high) = (words[at], words[at + 1]);
+        for lane in 0..2 {
+            let value = (low[lane] >> shift | high[lane] << 1 << (63 - shift)) & mask;
+            out[lane] = base.wrapping_add(value as i64);
         }
     }
 }
