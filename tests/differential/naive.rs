@@ -291,6 +291,12 @@ fn value_of(call: &Call, values: &[(i64, Value)]) -> Option<(i64, Value)> {
             };
             (0, Value::Float(middle))
         }
+        "mode" => {
+            // The most frequent; of these the one that came first, of these the smallest.
+            let equal = sorted.chunk_by(|a, b| a.1 == b.1);
+            let best = equal.min_by_key(|group| (std::cmp::Reverse(group.len()), group[0].0))?;
+            (0, best[0].1.clone())
+        }
         "percentile" => {
             let rank = (n as f64 * call.parameter? as f64 / 100.0 + 0.5).floor() as i64 - 1;
             let at = usize::try_from(rank).ok().filter(|&at| at < n)?;

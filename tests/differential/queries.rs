@@ -67,8 +67,8 @@ pub enum Fill {
     Number(i64),
 }
 
-const OF_NUMBERS: [&str; 10] = [
-    "count", "sum", "mean", "min", "max", "first", "last", "spread", "stddev", "median",
+const OF_NUMBERS: [&str; 11] = [
+    "count", "sum", "mean", "min", "max", "first", "last", "spread", "stddev", "median", "mode",
 ];
 
 impl Query {

@@ -42,8 +42,10 @@ impl<'a> Folds<'a> {
         let slots = self.slots.len(self.groups.len());
         for (folder, other) in self.folders.iter_mut().zip(other.folders) {
             folder.grow(slots);
-            if let (Folder::Fold(fold), Folder::Fold(other)) = (folder, other) {
-                fold.absorb(other, &map);
+            match (folder, other) {
+                (Folder::Fold(fold), Folder::Fold(other)) => fold.absorb(other, &map),
+                (Folder::States(states), Folder::States(other)) => states.absorb(other, &map),
+                _ => unreachable!("workers make their folders alike"),
             }
         }
         self.held.extend(other.held);

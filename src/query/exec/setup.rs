@@ -140,8 +140,11 @@ impl<'a> Setup<'a> {
 
     /// May several threads fold?
     pub fn is_shared(&self) -> bool {
-        let folds = |set| matches!(self.folder(set), Folder::Fold(_));
-        self.sets.iter().all(folds)
+        let shared = |set: &Set<'_>| match self.folder(set) {
+            Folder::Fold(_) => true,
+            Folder::States(states) => states.is_shared(set.beside),
+        };
+        self.sets.iter().all(shared)
     }
 }
 

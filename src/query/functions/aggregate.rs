@@ -431,7 +431,11 @@ impl State {
                 Self::Floats(v) => v.capacity() * 8,
                 Self::Integers(v) => v.capacity() * 8,
                 Self::Unsigned(v) => v.capacity() * 8,
-                Self::Points(v) => v.capacity() * size_of::<Picked>(),
+                Self::Points(v) => {
+                    // Texts are shared, mostly; what stands beside is as wide for all.
+                    let beside = v.first().and_then(|p| p.aux.as_ref()).map_or(0, |aux| aux.len());
+                    v.capacity() * (size_of::<Picked>() + beside * size_of::<Value>())
+                }
                 _ => 0,
             }
     }

@@ -1,4 +1,4 @@
-//! Any function, by way of its [`State`]: slower, and for one thread.
+//! Any function, by way of its [`State`]: slower, and for one thread where the order of rows can show in the result.
 
 use super::Rows;
 use crate::query::functions::aggregate::{Aggregate, Run, State};
@@ -17,6 +17,31 @@ impl States {
             function,
             states: Vec::new(),
             bytes: 0,
+        }
+    }
+
+    /// May several threads fold apart? Not where points of equal time count in the order in which they come, or where what
+    /// stands beside them differs, or where rounding depends on the order.
+    pub fn is_shared(&self, beside: bool) -> bool {
+        let ordered = matches!(
+            self.function,
+            Aggregate::Sum
+                | Aggregate::Mean
+                | Aggregate::Stddev
+                | Aggregate::Integral(_)
+                | Aggregate::Sample(_)
+                | Aggregate::Sequence
+        );
+        !beside && !ordered
+    }
+
+    /// Takes over what another worker folded; `map` says which slot each of its slots is here.
+    pub fn absorb(&mut self, other: Self, map: &[u32]) {
+        for (state, &to) in other.states.iter().zip(map) {
+            let here = &mut self.states[to as usize];
+            self.bytes -= here.bytes().min(self.bytes);
+            here.merge(&self.function, state);
+            self.bytes += here.bytes();
         }
     }
 
