@@ -60,6 +60,15 @@ class Server:
                 return int(line.split()[1])
         return 0
 
+    def device(self):
+        """Bytes written to the block device of the folder, by anybody: the truth where the folder has a device of its own. What the
+        kernel accounts to the process (write_bytes) counts whole folios, which may be far more than what is written."""
+        number = os.stat(self.data).st_dev
+        try:
+            return int(open(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/stat").read().split()[6]) * 512
+        except OSError:
+            return 0
+
     def disk(self):
         return int(subprocess.run(["du", "-s", "--block-size=1", self.data], capture_output=True, text=True).stdout.split()[0])
 
@@ -157,7 +166,7 @@ def main():
         print(f"in all {sent[0] / (time.time() - began) / 1e3:.0f} k rows/s", flush=True)
 
     ended = threading.Event()
-    cpu_before = server.cpu()
+    cpu_before, device_before = server.cpu(), server.device()
     workers = [threading.Thread(target=work) for _ in range(4)]
     watcher = threading.Thread(target=watch)
     [thread.start() for thread in [*workers, watcher]]
@@ -171,11 +180,17 @@ def main():
     peak = server.status("VmHWM")
     server.settle()
     cpu = server.cpu() - cpu_before
-    disk, written = server.disk(), server.written()
+    os.sync()
+    disk, written, device = server.disk(), server.written(), server.device() - device_before
     sealed = server.metric("kymo_store_bytes")
+    journal, stored = server.metric("kymo_journal_bytes_total"), server.metric("kymo_store_written_bytes_total")
+    merged_in, merged_out = server.metric("kymo_merge_read_bytes_total"), server.metric("kymo_merge_written_bytes_total")
+    seal_bytes = sealed - merged_out + merged_in
     print(f"failed: {failed[:3]}" if failed else "every request was acknowledged with 204")
     print(f"rows per CPU s: {sent[0] / ingest_cpu / 1e3:.0f} k, settling counted in {sent[0] / cpu / 1e3:.0f} k; peak RSS {peak:.0f} MB, settled {server.status('VmRSS'):.0f} MB")
-    print(f"disk {disk / 1e6:.1f} MB, {disk / sent[0]:.2f} bytes a row; written {written / 1e6:.0f} MB: {written / disk:.2f} times what is kept (runs: {sealed / 1e6:.0f} MB)")
+    print(f"disk {disk / 1e6:.1f} MB, {disk / sent[0]:.2f} bytes a row; written to the device {device / 1e6:.1f} MB: {device / disk:.2f} times what is kept (runs: {sealed / 1e6:.1f} MB); write_bytes {written / 1e6:.0f} MB")
+    print(f"of that the journal {journal / 1e6:.1f} MB, values of the store {stored / 1e6:.1f} MB: runs sealed {seal_bytes / 1e6:.1f} MB, merged {merged_out / 1e6:.1f} MB, the rest is the series index")
+    print(f"written to the device over sealed runs: {device / max(seal_bytes, 1):.2f}; over sealed runs and index {device / max(stored - merged_out, 1):.2f}")
     for query in options.query:
         print(f"{query}: %.3f s, %s" % server.query(query))
     print(f"RSS after queries {server.status('VmRSS'):.0f} MB, peak {server.status('VmHWM'):.0f} MB")

@@ -532,4 +532,78 @@ mod tests {
         seal(&store, 3, vec![(0, rows(5, &[(0, 1, 1)]))]);
         assert_eq!(read(&store, SeriesFilter::All, TimeRange::ALL), [(0, 1, 1)]);
     }
+
+    #[test]
+    fn long_texts_are_cut_into_small_blocks_and_merged_within_memory() {
+        let text = |i: usize, version: usize| format!("{version} {i} ").repeat(2500);
+        let rows = |version: usize| {
+            let mut texts = crate::model::StringColumn::default();
+            (0..400).for_each(|i| texts.push(text(i, version).as_bytes()));
+            SortedRows {
+                measurement: 5,
+                series: vec![0; 400],
+                times: (0..400).map(|i| (i * 2 + version) as i64).collect(),
+                columns: vec![(
+                    0,
+                    Column {
+                        values: Values::String(texts),
+                        present: None,
+                    },
+                )],
+            }
+        };
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (store, _) = open(dir.path());
+        seal(&store, 1, vec![(0, rows(0))]);
+        seal(&store, 2, vec![(0, rows(1))]);
+        let blocks = |store: &Store| -> Vec<u32> {
+            let selected = store.runs().select(5, SeriesFilter::All, TimeRange::ALL);
+            let selected = selected.expect("sound");
+            let blocks = selected
+                .iter()
+                .flat_map(|run| (0..run.len()).map(|i| run.block(i).rows));
+            blocks.collect()
+        };
+        let width = text(0, 0).len();
+        let block_rows = (writer::BLOCK_BYTES_MAX / width) as u32;
+        assert!(
+            blocks(&store).iter().all(|&rows| rows <= block_rows),
+            "{:?}",
+            blocks(&store)
+        );
+        let plan = merge_policy::Plan {
+            runs: store.runs().runs().iter().map(|run| run.id).collect(),
+            partition: Partition::day(0),
+            reason: merge_policy::Reason::Idle,
+            time: TimeRange::ALL,
+            bytes: 0,
+        };
+        let input = MergeInput {
+            sequence: 2,
+            alive: &|_| true,
+            stop: &|| false,
+            bytes: 16 << 20,
+        };
+        store.merge(&plan, &input).expect("sound");
+        let merged = blocks(&store);
+        assert_eq!(merged.iter().sum::<u32>(), 800);
+        assert!(
+            merged.len() > 10 && merged.iter().all(|&rows| rows <= block_rows),
+            "{merged:?}"
+        );
+        let selected = store.runs().select(5, SeriesFilter::All, TimeRange::ALL);
+        let mut seen = 0;
+        for run in selected.expect("sound") {
+            for i in 0..run.len() {
+                let block = run.read(i, &[0]).expect("sound");
+                let column = block.columns[0].as_ref().expect("every row has it");
+                for (row, &time) in block.times.iter().enumerate() {
+                    let expected = text(time as usize / 2, time as usize % 2);
+                    assert_eq!(column.get(row), Some(FieldValue::String(expected)));
+                    seen += 1;
+                }
+            }
+        }
+        assert_eq!(seen, 800);
+    }
 }

@@ -474,3 +474,33 @@ fn framed(key: &[u8], chunks: &[u8]) -> Vec<u8> {
     value.extend_from_slice(chunks);
     frame::finish(key, value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_rows_make_small_blocks() {
+        let usual = Shape::default();
+        for (width, block_rows) in [
+            (0, 8192),
+            (8, 8192),
+            (128, 8192),
+            (129, 8128),
+            (1 << 20, 1),
+            (1 << 30, 1),
+        ] {
+            assert_eq!(
+                Shape::of_width(width).block_rows,
+                block_rows,
+                "{width} bytes a row"
+            );
+        }
+        assert_eq!((Shape::of_width(8), usual.stripe_rows()), (usual, 131_072));
+        let little = Shape::of_width_within(8, 1 << 20);
+        assert_eq!(little, usual, "a stripe of numbers is a megabyte");
+        let little = Shape::of_width_within(1000, 4 << 20);
+        assert!(little.stripe_rows() * 1000 <= 4 << 20 && little.stripe_rows() * 1000 > 3 << 20);
+        assert_eq!(Shape::of_width_within(100, 0).stripe_blocks, 1);
+    }
+}

@@ -7,6 +7,7 @@ mod flips;
 mod folder;
 mod full;
 mod images;
+mod index;
 mod kill;
 mod merges;
 #[allow(dead_code, reason = "written for the end to end tests")]

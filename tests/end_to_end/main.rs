@@ -15,6 +15,7 @@ mod live;
 mod live_state;
 mod queries;
 mod rejected;
+mod retention;
 mod senders;
 mod sockets;
 mod support;

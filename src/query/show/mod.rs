@@ -7,6 +7,7 @@ mod cardinality;
 mod correlated;
 mod names;
 mod rejected;
+mod rows;
 mod tags;
 
 pub use cardinality::cardinality;

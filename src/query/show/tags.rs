@@ -1,5 +1,6 @@
 //! SHOW SERIES, TAG KEYS and TAG VALUES. Times in WHERE choose nothing: every series counts, whenever it had points.
 
+use super::rows::{Rows, Smallest};
 use super::{Answer, chosen, matching, page, some, sources, split, text};
 use crate::catalog::Measurement;
 use crate::lang::{
@@ -7,32 +8,50 @@ use crate::lang::{
 };
 use crate::query::context::Context;
 use crate::query::error::QueryError;
-use crate::query::result::Series;
+use crate::query::result::{Give, Series};
 use regex::Regex;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// SHOW SERIES.
-pub fn series(ctx: &Context<'_>, show: &ShowSeries) -> Answer {
+/// Series between two looks at whether the query was stopped.
+const CHECK_SERIES: u32 = 4096;
+
+/// SHOW SERIES. Sorted, however many there are: as many as memory has room for are sorted at once, and those behind them
+/// in another walk.
+pub fn series(ctx: &Context<'_>, show: &ShowSeries, give: &mut Give<'_>) -> Result<(), QueryError> {
     let (_, condition) = split(ctx, show.condition.as_ref())?;
-    let mut keys = Vec::new();
-    for (name, all) in sources(ctx, show.database.as_deref(), &show.sources)? {
-        for m in &all {
-            ctx.check()?;
-            let wanted = matching(m, condition.as_ref())?;
-            m.view().walk_keys(&name, &wanted, &mut |_, key| {
-                keys.push(key.canonical());
-                ControlFlow::Continue(())
-            })?;
+    let sources = sources(ctx, show.database.as_deref(), &show.sources)?;
+    let mut rows = Rows::new("", &["key"], (show.limit, show.offset), give);
+    let mut after = None;
+    loop {
+        let mut smallest = Smallest::new(&ctx.resources.memory, after, rows.wanted());
+        for (name, all) in &sources {
+            for m in all {
+                ctx.check()?;
+                let wanted = matching(m, condition.as_ref())?;
+                let mut failed = Ok(());
+                m.view().walk_keys(name, &wanted, &mut |id, key| {
+                    failed = smallest.push(key.canonical());
+                    if failed.is_ok() && id % CHECK_SERIES == 0 {
+                        failed = ctx.check();
+                    }
+                    match failed {
+                        Ok(()) => ControlFlow::Continue(()),
+                        Err(_) => ControlFlow::Break(()),
+                    }
+                })?;
+                failed?;
+            }
+        }
+        let (keys, more) = smallest.finish();
+        let full = keys.iter().any(|key| rows.push([key]).is_break());
+        after = keys.into_iter().next_back();
+        if full || !more {
+            let _ = rows.finish();
+            return Ok(());
         }
     }
-    keys.sort_unstable();
-    keys.dedup();
-    let rows = page(keys, show.limit, show.offset)
-        .into_iter()
-        .map(|key| vec![text(key)]);
-    Ok(some(Series::table("", &["key"], rows)))
 }
 
 /// Which tag keys are asked for.
@@ -108,26 +127,46 @@ pub(super) fn tag_values_of(
     condition: Option<&Expr>,
     keys: &KeyTest,
 ) -> Result<BTreeSet<(String, String)>, QueryError> {
-    let (tags, values) = split_values(condition);
-    let values: Vec<ValueTest> = values.into_iter().map(ValueTest::of).collect::<Result<_, _>>()?;
     let mut out = BTreeSet::new();
     for m in all {
-        let within = chosen(m, tags.as_ref())?;
-        let view = m.view();
-        for key in view
-            .tag_keys(within.as_ref())?
-            .iter()
-            .filter(|key| keys.wants(key))
-        {
-            view.walk_values(key, within.as_ref(), &mut |value| {
-                if values.iter().all(|test| test.wants(value)) {
-                    out.insert((key.clone(), value.to_string()));
-                }
-                ControlFlow::Continue(())
-            })?;
-        }
+        walk_tag_values(m, condition, keys, &mut |key, value| {
+            out.insert((key.to_string(), value.to_string()));
+            ControlFlow::Continue(())
+        })?;
     }
     Ok(out)
+}
+
+/// Visits keys and values of the wanted series of a measurement, sorted, until it is told to stop.
+fn walk_tag_values(
+    m: &Measurement,
+    condition: Option<&Expr>,
+    keys: &KeyTest,
+    visit: &mut dyn FnMut(&str, &str) -> ControlFlow<()>,
+) -> Result<(), QueryError> {
+    let (tags, values) = split_values(condition);
+    let values: Vec<ValueTest> = values.into_iter().map(ValueTest::of).collect::<Result<_, _>>()?;
+    let within = chosen(m, tags.as_ref())?;
+    let view = m.view();
+    let mut stopped = false;
+    for key in view
+        .tag_keys(within.as_ref())?
+        .iter()
+        .filter(|key| keys.wants(key))
+    {
+        view.walk_values(key, within.as_ref(), &mut |value| {
+            if !values.iter().all(|test| test.wants(value)) {
+                return ControlFlow::Continue(());
+            }
+            let flow = visit(key, value);
+            stopped = flow.is_break();
+            flow
+        })?;
+        if stopped {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// How many pairs of keys and values the wanted series of measurements of one name have.
@@ -155,21 +194,30 @@ pub(super) fn count_tag_values(
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
-/// SHOW TAG VALUES.
-pub fn tag_values(ctx: &Context<'_>, show: &ShowTagValues) -> Answer {
+/// SHOW TAG VALUES. Those of one measurement are sorted in the index and go out as they come.
+pub fn tag_values(ctx: &Context<'_>, show: &ShowTagValues, give: &mut Give<'_>) -> Result<(), QueryError> {
     one_policy(&show.sources)?;
     let test = KeyTest::of(Some(&show.keys))?;
     let (_, condition) = split(ctx, show.condition.as_ref())?;
-    let mut out = Vec::new();
     for (name, all) in sources(ctx, show.database.as_deref(), &show.sources)? {
         ctx.check()?;
-        let values = tag_values_of(&all, condition.as_ref(), &test)?;
-        let rows = page(values, show.limit, show.offset)
-            .into_iter()
-            .map(|(k, v)| vec![text(k), text(v)]);
-        out.extend(some(Series::table(&name, &["key", "value"], rows)));
+        let mut rows = Rows::new(&name, &["key", "value"], (show.limit, show.offset), give);
+        if let [only] = &all[..] {
+            walk_tag_values(only, condition.as_ref(), &test, &mut |key, value| {
+                rows.push([key, value])
+            })?;
+        } else {
+            for (key, value) in tag_values_of(&all, condition.as_ref(), &test)? {
+                if rows.push([&key, &value]).is_break() {
+                    break;
+                }
+            }
+        }
+        if rows.finish().is_break() {
+            break;
+        }
     }
-    Ok(out)
+    Ok(())
 }
 
 /// InfluxDB takes measurements of one policy only.

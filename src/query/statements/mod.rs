@@ -172,6 +172,8 @@ fn execute(
         Statement::Select(statement) if statement.target.is_none() => {
             stream(&ctx, statement, give).map(|()| Vec::new())
         }
+        Statement::ShowSeries(s) => show::series(&ctx, s, give).map(|()| Vec::new()),
+        Statement::ShowTagValues(s) => show::tag_values(&ctx, s, give).map(|()| Vec::new()),
         other => answer(other, &ctx, target),
     };
     let found = found.map_err(|error| {
@@ -194,9 +196,9 @@ fn answer(statement: &Statement, ctx: &Context<'_>, target: &dyn Target) -> Resu
         Statement::Explain(explain) => explain::explain(ctx, &explain.statement, explain.analyze),
         Statement::ShowDatabases => Ok(show::databases(ctx)),
         Statement::ShowMeasurements(s) => show::measurements(ctx, s),
-        Statement::ShowSeries(s) => show::series(ctx, s),
         Statement::ShowTagKeys(s) => show::tag_keys(ctx, s),
-        Statement::ShowTagValues(s) => show::tag_values(ctx, s),
+        // These go out in pieces: see `execute`.
+        Statement::ShowSeries(_) | Statement::ShowTagValues(_) => Ok(Vec::new()),
         Statement::ShowFieldKeys(s) => show::field_keys(ctx, s),
         Statement::ShowCardinality(s) => show::cardinality(ctx, s),
         Statement::ShowRetentionPolicies(database) => show::retention_policies(ctx, database.as_deref()),
