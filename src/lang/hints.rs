@@ -46,8 +46,16 @@ fn distance(from: &str, to: &str, max: usize) -> usize {
 pub(super) fn unexpected(token: &Token, expected: &[&str]) -> Option<String> {
     let names = expected.contains(&"identifier");
     match token.kind {
-        // Here a name was forgotten, and the word is what it seems to be.
         TokenKind::Keyword(Keyword::With) if names => None,
+        // Here a name was forgotten, and the word is what it seems to be.
+        TokenKind::Keyword(
+            keyword @ (Keyword::From
+            | Keyword::Where
+            | Keyword::Group
+            | Keyword::Order
+            | Keyword::On
+            | Keyword::To),
+        ) if names => Some(format!("a name is missing before {}", keyword.as_str())),
         TokenKind::Keyword(keyword) if names => Some(format!(
             "{} is a reserved word; as a name write it in double quotes: \"{}\"",
             keyword.as_str(),
@@ -134,6 +142,8 @@ mod tests {
             ("SELECT v FROM m WHERE a == 1", "a comparison has one ="),
             ("SELECT v FROM 'm'", "\"m\""),
             ("SELECT v FROM duration", "reserved"),
+            ("SELECT FROM m", "missing before FROM"),
+            ("SELECT v FROM WHERE v > 1", "missing before WHERE"),
             ("SELECT v FROM m WHERE a =~ 'x'", "=~ /x/"),
             ("SELECT v FROM m LIMIT 3 ORDER BY time", "order"),
             ("SELECT v FROM m WHERE a = 'x", "not closed"),

@@ -172,7 +172,21 @@ fn query_formats_and_errors() {
         (
             &[("db", "d"), ("q", "SELECT FROM")],
             400,
-            r#"{"error":"error parsing query: found FROM, expected identifier, string, number, bool at line 1, char 8"}"#,
+            r#"{"error":"error parsing query: found FROM, expected identifier, string, number, bool at line 1, char 8","hint":"a name is missing before FROM"}"#,
+        ),
+        (
+            &[("db", "d"), ("q", "SELECT maen(v) FROM cpu")],
+            200,
+            r#"{"results":[{"statement_id":0,"error":"undefined function maen()","hint":"did you mean mean?"}]}"#,
+        ),
+        (
+            &[
+                ("db", "d"),
+                ("chunked", "true"),
+                ("q", "SELECT max(v), v, min(v) FROM cpu"),
+            ],
+            200,
+            r#"{"results":[{"statement_id":0,"error":"mixing multiple selector functions with tags or fields is not supported","hint":"only one of first, last, max, min, percentile can have fields beside it: put the others into a query of their own"}]}"#,
         ),
         (
             &[("db", "nope"), ("q", "SELECT v FROM cpu")],
