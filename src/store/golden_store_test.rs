@@ -22,7 +22,7 @@ type Entry = (u8, Vec<u8>, Vec<u8>);
 
 fn tags(id: SeriesId) -> Vec<(String, String)> {
     let mut tags = vec![("host".to_string(), format!("h{}", id % 70))];
-    if id % 3 > 0 {
+    if !id.is_multiple_of(3) {
         tags.push(("zone".to_string(), format!("zone {}", id % 4)));
     }
     tags.push(("~n".to_string(), id.to_string()));
@@ -53,7 +53,9 @@ fn rows(measurement: u32, count: SeriesId) -> SortedRows {
         .iter()
         .for_each(|(id, _)| texts.push(format!("text {}", id % 9).as_bytes()));
     let mut present = Bitmap::default();
-    points.iter().for_each(|(id, _)| present.push(id % 5 > 0));
+    points
+        .iter()
+        .for_each(|(id, _)| present.push(!id.is_multiple_of(5)));
     let column = |values, present| Column { values, present };
     let floats = points
         .iter()
