@@ -18,6 +18,10 @@ const POWERS: [f64; DIGITS_MAX + 1] = [
 const ROUND: f64 = 6_755_399_441_055_744.0;
 /// Integers below are rounded right by [`ROUND`].
 const ROUND_MAX: f64 = 2_251_799_813_685_248.0;
+/// Half of 2^52: below it, integers are converted by way of [`MAGIC`].
+const SMALL: i64 = 1 << 51;
+/// 1.5 * 2^52.
+const MAGIC: f64 = 6_755_399_441_055_744.0;
 /// Numbers looked at to choose the scale.
 const SAMPLE: usize = 64;
 /// One in so many may be an exception before decimals are given up.
@@ -160,17 +164,29 @@ fn decode_decimal(input: &mut Input<'_>, count: usize) -> Option<Vec<f64>> {
         input.take(8)?;
     }
     let integers = ints::decode(input, count)?;
-    let mut values: Vec<f64> = if power == 1.0 {
-        integers.into_iter().map(|i| i as f64).collect()
-    } else {
-        integers.into_iter().map(|i| i as f64 / power).collect()
-    };
+    let mut values = scaled_down(&integers, power);
     let mut at = 0usize;
     for _ in 0..exceptions {
         at = at.checked_add(usize::try_from(patches.get()?).ok()?)?;
         *values.get_mut(at)? = f64::from_bits(get_bits(&mut patches)?);
     }
     Some(values)
+}
+
+/// Integers divided by a power of ten.
+fn scaled_down(integers: &[i64], power: f64) -> Vec<f64> {
+    let is_small = integers
+        .iter()
+        .fold(0, |all, &i| all | i.wrapping_add(SMALL) as u64)
+        < 2 * SMALL as u64;
+    if is_small {
+        // Vectorises where the machine has no conversion of vectors: in the mantissa of this number an integer stands as it
+        // is, and the subtraction is exact.
+        let float = |&i: &i64| f64::from_bits(MAGIC.to_bits().wrapping_add(i as u64)) - MAGIC;
+        integers.iter().map(|i| float(i) / power).collect()
+    } else {
+        integers.iter().map(|&i| i as f64 / power).collect()
+    }
 }
 
 #[cfg(test)]
@@ -187,6 +203,22 @@ mod tests {
         assert_eq!(bits(&back), bits(values));
         assert!(input.is_empty());
         bytes.len()
+    }
+
+    #[test]
+    fn integers_are_scaled_down_exactly() {
+        let edges = [0, 1, -1, 38_878, -7, SMALL - 1, 1 - SMALL, -SMALL];
+        for wide in [vec![], vec![SMALL], vec![i64::MAX, i64::MIN], vec![-SMALL - 1]] {
+            let integers = [&edges[..], &wide].concat();
+            for power in POWERS {
+                let want: Vec<u64> = integers.iter().map(|&i| (i as f64 / power).to_bits()).collect();
+                let got: Vec<u64> = scaled_down(&integers, power)
+                    .iter()
+                    .map(|f| f.to_bits())
+                    .collect();
+                assert_eq!(got, want, "{integers:?} / {power}");
+            }
+        }
     }
 
     #[test]
