@@ -49,6 +49,10 @@ const READERS_MAX: usize = 4;
 /// The data folder or an address cannot be had.
 pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     crate::telemetry::end_with_vital_threads();
+    match crate::budget::machine::raise_open_files() {
+        Some(files) => tracing::debug!(files, "files that may be open"),
+        None => tracing::debug!("the limit of open files stays as it is"),
+    }
     let folder = args.data_folder().map_err(|e| anyhow!(e))?;
     let machine = args.machine();
     let budgets = Budgets::new(&machine, &args.overrides());

@@ -28,6 +28,16 @@ impl Machine {
     }
 }
 
+/// Lets this process open as many files as the system lets it (connections are files, and the usual soft limit is 1024): how many.
+/// `None`: there is no limit, or it cannot be changed.
+pub fn raise_open_files() -> Option<u64> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).ok()?;
+    limit.current
+}
+
 /// Bytes of a line of /proc/meminfo.
 pub(super) fn meminfo(name: &str) -> Option<u64> {
     parse_meminfo(&read_to_string("/proc/meminfo").ok()?, name)
@@ -118,6 +128,13 @@ mod tests {
         for (name, want) in cases {
             assert_eq!(parse_meminfo(text, name), want, "{name}");
         }
+    }
+
+    #[test]
+    fn open_files_are_raised_to_the_hard_limit() {
+        let raised = raise_open_files();
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        assert_eq!((raised, limit.current), (limit.maximum, limit.maximum));
     }
 
     #[test]
