@@ -27,13 +27,17 @@ fn server(flags: &[&str]) -> (tempfile::TempDir, Server) {
 
 /// Sends a query and reads nothing.
 fn send(server: &Server, q: &str) -> TcpStream {
+    send_with(server, q, "true")
+}
+
+fn send_with(server: &Server, q: &str, chunked: &str) -> TcpStream {
     // A small buffer, or the system would take the whole answer in.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(64 << 10).expect("a size");
     let address: SocketAddr = server.http.parse().expect("an address");
     socket.connect(&address.into()).expect("it listens");
     let mut stream = TcpStream::from(socket);
-    let parameters = form(&[("db", "d"), ("chunked", "true"), ("q", q)]);
+    let parameters = form(&[("db", "d"), ("chunked", chunked), ("q", q)]);
     let request = format!("GET /query?{parameters} HTTP/1.1\r\nHost: kymo\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("it is taken");
     stream
@@ -201,14 +205,51 @@ fn explain_tells_what_is_planned_and_what_it_cost() {
 #[test]
 fn a_client_that_hangs_up_ends_its_query() {
     let (_folder, server) = server(&[]);
-    for q in [STALLED.to_string(), endless()] {
-        let stream = send(&server, &q);
+    // Of an answer that is not chunked nothing has come yet: no write can fail.
+    for (q, chunked) in [
+        (STALLED.to_string(), "true"),
+        (endless(), "true"),
+        (endless(), "false"),
+    ] {
+        let stream = send_with(&server, &q, chunked);
         wait(&server, "it runs", |list| {
             list.len() == 1 && list[0].2 == "running"
         });
         drop(stream);
         wait(&server, "nobody listens, it is gone", <[_]>::is_empty);
     }
+}
+
+#[test]
+fn the_last_windows_are_what_they_would_be_among_all() {
+    let (_folder, server) = server(&[]);
+    let (status, _) =
+        post(&server.url("/write?db=d"), b"m,host=old v=1i,w=2i 5000000000").expect("an answer");
+    assert_eq!(status, 204);
+    let rows = |q: &str| server.rows("d", &format!("{q} ORDER BY time DESC LIMIT 2"));
+    let from = "FROM m WHERE time >= 0 AND time < 40000s GROUP BY time(1000s)";
+    // What has no point in these windows has some in others, so it is 0 here, not nothing.
+    let at = |seconds: i64| seconds * 1_000_000_000;
+    let want = serde_json::json!([[at(39_000), 1000, 0], [at(38_000), 1000, 0]]);
+    assert_eq!(
+        Value::Array(rows(&format!("SELECT count(v), count(w) {from}"))),
+        want
+    );
+    let answer = server.query(
+        "d",
+        &format!("SELECT count(v) {from}, host ORDER BY time DESC LIMIT 1"),
+    );
+    let series = answer["results"][0]["series"].as_array().expect("series");
+    assert_eq!(series.len(), 11, "{answer}");
+    let old = series
+        .iter()
+        .find(|series| series["tags"]["host"] == "old")
+        .expect("it is old, but there");
+    assert_eq!(old["values"], serde_json::json!([[at(39_000), 0]]));
+    // Without a lower bound a group begins with its first point.
+    let from = "FROM m WHERE host = 'old' AND time < 40000s GROUP BY time(10000s)";
+    let all = server.rows("d", &format!("SELECT count(v) {from} ORDER BY time DESC LIMIT 9"));
+    assert_eq!(all.len(), 4);
 }
 
 #[test]
