@@ -3,6 +3,7 @@
 //! What a test needs beyond Rust is installed by `.ci/run`. Where it is missing, a test says so on stderr and is left out;
 //! with `CI=true` it fails instead (see [`support::program`]).
 
+mod browser;
 mod budgets;
 mod cli;
 mod clients;
