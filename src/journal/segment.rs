@@ -184,6 +184,29 @@ mod tests {
     }
 
     #[test]
+    fn the_format_is_version_1() {
+        let header = Header::new(3, 9);
+        let mut bytes = header.encode().to_vec();
+        put_frame(header.salt, 0, 9, b"payload", &mut bytes);
+        put_frame(header.salt, 1, 10, b"of a group of two", &mut bytes);
+        if std::env::var_os("KYMO_WRITE_GOLDEN").is_some() {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/journal_v1.bin");
+            std::fs::write(path, &bytes).expect("written");
+        }
+        let golden = include_bytes!("../../tests/golden/journal_v1.bin");
+        assert_eq!(bytes, golden, "the format changed: raise the number in MAGIC");
+        let read = Header::decode(&golden[..HEADER_BYTES as usize]).expect("a header");
+        assert_eq!((read.number, read.first), (3, 9));
+        let frame = |at: usize, length: usize| {
+            let header =
+                FrameHeader::decode(golden[at..at + 24].try_into().expect("24 bytes")).expect("a frame");
+            assert!(header.matches(read.salt, &golden[at + 24..at + 24 + length]));
+            (header.sequence, header.place)
+        };
+        assert_eq!((frame(64, 7), frame(96, 17)), ((9, 0), (10, 1)));
+    }
+
+    #[test]
     fn names() {
         assert_eq!(parse_name(&segment_name(5)), Some((5, true)));
         assert_eq!(parse_name(&spare_name(u64::MAX)), Some((u64::MAX, false)));
