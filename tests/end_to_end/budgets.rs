@@ -91,7 +91,15 @@ fn wait_for_output(server: &Server, text: &str) {
 #[test]
 fn same_answers_under_any_limit() {
     let mut expected: Option<Vec<Value>> = None;
-    for (bytes, cores) in [(256 * MIB, 1), (256 * MIB, 2), (1024 * MIB, 1), (8192 * MIB, 2)] {
+    let gib = 1024 * MIB;
+    for (bytes, cores) in [
+        (256 * MIB, 1),
+        (256 * MIB, 2),
+        (gib, 1),
+        (gib, 2),
+        (8 * gib, 1),
+        (8 * gib, 2),
+    ] {
         let Some(group) = Group::new(&format!("{}m{cores}", bytes / MIB), bytes) else {
             return missing("right to make a memory cgroup (root has it)");
         };
