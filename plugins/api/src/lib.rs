@@ -161,6 +161,7 @@ pub struct Field<'a> {
 
 impl<'a> Field<'a> {
     /// A field.
+    #[inline]
     pub fn new(key: &'a str, value: Value<'a>) -> Self {
         Self { key, value }
     }

@@ -9,7 +9,7 @@ use crate::settings::Settings;
 use kymo_plugin_api::{Field, SeriesParts, SeriesSpelling, Value};
 use kymo_plugin_reading::json::{Cursor, Fault};
 use kymo_plugin_reading::number;
-use kymo_plugin_reading::time::TimeUnit;
+use kymo_plugin_reading::time::{TimeUnit, whole_number};
 use memchr::{memchr, memchr_iter, memchr2};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -28,6 +28,48 @@ pub enum Spelling {
     Scratch,
 }
 
+/// What the members of a point mean, in the order in which most senders have them.
+#[derive(Clone, Copy)]
+enum Key {
+    Measurement,
+    Tags,
+    Fields,
+    Time,
+}
+
+const KEYS: [Key; 4] = [Key::Measurement, Key::Tags, Key::Fields, Key::Time];
+
+/// The names of a point's members with quotes and colon, so that the one that is expected can be passed over at once.
+pub struct Keys([Vec<u8>; 4]);
+
+impl Keys {
+    /// Of measurement, tags, fields and time.
+    pub fn new(names: [&str; 4]) -> Self {
+        Self(names.map(|name| match name.contains(['"', '\\']) {
+            false => format!("\"{name}\":").into_bytes(),
+            // It is written with an escape: left to the careful way, since nothing in a text is equal to this.
+            true => vec![0xFF; 4],
+        }))
+    }
+
+    /// Passes over the name at the cursor. `expected` is tried first.
+    #[inline]
+    fn next(&self, cursor: &mut Cursor<'_>, expected: usize) -> Option<Key> {
+        if let Some(name) = self.0.get(expected)
+            && cursor.rest().starts_with(name)
+        {
+            cursor.pass(name.len());
+            return Some(KEYS[expected]);
+        }
+        let Ok(Cow::Borrowed(key)) = cursor.key() else {
+            return None;
+        };
+        let is = |name: &[u8]| name[1..name.len() - 2] == *key.as_bytes();
+        let at = self.0.iter().position(|name| is(name))?;
+        Some(KEYS[at])
+    }
+}
+
 /// Reads the object at the cursor; `None` when care is needed. The cursor is then anywhere.
 pub fn fast<'a>(
     settings: &Settings,
@@ -39,27 +81,29 @@ pub fn fast<'a>(
     fields.clear();
     cursor.enter(b'{').ok()?;
     let mut first = true;
+    let mut expected = 0;
     while cursor.more(b'}', &mut first).ok()? {
         let begin = cursor.at();
-        let Ok(Cow::Borrowed(key)) = cursor.key() else {
-            return None;
-        };
-        if key == settings.measurement_key && measurement.is_none() && settings.measurement.is_none() {
-            match cursor.string() {
-                Ok(Cow::Borrowed(name)) if !name.is_empty() => {}
-                _ => return None,
+        let key = settings.keys.next(cursor, expected)?;
+        expected = key as usize + 1;
+        match key {
+            Key::Measurement if measurement.is_none() && settings.measurement.is_none() => {
+                match cursor.string() {
+                    Ok(Cow::Borrowed(name)) if !name.is_empty() => {}
+                    _ => return None,
+                }
+                measurement = Some(begin..cursor.at());
             }
-            measurement = Some(begin..cursor.at());
-        } else if key == settings.tags_key && tags.is_none() {
-            pass_tags(cursor)?;
-            tags = Some(begin..cursor.at());
-        } else if key == settings.fields_key && !has_fields {
-            has_fields = true;
-            read_fields(settings, cursor, fields)?;
-        } else if key == settings.time_key && time.is_none() {
-            time = Some(read_time(settings.time_unit, cursor)?);
-        } else {
-            return None;
+            Key::Tags if tags.is_none() => {
+                pass_tags(cursor)?;
+                tags = Some(begin..cursor.at());
+            }
+            Key::Fields if !has_fields => {
+                has_fields = true;
+                read_fields(settings, cursor, fields)?;
+            }
+            Key::Time if time.is_none() => time = Some(read_time(settings.time_unit, cursor)?),
+            _ => return None,
         }
     }
     if fields.is_empty() {
@@ -147,13 +191,20 @@ fn read_float(cursor: &mut Cursor<'_>) -> Option<f64> {
     let digits = rest[..len].strip_prefix(b"-").unwrap_or(&rest[..len]);
     let odd = match digits {
         [b'0', b'0'..=b'9', ..] | [b'.', ..] | [.., b'.'] => true,
-        _ => !value.is_finite() || digits.windows(2).any(|pair| pair == b".e" || pair == b".E"),
+        _ => !value.is_finite() || is_point_before_exponent(digits),
     };
     if odd {
         return None;
     }
     cursor.pass(len);
     Some(value)
+}
+
+/// `1.e5`
+#[inline]
+fn is_point_before_exponent(number: &[u8]) -> bool {
+    let point = number.iter().position(|b| *b == b'.');
+    point.is_some_and(|at| matches!(number.get(at + 1), Some(b'e' | b'E')))
 }
 
 #[inline]
@@ -165,9 +216,10 @@ fn read_time(unit: TimeUnit, cursor: &mut Cursor<'_>) -> Option<i64> {
         return unit.read(text);
     }
     let rest = cursor.rest();
-    let len = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-    if (1..=18).contains(&len) && rest[0] != b'0' && !matches!(rest.get(len), Some(b'.' | b'e' | b'E')) {
-        let number = rest[..len].iter().fold(0, |n, b| n * 10 + i64::from(b - b'0'));
+    if let Some((number, len)) = whole_number(rest)
+        && rest[0] != b'0'
+        && !matches!(rest.get(len), Some(b'.' | b'e' | b'E'))
+    {
         cursor.pass(len);
         return unit.whole(number);
     }

@@ -1,5 +1,6 @@
 //! The options: which keys mean what.
 
+use crate::nested::Keys;
 use kymo_plugin_api::{OptionError, OptionHelp, Options};
 use kymo_plugin_reading::time::{TIME_UNITS, TimeUnit};
 
@@ -67,6 +68,7 @@ pub struct Settings {
     pub integers: bool,
     pub rows: Vec<String>,
     pub flat: Option<Mapping>,
+    pub keys: Keys,
 }
 
 /// What the paths of a flat object mean.
@@ -106,12 +108,17 @@ impl Settings {
             }
         }
         let path = |path: &str| path.split('.').map(str::to_string).collect();
+        let measurement_key = text("measurement_key", "measurement");
+        let tags_key = text("tags_key", "tags");
+        let fields_key = text("fields_key", "fields");
+        let time_key = text("time_key", "time");
         Ok(Self {
             measurement: options.get("measurement").map(str::to_string),
-            measurement_key: text("measurement_key", "measurement"),
-            tags_key: text("tags_key", "tags"),
-            fields_key: text("fields_key", "fields"),
-            time_key: text("time_key", "time"),
+            keys: Keys::new([&measurement_key, &tags_key, &fields_key, &time_key]),
+            measurement_key,
+            tags_key,
+            fields_key,
+            time_key,
             time_unit,
             integers: options
                 .one_of("integers", &[("off", false), ("on", true)])?

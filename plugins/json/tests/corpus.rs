@@ -335,3 +335,24 @@ proptest! {
         prop_assert_eq!(fast.rows, careful.rows);
     }
 }
+
+#[test]
+fn names_with_quotes_are_found_however_they_are_written() {
+    let with = [("fields_key", "f\"s"), ("time_key", "t")];
+    kit::check_good_with(
+        &Json,
+        &with,
+        &[(
+            r#"{"measurement":"m","f\"s":{"v":1},"t":1793491200000000000}"#,
+            &["m v=1 1793491200000000000"],
+        )],
+    );
+    kit::check_bad_with(
+        &Json,
+        &with,
+        &[(
+            r#"{"measurement":"m","f"s":{"v":1},"t":1}"#,
+            "expected ':', found 's'",
+        )],
+    );
+}

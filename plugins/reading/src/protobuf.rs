@@ -29,11 +29,13 @@ pub struct Broken {
 
 impl<'a> Message<'a> {
     /// Of all of `bytes`.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
     /// Where the next field begins.
+    #[inline]
     pub fn at(&self) -> usize {
         self.at
     }
@@ -74,6 +76,11 @@ impl<'a> Message<'a> {
             self.at += 1;
             return Some(u64::from(byte));
         }
+        // Lengths of messages with strings in them.
+        if let Some(&[low, high @ ..0x80]) = self.bytes.get(self.at..self.at + 2) {
+            self.at += 2;
+            return Some(u64::from(high) << 7 | u64::from(low & 0x7F));
+        }
         self.long_varint()
     }
 
@@ -106,6 +113,7 @@ impl<'a> Message<'a> {
 
 impl<'a> Wire<'a> {
     /// Of a string, bytes or message field; of others nothing.
+    #[inline]
     pub fn bytes(self) -> Option<&'a [u8]> {
         match self {
             Self::Bytes(bytes) => Some(bytes),
@@ -114,11 +122,13 @@ impl<'a> Wire<'a> {
     }
 
     /// Of a string field with good UTF-8.
+    #[inline]
     pub fn text(self) -> Option<&'a str> {
         std::str::from_utf8(self.bytes()?).ok()
     }
 
     /// Of a double field.
+    #[inline]
     pub fn double(self) -> Option<f64> {
         match self {
             Self::Fixed64(bits) => Some(f64::from_bits(bits)),
@@ -127,6 +137,7 @@ impl<'a> Wire<'a> {
     }
 
     /// Of an integer field that is no sint: varint or fixed.
+    #[inline]
     pub fn integer(self) -> Option<u64> {
         match self {
             Self::Varint(value) | Self::Fixed64(value) => Some(value),

@@ -40,6 +40,11 @@ impl TimeUnit {
 
     /// Reads a time; `None` when it is none, or out of range.
     pub fn read(self, text: &str) -> Option<i64> {
+        if let Some((number, len)) = whole_number(text.as_bytes())
+            && len == text.len()
+        {
+            return self.whole(number);
+        }
         let plain = text.strip_prefix('-').unwrap_or(text);
         if plain.is_empty() || !plain.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
             return match self.number(text) {
@@ -87,6 +92,23 @@ impl TimeUnit {
         };
         number.checked_mul(unit)
     }
+}
+
+/// The digits at the beginning of `bytes` as a number, and how many they are: 1 to 19, as a time in nanoseconds has them. `None` where
+/// care is needed.
+#[inline]
+pub fn whole_number(bytes: &[u8]) -> Option<(i64, usize)> {
+    const DIGITS_MAX: usize = 19;
+    let (mut number, mut len) = (0u64, 0);
+    while let Some(digit) = bytes.get(len).map(|b| b.wrapping_sub(b'0')).filter(|&d| d < 10) {
+        if len == DIGITS_MAX {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+        len += 1;
+    }
+    let number = i64::try_from(number).ok()?;
+    (len > 0).then_some((number, len))
 }
 
 fn scaled(number: i128, scale: i32) -> Option<i128> {
@@ -192,6 +214,15 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn whole_numbers_are_read_as_by_the_careful_way(text in "-?[0-9]{1,21}[.e]?[0-9]{0,2}", unit in "ns|us|ms|s|m|h|auto") {
+            let unit = TimeUnit::from_name(&unit).expect("a unit");
+            prop_assert_eq!(unit.read(&text), unit.number(&text));
+        }
+    }
 
     #[test]
     fn rfc3339_times() {

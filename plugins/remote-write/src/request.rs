@@ -102,6 +102,13 @@ impl Reader {
     }
 
     fn series(&mut self, series: &[u8], origin: Origin<'_>, sink: &mut dyn RowSink) -> Result<(), Fault> {
+        if let Some((labels, samples)) = plain(series) {
+            return self.samples(samples, Series { labels, origin }, sink);
+        }
+        self.any_series(series, origin, sink)
+    }
+
+    fn any_series(&mut self, series: &[u8], origin: Origin<'_>, sink: &mut dyn RowSink) -> Result<(), Fault> {
         // Labels come first and together from every sender; otherwise they are put together.
         let mut spelling = std::mem::take(&mut self.spelling);
         spelling.clear();
@@ -170,6 +177,36 @@ impl Reader {
         read
     }
 
+    /// Samples one after the other, with nothing between, as [`plain`] found them.
+    fn samples(&mut self, mut bytes: &[u8], series: Series<'_>, sink: &mut dyn RowSink) -> Result<(), Fault> {
+        while let [_, len, rest @ ..] = bytes {
+            let (one, rest) = rest.split_at_checked(usize::from(*len)).ok_or(Fault::BROKEN)?;
+            bytes = rest;
+            let (value, time) = match plain_sample(one) {
+                Some(read) => read,
+                None => sample(one)?,
+            };
+            self.sample(value, time, series, sink)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn sample(
+        &mut self,
+        value: f64,
+        time: i64,
+        series: Series<'_>,
+        sink: &mut dyn RowSink,
+    ) -> Result<(), Fault> {
+        self.counts.samples += 1;
+        if value.is_finite() {
+            return row(series.labels, series.origin, time, value, sink);
+        }
+        sink.skip(1);
+        Ok(())
+    }
+
     /// The samples and histograms of a time series.
     fn values(
         &mut self,
@@ -182,12 +219,7 @@ impl Reader {
         while let Some((number, wire)) = message.next_field()? {
             if number == field::SAMPLES {
                 let (value, time) = sample(wire.bytes().ok_or(Fault::BROKEN)?)?;
-                self.counts.samples += 1;
-                if value.is_finite() {
-                    row(series.labels, series.origin, time, value, sink)?;
-                } else {
-                    sink.skip(1);
-                }
+                self.sample(value, time, series, sink)?;
             } else if number == histograms {
                 let histogram = Histogram::read(wire.bytes().ok_or(Fault::BROKEN)?)?;
                 self.counts.histograms += 1;
@@ -232,6 +264,51 @@ impl Reader {
     }
 }
 
+/// Labels and samples of a time series that has nothing else, the labels first, each shorter than 128 bytes: what nearly all
+/// are. They are passed over without being read; the sink knows the labels by their bytes.
+#[inline]
+fn plain(series: &[u8]) -> Option<(&[u8], &[u8])> {
+    let labels = pass_over(LABELS, series)?;
+    let samples = pass_over(field::SAMPLES, &series[labels..])?;
+    (labels + samples == series.len()).then(|| series.split_at(labels))
+}
+
+/// Bytes of the messages with this number at the beginning of `bytes`.
+#[inline]
+fn pass_over(number: u32, bytes: &[u8]) -> Option<usize> {
+    let key = (number << 3 | 2) as u8;
+    let mut at = 0;
+    while bytes.get(at) == Some(&key) {
+        let len = *bytes.get(at + 1)?;
+        if len >= 0x80 {
+            return None;
+        }
+        at += 2 + usize::from(len);
+    }
+    (at <= bytes.len()).then_some(at)
+}
+
+/// A sample with its value and its time, in this order and nothing else.
+#[inline]
+fn plain_sample(bytes: &[u8]) -> Option<(f64, i64)> {
+    let [0x09, rest @ ..] = bytes else { return None };
+    let (value, rest) = rest.split_first_chunk::<8>()?;
+    let [0x10, varint @ ..] = rest else { return None };
+    // Longer ones are negative or nonsense.
+    if varint.len() > 8 {
+        return None;
+    }
+    let (last, more) = varint.split_last()?;
+    if *last >= 0x80 || more.iter().any(|byte| *byte < 0x80) {
+        return None;
+    }
+    let bits = |value: u64, byte: &u8| value << 7 | u64::from(byte & 0x7F);
+    Some((
+        f64::from_le_bytes(*value),
+        varint.iter().rev().fold(0, bits) as i64,
+    ))
+}
+
 fn sample(bytes: &[u8]) -> Result<(f64, i64), Fault> {
     let mut message = Message::new(bytes);
     let (mut value, mut time) = (0.0, 0);
@@ -265,4 +342,97 @@ fn row(
         origin,
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::labels::write_label;
+    use kymo_plugin_api::kit::Collector;
+    use proptest::prelude::*;
+
+    fn message(number: u32, inner: &[u8], out: &mut Vec<u8>) {
+        out.push((number << 3 | 2) as u8);
+        let mut len = inner.len();
+        while len >= 0x80 {
+            out.push(len as u8 | 0x80);
+            len >>= 7;
+        }
+        out.push(len as u8);
+        out.extend_from_slice(inner);
+    }
+
+    /// A sample, its parts in either order or left out.
+    fn sample_bytes(value: f64, time: i64, parts: &[bool]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for is_value in parts {
+            if *is_value {
+                out.push(0x09);
+                out.extend_from_slice(&value.to_le_bytes());
+                continue;
+            }
+            out.push(0x10);
+            let mut time = time as u64;
+            while time >= 0x80 {
+                out.push(time as u8 | 0x80);
+                time >>= 7;
+            }
+            out.push(time as u8);
+        }
+        out
+    }
+
+    /// A part of a time series: a label, a sample, or another field.
+    fn part() -> impl Strategy<Value = Vec<u8>> {
+        let label = ("[a-z_]{0,4}|__name__", "[a-zé]{0,6}|[x]{150}");
+        let time = prop_oneof![any::<i64>(), 0..2_000_000_000_000i64];
+        let sample = (any::<f64>(), time, prop::collection::vec(any::<bool>(), 0..4));
+        prop_oneof![
+            3 => label.prop_map(|(name, value)| {
+                let mut out = Vec::new();
+                write_label(&name, &value, &mut out);
+                out
+            }),
+            3 => sample.prop_map(|(value, time, parts)| {
+                let mut out = Vec::new();
+                message(field::SAMPLES, &sample_bytes(value, time, &parts), &mut out);
+                out
+            }),
+            1 => prop::collection::vec(any::<u8>(), 0..6),
+        ]
+    }
+
+    fn read(
+        run: impl FnOnce(&mut Reader, Origin<'_>, &mut Collector) -> Result<(), Fault>,
+    ) -> (Collector, String) {
+        let (mut reader, mut collector) = (Reader::default(), Collector::default());
+        let read = run(&mut reader, Origin { line: 1, text: b"" }, &mut collector);
+        (collector, format!("{read:?} {}", reader.counts.samples))
+    }
+
+    proptest! {
+        #[test]
+        fn the_quick_way_reads_what_the_other_reads(parts in prop::collection::vec(part(), 0..6), sorted in any::<bool>()) {
+            let mut parts = parts;
+            if sorted {
+                parts.sort_by_key(|part| part.first().copied());
+            }
+            let bytes = parts.concat();
+            let quick = read(|reader, origin, sink| reader.series(&bytes, origin, sink));
+            let other = read(|reader, origin, sink| reader.any_series(&bytes, origin, sink));
+            prop_assert_eq!(quick, other);
+        }
+    }
+
+    #[test]
+    fn what_senders_send_goes_the_quick_way() {
+        let mut series = Vec::new();
+        write_label("__name__", "up", &mut series);
+        write_label("job", "node", &mut series);
+        let labels = series.len();
+        let sample = sample_bytes(1.5, 1_793_491_200_000, &[true, false]);
+        assert_eq!(plain_sample(&sample), Some((1.5, 1_793_491_200_000)));
+        message(field::SAMPLES, &sample, &mut series);
+        assert_eq!(plain(&series).map(|(found, _)| found.len()), Some(labels));
+    }
 }
