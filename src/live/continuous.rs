@@ -17,7 +17,7 @@ use crate::query::scan::Scan;
 use crate::query::statements::{QueryOptions, Target, run};
 use crate::query::windows::Windows;
 use crate::query::{Cancel, QueryLimits, Value, Why, Workers};
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::ControlFlow;
@@ -91,28 +91,47 @@ struct Running {
 
 struct Runner {
     engine: Arc<Engine>,
-    commits: Commits,
+    /// `None` while there is no continuous query: then a commit wakes nobody.
+    commits: Option<Commits>,
     heard: u64,
+    /// The last commit of progress: it is nothing to note progress for.
+    recorded: u64,
     running: BTreeMap<String, Running>,
     cancel: Arc<Cancel>,
 }
 
 impl Runner {
     fn new(engine: Arc<Engine>) -> Self {
-        let commits = engine.subscribe_commits();
-        Self {
-            heard: engine.sequence(),
+        let mut runner = Self {
+            heard: 0,
+            recorded: 0,
             engine,
-            commits,
+            commits: None,
             running: BTreeMap::new(),
             cancel: Arc::default(),
+        };
+        // Before anything is taken: what is committed from here on is heard, what was before it is in the engine's recovery.
+        let kept = continuous_queries(runner.engine.catalog());
+        runner.listen(!kept.is_empty());
+        runner
+    }
+
+    /// Hears of commits, or does not.
+    fn listen(&mut self, wanted: bool) {
+        if wanted && self.commits.is_none() {
+            self.commits = Some(self.engine.subscribe_commits());
+            self.heard = self.engine.sequence();
+        }
+        if !wanted {
+            self.commits = None;
         }
     }
 
     fn run(&mut self, stopped: &Receiver<()>, clock: &dyn Fn() -> i64) {
-        let receiver = self.commits.receiver().clone();
         let mut next = Instant::now();
         loop {
+            let commits = self.commits.as_ref();
+            let receiver = commits.map_or_else(never, |commits| commits.receiver().clone());
             select! {
                 recv(stopped) -> _ => break,
                 recv(receiver) -> commit => {
@@ -135,7 +154,7 @@ impl Runner {
     }
 
     fn hear(&mut self) {
-        while let Some(commit) = self.commits.next(Duration::ZERO) {
+        while let Some(commit) = self.commits.as_ref().and_then(|c| c.next(Duration::ZERO)) {
             self.note(&commit);
         }
     }
@@ -177,6 +196,7 @@ impl Runner {
         let engine = self.engine.clone();
         let catalog = engine.catalog();
         let queries = continuous_queries(catalog);
+        self.listen(!queries.is_empty());
         let names: BTreeSet<String> = queries.iter().map(|q| key(&q.database, &q.name)).collect();
         self.running
             .retain(|name, running| names.contains(name) && queries.contains(&running.query));
@@ -196,19 +216,23 @@ impl Runner {
         });
         for name in stale {
             let kind = KIND.to_string();
-            self.command(Command::RemoveRecord { kind, name });
+            self.commands(vec![Command::RemoveRecord { kind, name }]);
         }
     }
 
-    fn command(&self, command: Command) {
+    fn commands(&mut self, commands: Vec<Command>) {
+        if commands.is_empty() {
+            return;
+        }
         let batch = Batch {
             shards: Target::shards(&*self.engine),
-            commands: vec![command],
+            commands,
             ..Batch::default()
         };
-        if let Err(error) = Target::commit(&*self.engine, batch) {
+        match Target::commit(&*self.engine, batch) {
+            Ok(sequence) => self.recorded = sequence,
             // It is tried again: what the record says is only less than what was done.
-            tracing::warn!(error, "the progress of a continuous query was not recorded");
+            Err(error) => tracing::warn!(error, "the progress of a continuous query was not recorded"),
         }
     }
 
@@ -226,14 +250,16 @@ impl Runner {
         self.record(false);
     }
 
-    /// Makes durable how far all are.
+    /// Makes durable how far all are: in one batch a tick, if windows were written or are to be; a mere sequence twice a minute, and only
+    /// if somebody else committed something.
     fn record(&mut self, all: bool) {
         let mut commands = Vec::new();
+        let others = self.heard > self.recorded;
         for (name, running) in &mut self.running {
             let moved = running.progress.windows() != running.recorded.windows();
-            let old =
-                running.recorded_at.elapsed() >= RECORD_INTERVAL && running.progress != running.recorded;
-            if moved || old || (all && running.progress != running.recorded) {
+            let new = others && running.progress != running.recorded;
+            let old = running.recorded_at.elapsed() >= RECORD_INTERVAL;
+            if moved || (new && (old || all)) {
                 commands.push(Command::PutRecord {
                     kind: KIND.to_string(),
                     name: name.clone(),
@@ -243,7 +269,7 @@ impl Runner {
                 running.recorded_at = Instant::now();
             }
         }
-        commands.into_iter().for_each(|command| self.command(command));
+        self.commands(commands);
     }
 }
 
@@ -510,5 +536,102 @@ impl Target for Recording<'_> {
 
     fn figures(&self) -> Vec<(String, String, Value)> {
         self.engine.figures()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::{Budgets, Machine, Overrides};
+    use crate::engine::EngineOptions;
+    use crate::query::statements::QueryOptions;
+
+    const MINUTE: i64 = 60_000_000_000;
+
+    fn engine(folder: &std::path::Path) -> Arc<Engine> {
+        let machine = Machine {
+            cores: 2,
+            memory: 1 << 30,
+        };
+        let budgets = Budgets::new(&machine, &Overrides::default());
+        Engine::open(folder, EngineOptions::new(budgets, || 0)).expect("it opens")
+    }
+
+    fn query(engine: &Arc<Engine>, text: &str) {
+        let options = QueryOptions {
+            database: Some("d".into()),
+            policy: None,
+            params: Params::default(),
+            now: 0,
+            limits: QueryLimits::default(),
+            deadline: None,
+            read_only_hint: false,
+        };
+        let query = crate::lang::parse(text, &Params::default()).expect("a statement");
+        run(&query, &options, &**engine, &Cancel::default(), &mut |event| {
+            if let Event::End { error } = event {
+                assert_eq!(error, None);
+            }
+            ControlFlow::Continue(())
+        });
+    }
+
+    #[test]
+    fn without_a_query_nobody_listens() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let engine = engine(folder.path());
+        query(&engine, "CREATE DATABASE d");
+        let mut runner = Runner::new(engine.clone());
+        runner.load(MINUTE);
+        assert!(runner.commits.is_none());
+        query(
+            &engine,
+            "CREATE CONTINUOUS QUERY c ON d BEGIN SELECT sum(v) INTO s FROM m GROUP BY time(1m) END",
+        );
+        runner.load(MINUTE);
+        assert!(runner.commits.is_some());
+        // Who starts with one listens from the beginning.
+        assert!(Runner::new(engine.clone()).commits.is_some());
+        query(&engine, "DROP CONTINUOUS QUERY c ON d");
+        runner.load(MINUTE);
+        assert!(runner.commits.is_none());
+        engine.stop();
+    }
+
+    #[test]
+    fn progress_alone_is_not_recorded_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let engine = engine(folder.path());
+        query(
+            &engine,
+            "CREATE DATABASE d; CREATE CONTINUOUS QUERY c ON d BEGIN SELECT sum(v) INTO s FROM m GROUP BY time(1m) END",
+        );
+        let (_keep, stopped) = bounded(1);
+        let mut runner = Runner::new(engine.clone());
+        let mut turn = |now: i64| {
+            runner.hear();
+            runner.load(now);
+            for running in runner.running.values_mut() {
+                running.recorded_at = Instant::now()
+                    .checked_sub(RECORD_INTERVAL)
+                    .expect("a clock that runs");
+            }
+            runner.tick(now, &stopped);
+            runner.engine.sequence()
+        };
+        turn(MINUTE);
+        let before = turn(MINUTE + 1);
+        // Nothing happens: nothing is written, however often it looks.
+        for second in 2..10 {
+            assert_eq!(turn(MINUTE + second), before);
+        }
+        // Others commit something: once.
+        query(&engine, "CREATE DATABASE e");
+        assert_eq!(turn(MINUTE + 20), before + 2);
+        assert_eq!(turn(MINUTE + 21), before + 2);
+        // A window ends: its progress is one more batch.
+        assert_eq!(turn(2 * MINUTE), before + 3);
+        assert_eq!(turn(2 * MINUTE + 1), before + 3);
+        engine.stop();
     }
 }

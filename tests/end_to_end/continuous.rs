@@ -114,3 +114,73 @@ fn a_query_into_its_own_source_and_a_shorter_every() {
         &json!([[hour - 3600 * SECOND, 1], [hour, 3]]),
     );
 }
+
+#[test]
+fn resample_for_reaches_back_before_the_query() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    server.create("d");
+    // Nothing is written into these windows once the query is there: only FOR can be why they are.
+    let minute = now() / (60 * SECOND) * 60 * SECOND;
+    let (old, older) = (minute - 2 * 60 * SECOND, minute - 3600 * SECOND);
+    server.write("d", &format!("m v=1 {old}\nm v=2 {}\nm v=9 {older}", old + 1));
+    let create = "CREATE CONTINUOUS QUERY c ON d RESAMPLE EVERY 1s FOR 10m BEGIN SELECT sum(v) AS total INTO sums FROM m GROUP BY time(1m) fill(none) END";
+    server.query("d", create);
+    let all = "SELECT total FROM sums";
+    until(&server, all, &json!([[old, 3]]));
+    // A delete makes no window late, and there is nothing to put in its place; FOR looks again all the same.
+    server.query("d", &format!("DELETE FROM m WHERE time = {}", old + 1));
+    until(&server, all, &json!([[old, 1]]));
+}
+
+#[test]
+fn exactly_once_in_effect_under_kill() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::quiet(folder.path());
+    server.create("d");
+    let create = "CREATE CONTINUOUS QUERY c ON d BEGIN SELECT sum(v) AS total, count(v) AS points INTO sums FROM m GROUP BY time(1s), host fill(none) END";
+    server.query("d", create);
+    let mut chosen = 7u64;
+    let mut random = move |below: u64| {
+        chosen = chosen.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(11);
+        (chosen >> 33) % below
+    };
+    for _ in 0..4 {
+        let end = Instant::now() + Duration::from_millis(1_800);
+        while Instant::now() < end {
+            // Some are on time, some late by up to 20 s, some replace what was written before.
+            let lines: Vec<String> = (0..20)
+                .map(|_| {
+                    let late = random(3) * random(20) * SECOND as u64;
+                    let time = (now() - late as i64) / 1_000_000 * 1_000_000;
+                    format!("m,host=h{} v={} {time}", random(3), random(100))
+                })
+                .collect();
+            server.write("d", &lines.join("\n"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server.kill();
+        server = Server::quiet(folder.path());
+    }
+    let wanted = "SELECT sum(v) AS total, count(v) AS points FROM m GROUP BY time(1s), host fill(none)";
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found =
+            server.query("d", "SELECT total, points FROM sums GROUP BY host")["results"][0]["series"].clone();
+        let wanted = server.query("d", wanted)["results"][0]["series"].clone();
+        let values = |series: &Value| -> Vec<Value> {
+            let series = series.as_array().cloned().unwrap_or_default();
+            series.iter().map(|one| one["values"].clone()).collect()
+        };
+        let (found, wanted) = (values(&found), values(&wanted));
+        if found == wanted && wanted.len() == 3 {
+            break;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{found:?}\ninstead of\n{wanted:?}\n{}",
+            server.output()
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
