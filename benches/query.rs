@@ -79,6 +79,7 @@ fn ask(engine: &Arc<Engine>, text: &str, sink: &mut dyn FnMut(Event)) {
         now: ROWS * SECOND,
         limits: QueryLimits::default(),
         deadline: None,
+        rollups: kymo::query::RollupUse::default(),
         read_only_hint: false,
     };
     run(

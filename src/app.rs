@@ -21,6 +21,7 @@ use crate::net::datagrams::Source;
 use crate::net::feed::{Feed, Reading};
 use crate::net::stream::{Bound, Shared};
 use crate::net::{Services, udp, unix};
+use crate::refresh::Refresh;
 use actix::{Actor, Addr};
 use anyhow::{Context as _, anyhow};
 use kymo_plugin_api::Options;
@@ -188,12 +189,14 @@ async fn start(
     let engine = services.engine.clone();
     let continuous =
         Continuous::start(engine, now).context("cannot start the thread of continuous queries")?;
+    let refresh =
+        Refresh::start(services.engine.clone(), now).context("cannot start the thread of rollups")?;
     let mut actors = Actors {
         http: None,
         sockets: Vec::new(),
         flushes: Vec::new(),
         host: None,
-        live: Live::new(hub, Arc::new(continuous)).start(),
+        live: Live::new(hub, Arc::new(continuous), Arc::new(refresh)).start(),
     };
     for (address, feed, bound) in bound {
         let decoder = feed.decoder().map_err(|e| anyhow!(e))?;

@@ -24,6 +24,7 @@ use crate::query::snapshot::Snapshot;
 use crate::query::statements::Target;
 use crate::query::{Running, Value, Workers};
 use crate::rejected::{self, Filter, LEDGER_BYTES_MAX, Ledger};
+use crate::rollup::Rollups;
 use crate::shard::dispatch::Dispatcher;
 use crate::shard::publish::{Head, Observer};
 use crate::shard::seal::sealed_tables;
@@ -239,6 +240,7 @@ impl Outcome<Pending> for FromJournal {
 struct Published {
     catalog: Arc<Catalog>,
     store: Arc<Store>,
+    rollups: Arc<Rollups>,
     commits: Arc<Mutex<Vec<Subscriber>>>,
 }
 
@@ -300,7 +302,9 @@ impl Observer<RunSet> for Published {
         let mut changed = false;
         for (sequence, batch) in (group.first..).zip(&group.batches) {
             self.catalog.commit(batch);
-            for command in batch.commands() {
+            let commands = batch.commands();
+            self.rollups.note(sequence, batch, &commands, &self.catalog);
+            for command in commands {
                 if matches!(command, Command::Delete { .. } | Command::DropSeries { .. }) {
                     self.store.apply_command(sequence, &command);
                     changed = true;
@@ -369,6 +373,7 @@ pub struct Engine {
     merge_counters: Arc<MergeCounters>,
     room: Room,
     recovery: Recovery,
+    rollups: Arc<Rollups>,
     workers: Workers,
     running: Arc<Running>,
     _lock: File,
@@ -430,9 +435,12 @@ impl Engine {
         let store = Arc::new(store);
         let watermark = store.watermark();
         let commits = Arc::new(Mutex::new(Vec::new()));
+        let rollups = Arc::new(Rollups::default());
+        rollups.load(&catalog, watermark);
         let published = Published {
             catalog: catalog.clone(),
             store: store.clone(),
+            rollups: rollups.clone(),
             commits: commits.clone(),
         };
         let head = Arc::new(Head::new(shards, watermark, store.runs(), published));
@@ -447,6 +455,7 @@ impl Engine {
             head: head.clone(),
             dispatcher: dispatcher.clone(),
             store: store.clone(),
+            rollups: rollups.clone(),
             counters: seal_counters.clone(),
         };
         let mut recovery = Recovery {
@@ -581,6 +590,7 @@ impl Engine {
             merge_counters,
             room: Room::new(dir, floor, room::free_bytes),
             recovery,
+            rollups,
             workers: Workers::new(std::thread::available_parallelism().map_or(0, |cores| cores.get() - 1)),
             running: Arc::default(),
             _lock: lock,
@@ -683,7 +693,12 @@ impl Engine {
 
     /// Everything acknowledged so far, as it stays while the snapshot is held.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.head.snapshot())
+        Snapshot::new(self.head.snapshot(), self.rollups.clone())
+    }
+
+    /// Which intervals of rollups can be believed.
+    pub fn rollups(&self) -> &Arc<Rollups> {
+        &self.rollups
     }
 
     /// Every batch committed from now on.
@@ -834,6 +849,7 @@ struct Sealer {
     head: Arc<Head<RunSet>>,
     dispatcher: Arc<Dispatcher<RunSet>>,
     store: Arc<Store>,
+    rollups: Arc<Rollups>,
     counters: Arc<SealCounters>,
 }
 
@@ -895,7 +911,9 @@ impl Sealer {
         let (sequence, frozen) = self.head.wait_frozen();
         let began = Instant::now();
         loop {
-            let unsealed = self.catalog.take_unsealed();
+            let mut unsealed = self.catalog.take_unsealed();
+            // What of rollups waits is known again after a restart: this, and what the journal has of later batches.
+            unsealed.commands.extend(self.rollups.records(sequence));
             let input = SealInput {
                 watermark: sequence,
                 definitions: &unsealed.definitions,
@@ -936,7 +954,7 @@ impl Target for Engine {
     }
 
     fn snapshot(&self) -> Arc<dyn Scan> {
-        Arc::new(Snapshot::new(self.head.snapshot()))
+        Arc::new(Snapshot::new(self.head.snapshot(), self.rollups.clone()))
     }
 
     fn commit(&self, batch: Batch) -> Result<u64, String> {

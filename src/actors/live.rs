@@ -1,8 +1,9 @@
-//! The actor of live and continuous queries: owns their threads.
+//! The actor of what keeps answers up to date: live and continuous queries, rollups. Owns their threads.
 
 use super::Stop;
 use crate::live::continuous::Continuous;
 use crate::live::hub::Hub;
+use crate::refresh::Refresh;
 use actix::{Actor, Context, Handler, ResponseFuture};
 use std::sync::Arc;
 
@@ -10,12 +11,17 @@ use std::sync::Arc;
 pub struct Live {
     hub: Arc<Hub>,
     continuous: Arc<Continuous>,
+    refresh: Arc<Refresh>,
 }
 
 impl Live {
     /// Of their threads.
-    pub fn new(hub: Arc<Hub>, continuous: Arc<Continuous>) -> Self {
-        Self { hub, continuous }
+    pub fn new(hub: Arc<Hub>, continuous: Arc<Continuous>, refresh: Arc<Refresh>) -> Self {
+        Self {
+            hub,
+            continuous,
+            refresh,
+        }
     }
 }
 
@@ -27,8 +33,9 @@ impl Handler<Stop> for Live {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Stop, _: &mut Context<Self>) -> ResponseFuture<()> {
-        let (hub, continuous) = (self.hub.clone(), self.continuous.clone());
+        let (hub, continuous, refresh) = (self.hub.clone(), self.continuous.clone(), self.refresh.clone());
         let stop = move || {
+            refresh.stop();
             continuous.stop();
             hub.stop();
         };

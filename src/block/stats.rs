@@ -48,7 +48,7 @@ pub enum Numbers {
 }
 
 /// A sum of floats and what rounding took from it, so that it is rounded once, in the end.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FloatSum {
     high: f64,
     low: f64,

@@ -52,6 +52,8 @@ pub struct Database {
     pub name: String,
     /// Its policies, in order of creation.
     pub policies: Vec<Arc<Policy>>,
+    /// Policies that no statement and no writer can name: what Kymo keeps for itself beside the data (states of rollups).
+    pub hidden: Vec<Arc<Policy>>,
 }
 
 /// A retention policy.
@@ -65,7 +67,21 @@ impl Database {
             None => self.policies.iter().find(|policy| policy.default),
         }
     }
+
+    /// The hidden policy with this name.
+    pub fn hidden_policy(&self, name: &str) -> Option<&Arc<Policy>> {
+        let is = |policy: &&Arc<Policy>| policy.name.strip_prefix(HIDDEN) == Some(name);
+        self.hidden.iter().find(is)
+    }
+
+    /// Its policies and the hidden ones.
+    pub fn all_policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies.iter().chain(&self.hidden)
+    }
 }
+
+/// Names of hidden policies begin with it; no other name has it ([`check_name`]).
+pub const HIDDEN: char = '\u{1}';
 
 /// See the module. Shared by everything.
 #[derive(Default)]
@@ -245,6 +261,38 @@ impl Catalog {
         Ok(self.define_database(database))
     }
 
+    /// The hidden policy of a database with this name, made when it is not there. Batches that use it define it by way of
+    /// [`define_database`](Self::define_database).
+    ///
+    /// # Errors
+    /// No such database.
+    pub fn hidden_policy_or_create(
+        &self,
+        database: &str,
+        name: &str,
+        duration: i64,
+    ) -> Result<Arc<Policy>, CatalogError> {
+        let name = format!("{HIDDEN}{name}");
+        let find = |database: &Database| database.all_policies().find(|p| p.name == name).cloned();
+        let mut names = self.write();
+        let found = names.databases.get(database).cloned();
+        let found = found.ok_or_else(|| CatalogError::NoDatabase(database.to_string()))?;
+        if let Some(policy) = find(&found) {
+            return Ok(policy);
+        }
+        let settings = PolicySettings {
+            name: name.clone(),
+            duration,
+            shard_duration: 0,
+            replication: 1,
+            default: false,
+        };
+        let definition = settings.definition(names.next_policy, found.id, false);
+        names.new_policies.insert(definition.id);
+        names.put_policy(definition.clone());
+        Ok(Arc::new(definition))
+    }
+
     /// What a batch must define so that a database and its policies are durable.
     pub fn define_database(&self, name: &str) -> Definitions {
         let names = self.read();
@@ -257,8 +305,7 @@ impl Catalog {
                 });
             }
             let new = database
-                .policies
-                .iter()
+                .all_policies()
                 .filter(|policy| names.new_policies.contains(&policy.id));
             out.policies.extend(new.map(|policy| policy.as_ref().clone()));
         }
@@ -310,7 +357,7 @@ impl Catalog {
             let known = names
                 .databases
                 .values()
-                .any(|db| db.policies.iter().any(|p| p.id == policy.id));
+                .any(|db| db.all_policies().any(|p| p.id == policy.id));
             if !known {
                 names.put_policy(policy.clone());
             }
@@ -432,16 +479,17 @@ impl Catalog {
                 if let Some(database) = found {
                     names.databases.remove(&database.name);
                     database
-                        .policies
-                        .iter()
+                        .all_policies()
                         .for_each(|policy| names.drop_policy(policy.id));
                 }
             }
             Command::DropPolicy(id) => {
                 names.drop_policy(*id);
                 for database in names.databases.values_mut() {
-                    if database.policies.iter().any(|policy| policy.id == *id) {
-                        Arc::make_mut(database).policies.retain(|policy| policy.id != *id);
+                    if database.all_policies().any(|policy| policy.id == *id) {
+                        let database = Arc::make_mut(database);
+                        database.policies.retain(|policy| policy.id != *id);
+                        database.hidden.retain(|policy| policy.id != *id);
                     }
                 }
             }
@@ -450,7 +498,8 @@ impl Catalog {
                     if database.id != policy.database {
                         continue;
                     }
-                    for known in &mut Arc::make_mut(database).policies {
+                    let Database { policies, hidden, .. } = Arc::make_mut(database);
+                    for known in policies.iter_mut().chain(hidden) {
                         if known.id == policy.id {
                             *known = Arc::new(policy.clone());
                         } else if policy.default && known.default {
@@ -635,6 +684,7 @@ impl Names {
                 id,
                 name,
                 policies: Vec::new(),
+                hidden: Vec::new(),
             }),
         );
     }
@@ -650,6 +700,10 @@ impl Names {
             return;
         };
         let database = Arc::make_mut(database);
+        if definition.name.starts_with(HIDDEN) {
+            database.hidden.push(Arc::new(definition));
+            return;
+        }
         if definition.default {
             for known in database.policies.iter_mut().filter(|known| known.default) {
                 *known = Arc::new(Policy {

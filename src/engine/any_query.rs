@@ -8,7 +8,7 @@ use crate::lang::grammar::Choices;
 use crate::lang::{Params, parse};
 use crate::query::encode::{Encoder, Event, Json, TimeFormat};
 use crate::query::statements::{QueryOptions, run};
-use crate::query::{Cancel, QueryLimits, functions};
+use crate::query::{Cancel, QueryLimits, RollupUse, functions};
 use kymo_plugin_api::{Framing, Options};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -351,6 +351,7 @@ fn ask(engine: &Arc<Engine>, text: &str) {
             ..QueryLimits::default()
         },
         deadline: Some(Instant::now() + Duration::from_secs(5)),
+        rollups: RollupUse::default(),
         read_only_hint: false,
     };
     let mut json = Json::new(TimeFormat::default());

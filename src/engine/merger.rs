@@ -340,7 +340,7 @@ impl Merger {
 fn expired_before(catalog: &Catalog, now: i64) -> BTreeMap<MeasurementId, i64> {
     let mut expired = BTreeMap::new();
     for database in catalog.databases() {
-        for policy in database.policies.iter().filter(|policy| policy.duration > 0) {
+        for policy in database.all_policies().filter(|policy| policy.duration > 0) {
             let before = now.saturating_sub(policy.duration);
             let measurements = catalog.measurements(policy.id);
             expired.extend(measurements.iter().map(|measurement| (measurement.id, before)));

@@ -97,7 +97,7 @@ pub enum Statement {
     ShowCorrelated(Box<ShowCorrelated>),
     /// Extension: `SHOW REJECTED [ON database] [LIMIT n] [OFFSET n]`
     ShowRejected(ShowRejected),
-    /// Extension: `CREATE ROLLUP name ON database BEGIN SELECT .. END`
+    /// Extension: `CREATE ROLLUP name ON database FROM m EVERY 1h`
     CreateRollup(Box<CreateRollup>),
     /// Extension: `DROP ROLLUP name ON database`
     DropRollup(OnDatabase),
@@ -663,8 +663,12 @@ pub struct CreateRollup {
     pub name: String,
     /// Its database.
     pub database: String,
-    /// What is kept; it groups by time.
-    pub source: SelectStatement,
+    /// `FROM`: of which measurements, in all retention policies; none named: of all.
+    pub measurements: Vec<String>,
+    /// `EVERY`: lengths of intervals, nanoseconds; at least one.
+    pub every: Vec<i64>,
+    /// Not `WITHOUT PERCENTILES`: what approximate percentiles need is kept, too.
+    pub percentiles: bool,
 }
 
 impl Field {

@@ -423,7 +423,15 @@ impl<'a> Choices<'a> {
                     self.into()
                 )
             }
-            20 => format!("CREATE ROLLUP {name} ON {other} BEGIN {} END", self.select()),
+            20 => {
+                let from = self.option(|c| format!(" FROM {}, {}", c.name(), c.name()));
+                let second = self.option(|c| format!(", {}", c.duration()));
+                let without = self.pick(&["", " WITHOUT PERCENTILES"]);
+                format!(
+                    "CREATE ROLLUP {name} ON {other}{from} EVERY {}{second}{without}",
+                    self.duration()
+                )
+            }
             21 => format!(
                 "CREATE SUBSCRIPTION {name} ON {other}.{name} DESTINATIONS ANY 'udp://a:1', {}",
                 self.text()

@@ -16,7 +16,7 @@ use crate::query::records::{ContinuousQuery, continuous_queries, key};
 use crate::query::scan::Scan;
 use crate::query::statements::{QueryOptions, Target, run};
 use crate::query::windows::Windows;
-use crate::query::{Cancel, QueryLimits, Value, Why, Workers};
+use crate::query::{Cancel, QueryLimits, RollupUse, Value, Why, Workers};
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -465,6 +465,7 @@ impl Running {
             now,
             limits: QueryLimits::default(),
             deadline: Some(Instant::now() + RUN_MAX),
+            rollups: RollupUse::default(),
             read_only_hint: false,
         };
         let query = Query {
@@ -565,6 +566,7 @@ mod tests {
             now: 0,
             limits: QueryLimits::default(),
             deadline: None,
+            rollups: RollupUse::default(),
             read_only_hint: false,
         };
         let query = crate::lang::parse(text, &Params::default()).expect("a statement");

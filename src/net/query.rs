@@ -10,7 +10,7 @@ use crate::lang::{Params, Query, Statement, params_from_json, parse};
 use crate::model::Precision;
 use crate::query::encode::{ChunkedJson, Csv, Encoder, Event, Indent, Json, TimeFormat};
 use crate::query::statements::{QueryOptions, run};
-use crate::query::{Cancel, QueryError, QueryLimits, Why};
+use crate::query::{Cancel, QueryError, QueryLimits, RollupUse, Why};
 use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, Data, Payload};
@@ -93,6 +93,7 @@ pub async fn query(
             ..QueryLimits::default()
         },
         deadline: Some(Instant::now() + services.query_timeout),
+        rollups: rollups(parameters.get("rollups"))?,
         read_only_hint: request.method() == Method::GET,
     };
     let statements = parse(&text, &options.params).map_err(|e| HttpError {
@@ -356,6 +357,16 @@ fn output(request: &HttpRequest, parameters: &Parameters) -> Result<Output, Http
         pretty: parameters.is_true("pretty"),
         times: TimeFormat { epoch },
     })
+}
+
+/// `rollups`: may answers come from states of rollups?
+fn rollups(text: Option<&str>) -> Result<RollupUse, HttpError> {
+    match text.unwrap_or("auto") {
+        "" | "auto" => Ok(RollupUse::Auto),
+        "off" => Ok(RollupUse::Off),
+        "always" => Ok(RollupUse::Always),
+        _ => Err(HttpError::bad_request("rollups must be auto, off or always")),
+    }
 }
 
 fn params(text: Option<&str>) -> Result<Params, HttpError> {

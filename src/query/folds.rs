@@ -20,6 +20,8 @@ use crate::model::TimeRange;
 use crate::model::time::TIME_MIN;
 use std::collections::HashMap;
 
+mod rolled;
+
 /// A counter's sample before a window counts when it is not older than this, or than two windows if that is more.
 pub const COUNTER_LOOKBACK: i64 = 3_600_000_000_000;
 
@@ -101,12 +103,49 @@ struct Wanted<'a> {
     arguments: &'a [Node],
 }
 
+impl Wanted<'_> {
+    fn is_digest(&self) -> bool {
+        matches!(self.fold, Fold::ApproxPercentile(_))
+    }
+}
+
 /// The states of a group: by start of window, call by call.
 #[derive(Default)]
 struct Group {
     slots: HashMap<i64, usize>,
     starts: Vec<i64>,
     states: Vec<State>,
+}
+
+/// What [`run`] would read as states of a rollup, for EXPLAIN.
+///
+/// # Errors
+/// Damage, or a read that failed.
+pub(super) fn rolled_note(
+    ctx: &Context<'_>,
+    inputs: &[Input],
+    prepared: &Prepared,
+) -> Result<Option<String>, QueryError> {
+    let wanted = wanted_of(prepared);
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let times = Pass::new(ctx, prepared, &wanted).times();
+    let readings = Reading::open(ctx, inputs, prepared, times)?;
+    Ok(rolled::of_folds(ctx, prepared, &wanted, &readings)?.map(|rolled| rolled.note))
+}
+
+fn wanted_of(prepared: &Prepared) -> Vec<Wanted<'_>> {
+    let calls = prepared.calls.iter();
+    calls
+        .filter_map(|call| match call {
+            Call::Fold { fold, arguments } => Some(Wanted {
+                fold: *fold,
+                arguments,
+            }),
+            _ => None,
+        })
+        .collect()
 }
 
 /// The points that each fold gives, by group and then in the order of the calls.
@@ -119,41 +158,32 @@ pub(super) fn run(
     prepared: &Prepared,
     groups: &mut Groups,
 ) -> Result<Vec<Vec<Vec<Picked>>>, QueryError> {
-    let wanted: Vec<Wanted<'_>> = prepared
-        .calls
-        .iter()
-        .filter_map(|call| match call {
-            Call::Fold { fold, arguments } => Some(Wanted {
-                fold: *fold,
-                arguments,
-            }),
-            _ => None,
-        })
-        .collect();
+    let wanted = wanted_of(prepared);
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let mut pass = Pass {
-        ctx,
-        prepared,
-        wanted: &wanted,
-        groups: Vec::new(),
-        buckets: 0,
-        bytes: 0,
-        held: ctx.resources.memory.held(),
-        before: vec![None; wanted.len()],
-        series: 0,
-        slots: prepared
-            .windows
-            .as_ref()
-            .filter(|windows| windows.over.is_some())
-            .map(rolling::slots),
-        stretches: vec![Vec::new(); wanted.len()],
-    };
+    let mut pass = Pass::new(ctx, prepared, &wanted);
     let readings = Reading::open(ctx, inputs, prepared, pass.times())?;
     let mut references = Vec::new();
     let arguments = wanted.iter().flat_map(|w| w.arguments);
     arguments.for_each(|node| node.references(&mut references));
+    if let Some(rolled) = rolled::of_folds(ctx, prepared, &wanted, &readings)? {
+        let mut groups_of_states = groups.clone();
+        let usable = pass.rolled(&rolled, &references, &mut groups_of_states)?;
+        if let Some(trace) = &ctx.resources.trace {
+            let verdict = if usable {
+                ""
+            } else {
+                ": not enough, points are read"
+            };
+            trace.note(format!("{}{verdict}", rolled.note));
+        }
+        if usable {
+            *groups = groups_of_states;
+            return pass.finish();
+        }
+        pass = Pass::new(ctx, prepared, &wanted);
+    }
     each_series(ctx, &readings, &references, groups, &mut |rows| pass.rows(&rows))?;
     pass.finish()
 }
@@ -175,7 +205,27 @@ struct Pass<'a> {
     stretches: Vec<Vec<(i64, Stretch)>>,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    fn new(ctx: &'a Context<'a>, prepared: &'a Prepared, wanted: &'a [Wanted<'a>]) -> Self {
+        Self {
+            ctx,
+            prepared,
+            wanted,
+            groups: Vec::new(),
+            buckets: 0,
+            bytes: 0,
+            held: ctx.resources.memory.held(),
+            before: vec![None; wanted.len()],
+            series: 0,
+            slots: prepared
+                .windows
+                .as_ref()
+                .filter(|windows| windows.over.is_some())
+                .map(rolling::slots),
+            stretches: vec![Vec::new(); wanted.len()],
+        }
+    }
+
     fn lookback(&self) -> i64 {
         let windows = self.prepared.windows.as_ref();
         windows.map_or(COUNTER_LOOKBACK, |w| {
@@ -203,21 +253,36 @@ impl Pass<'_> {
     }
 
     fn rows(&mut self, rows: &Merged) -> Result<(), QueryError> {
-        self.series = (rows.input as u64) << 32 | u64::from(rows.series);
+        self.begin(rows.input, rows.series, rows.group);
+        self.more(rows)?;
+        for call in 0..self.wanted.len() {
+            self.roll_counter(call, rows.group as usize);
+        }
+        self.check()
+    }
+
+    /// The next series.
+    fn begin(&mut self, input: usize, series: u32, group: u32) {
+        self.series = (input as u64) << 32 | u64::from(series);
         self.before.iter_mut().for_each(|before| *before = None);
-        let group = rows.group as usize;
+        let group = group as usize;
         if self.groups.len() <= group {
             self.groups.resize_with(group + 1, Group::default);
         }
+    }
+
+    /// Rows of the series at hand.
+    fn more(&mut self, rows: &Merged) -> Result<(), QueryError> {
         let first = self.prepared.read.min;
         for (row, &time) in rows.times.iter().enumerate() {
             for call in 0..self.wanted.len() {
                 self.row(call, rows, row, time, time >= first)?;
             }
         }
-        for call in 0..self.wanted.len() {
-            self.roll_counter(call, group);
-        }
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), QueryError> {
         let limits = self.ctx.limits;
         if self.buckets > limits.buckets_max {
             let limit = limits.buckets_max;

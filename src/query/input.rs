@@ -44,7 +44,7 @@ pub enum Resolved {
 }
 
 /// Which columns and tags of an input are read.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// For each reference of the statement.
     pub resolved: Vec<Resolved>,

@@ -1,6 +1,7 @@
 //! What one query may use of the machine: memory, counted in bytes, and threads that help.
 
 use super::error::QueryError;
+use super::rollup::RollupUse;
 use super::scan::ScanCounters;
 use super::trace::{Stage, Trace};
 use super::workers::Workers;
@@ -16,6 +17,8 @@ pub struct Resources<'a> {
     pub counters: ScanCounters,
     /// For EXPLAIN.
     pub trace: Option<Trace>,
+    /// Does it read states of rollups?
+    pub rollups: RollupUse,
 }
 
 impl<'a> Resources<'a> {
@@ -26,7 +29,13 @@ impl<'a> Resources<'a> {
             workers,
             counters: ScanCounters::default(),
             trace: None,
+            rollups: RollupUse::default(),
         }
+    }
+
+    /// The same, reading states of rollups or not.
+    pub fn with_rollups(self, rollups: RollupUse) -> Self {
+        Self { rollups, ..self }
     }
 
     /// The same for a statement that is explained.

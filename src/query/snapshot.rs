@@ -2,19 +2,22 @@
 
 use super::scan::{Scan, ScanError, ScanRequest, SeriesSet, Source};
 use crate::model::{MeasurementId, TimeRange};
+use crate::rollup::Rollups;
 use crate::shard::publish::HeadSnapshot;
 use crate::store::{RunSet, SeriesFilter};
+use std::sync::Arc;
 
 /// Everything up to a sequence. Holding it keeps what it reads alive.
 #[derive(Clone)]
 pub struct Snapshot {
     head: HeadSnapshot<RunSet>,
+    rollups: Arc<Rollups>,
 }
 
 impl Snapshot {
     /// Of this state of the head.
-    pub fn new(head: HeadSnapshot<RunSet>) -> Self {
-        Self { head }
+    pub fn new(head: HeadSnapshot<RunSet>, rollups: Arc<Rollups>) -> Self {
+        Self { head, rollups }
     }
 
     /// The last sequence it reflects.
@@ -36,6 +39,10 @@ impl Scan for Snapshot {
             .into_iter()
             .filter(|part| request.time.overlaps(&part.time_range()));
         Ok(runs.chain(parts.map(Source::Part)).collect())
+    }
+
+    fn rollups(&self) -> Option<(&Rollups, u64)> {
+        Some((&self.rollups, self.head.sequence))
     }
 
     /// What its retention policy let expire is not there any more, in the head as in the store.

@@ -81,6 +81,7 @@ impl Db {
             now: 0,
             limits: QueryLimits::default(),
             deadline: None,
+            rollups: kymo::query::RollupUse::default(),
             read_only_hint: false,
         };
         let mut json = Json::new(TimeFormat {

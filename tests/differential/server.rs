@@ -129,6 +129,7 @@ fn ask(engine: &Arc<Engine>, now: i64, text: &str) -> Result<Vec<Series>, String
         now,
         limits: QueryLimits::default(),
         deadline: None,
+        rollups: kymo::query::RollupUse::default(),
         read_only_hint: false,
     };
     let (mut found, mut open, mut failed): (Vec<Series>, bool, Option<String>) = (Vec::new(), false, None);

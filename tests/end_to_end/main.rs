@@ -17,6 +17,7 @@ mod live_state;
 mod queries;
 mod rejected;
 mod retention;
+mod rollups;
 mod senders;
 mod sockets;
 mod support;

@@ -204,7 +204,24 @@ fn calls(text: &str, into: &mut BTreeSet<String>) {
 
 #[test]
 fn examples_of_the_document() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/query-language.md");
+    let shown = examples_of("query-language.md");
+    let missing: Vec<&str> = kymo::query::functions::names()
+        .filter(|name| !shown.contains(*name))
+        .collect();
+    assert!(
+        missing.is_empty() || writing(),
+        "functions without an example: {missing:?}"
+    );
+}
+
+#[test]
+fn examples_of_rollups() {
+    assert!(!examples_of("rollups.md").is_empty());
+}
+
+/// Runs the examples of a document: the names of functions whose results they show.
+fn examples_of(name: &str) -> BTreeSet<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
     let text = std::fs::read_to_string(&path).expect("the document");
     let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
     let mut server = Server::new();
@@ -213,7 +230,7 @@ fn examples_of_the_document() {
     let mut replaced = Vec::new();
     for (first, block) in blocks(&lines) {
         let steps = read(&block.join("\n"), first);
-        let given = run(&mut server, "query-language.md", &steps, &mut failures);
+        let given = run(&mut server, name, &steps, &mut failures);
         for step in &steps {
             // An answer of a name and columns alone shows nothing.
             if let (What::Eval(text), Expect::Tables(rows)) = (&step.what, &step.expect)
@@ -231,11 +248,5 @@ fn examples_of_the_document() {
         std::fs::write(&path, lines.join("\n") + "\n").expect("the document to write");
     }
     end(failures);
-    let missing: Vec<&str> = kymo::query::functions::names()
-        .filter(|name| !shown.contains(*name))
-        .collect();
-    assert!(
-        missing.is_empty() || writing(),
-        "functions without an example: {missing:?}"
-    );
+    shown
 }

@@ -104,6 +104,7 @@ impl Server {
             now: self.now,
             limits: QueryLimits::default(),
             deadline: None,
+            rollups: kymo::query::RollupUse::default(),
             read_only_hint: false,
         };
         let mut found: Vec<(Series, jiff::tz::TimeZone)> = Vec::new();

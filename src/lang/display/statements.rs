@@ -124,12 +124,7 @@ fn show_statement(f: &mut fmt::Formatter<'_>, statement: &Statement) -> fmt::Res
             page(f, &[], show.limit, show.offset)
         }
         Statement::CreateRollup(create) => {
-            let (name, database) = (Name(&create.name), Name(&create.database));
-            write!(
-                f,
-                "CREATE ROLLUP {name} ON {database} BEGIN {} END",
-                create.source
-            )
+            write!(f, "{create}")
         }
         Statement::DropRollup(of) => write!(f, "DROP ROLLUP {of}"),
         Statement::ShowRollups => f.write_str("SHOW ROLLUPS"),
@@ -247,6 +242,26 @@ impl Display for AlterRetentionPolicy {
 impl Display for OnDatabase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ON {}", Name(&self.name), Name(&self.database))
+    }
+}
+
+impl Display for CreateRollup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, database) = (Name(&self.name), Name(&self.database));
+        write!(f, "CREATE ROLLUP {name} ON {database}")?;
+        for (at, measurement) in self.measurements.iter().enumerate() {
+            let before = if at == 0 { " FROM " } else { ", " };
+            write!(f, "{before}{}", Name(measurement))?;
+        }
+        for (at, every) in self.every.iter().enumerate() {
+            let before = if at == 0 { " EVERY " } else { ", " };
+            write!(f, "{before}{}", format_duration(*every))?;
+        }
+        f.write_str(if self.percentiles {
+            ""
+        } else {
+            " WITHOUT PERCENTILES"
+        })
     }
 }
 

@@ -197,13 +197,37 @@ impl Parser<'_> {
 
     fn create_rollup(&mut self) -> Result<Statement> {
         let OnDatabase { name, database } = self.on_database()?;
-        self.keywords(&[K::Begin, K::Select])?;
-        let source = self.select(Into::Forbidden)?;
-        self.keyword(K::End)?;
+        let mut measurements = Vec::new();
+        if self.take_keyword(K::From)? {
+            measurements.push(self.ident()?);
+            while self.take(TokenKind::Comma)? {
+                measurements.push(self.ident()?);
+            }
+        }
+        self.keyword(K::Every)?;
+        let mut every = Vec::new();
+        loop {
+            let token = self.expect(TokenKind::Duration, &["duration"])?;
+            every.push(self.duration_of(&token)?);
+            if !self.take(TokenKind::Comma)? {
+                break;
+            }
+        }
+        let mut percentiles = true;
+        if self.peek()?.is_word("without") {
+            self.next()?;
+            let token = self.next()?;
+            if !token.is_word("percentiles") {
+                return Err(self.unexpected(&token, &["PERCENTILES"]));
+            }
+            percentiles = false;
+        }
         Ok(Statement::CreateRollup(Box::new(CreateRollup {
             name,
             database,
-            source,
+            measurements,
+            every,
+            percentiles,
         })))
     }
 

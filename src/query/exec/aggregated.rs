@@ -6,6 +6,7 @@ use super::early;
 use super::finishing::Finish;
 use super::folding::fold;
 use super::reading::Reading;
+use super::rolled;
 use super::setup::Setup;
 use crate::model::TimeRange;
 use crate::query::context::Context;
@@ -30,6 +31,25 @@ pub fn run(
     let readings = resources.stage(Stage::Open, || {
         Reading::open(ctx, inputs, prepared, prepared.read)
     })?;
+    let setup = Setup::of(prepared, &readings)?;
+    if let Some(rolled) = resources.stage(Stage::Open, || rolled::of_sets(ctx, &setup, &readings))? {
+        let setup = Setup::of(prepared, &rolled.readings)?;
+        let folds = resources.stage(Stage::Read, || fold(ctx, &setup, &rolled.readings))?;
+        let usable = rolled.is_usable();
+        if let Some(trace) = &resources.trace {
+            let verdict = if usable {
+                ""
+            } else {
+                ": not enough, points are read"
+            };
+            trace.note(format!("{}{verdict}", rolled.note));
+        }
+        if usable {
+            return resources.stage(Stage::Give, || {
+                Finish::new(ctx, &setup, inputs, folds)?.give(name, give)
+            });
+        }
+    }
     for time in early::ranges(prepared, inputs, &readings) {
         let narrow = narrowed(prepared, time);
         let setup = Setup::of(&narrow, &readings)?;

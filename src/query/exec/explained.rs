@@ -1,10 +1,12 @@
 //! A run over the inputs of one name as EXPLAIN shows it: what is planned, and, if it is to be run, what it cost.
 
 use super::reading::Reading;
-use super::{Call, Prepared, run_over, work};
+use super::setup::Setup;
+use super::{Call, Prepared, rolled, run_over, work};
 use crate::lang::{Fill, format_duration};
 use crate::query::context::Context;
 use crate::query::error::QueryError;
+use crate::query::folds;
 use crate::query::functions::aggregate::Aggregate;
 use crate::query::input::Input;
 use crate::query::result::{Give, Piece, ResultColumn, Series};
@@ -36,6 +38,9 @@ pub fn run(
             give(piece)
         })?
     } else {
+        if let Some(note) = rolled_note(ctx, inputs, prepared, &readings)? {
+            trace.note(note);
+        }
         // A series without rows: so that what would read them is planned, too.
         give(Piece::whole(Series {
             name: name.to_string(),
@@ -60,6 +65,25 @@ pub fn run(
         gave: (series, rows),
     });
     Ok(flow)
+}
+
+/// What would be read as states of a rollup. The functions that read for themselves tell when they are planned, too.
+fn rolled_note(
+    ctx: &Context<'_>,
+    inputs: &[Input],
+    prepared: &Prepared,
+    readings: &[Reading<'_>],
+) -> Result<Option<String>, QueryError> {
+    if prepared.calls.is_empty() {
+        return Ok(None);
+    }
+    let setup = Setup::of(prepared, readings)?;
+    let sets = rolled::of_sets(ctx, &setup, readings)?.map(|rolled| rolled.note);
+    let folds = folds::rolled_note(ctx, inputs, prepared)?;
+    Ok(match (sets, folds) {
+        (Some(sets), Some(folds)) if sets != folds => Some(format!("{sets}; {folds}")),
+        (sets, folds) => sets.or(folds),
+    })
 }
 
 fn since(before: &ScanStats, after: &ScanStats) -> ScanStats {

@@ -5,18 +5,20 @@ use super::fold::{Fold, Rows, StepRows};
 use super::groups::Groups;
 use super::labels::Labels;
 use super::reading::Reading;
+use super::rolled::parts;
 use super::setup::{Folder, Set, Setup};
 use super::vector::cast_column;
 use super::windows::{Shapes, Slots, WindowIndex};
 use super::work;
 use crate::block::stats::Numbers;
-use crate::block::steps::StepStats;
+use crate::block::steps::{StepKeys, StepStats};
 use crate::model::{Column, SeriesId, TimeRange};
 use crate::query::context::Context;
 use crate::query::error::QueryError;
 use crate::query::input::Resolved;
 use crate::query::node::Node;
 use crate::query::resources::Held;
+use crate::query::rollup::states::{OfField, States};
 use crate::query::scan::steps::is_described;
 use crate::query::scan::{Batch, FieldSteps, Steps, Task, Visitor, Whole, Zone};
 use crate::query::value::Value;
@@ -74,7 +76,11 @@ pub fn fold<'a>(
     setup: &'a Setup<'_>,
     readings: &'a [Reading<'_>],
 ) -> Result<Folds<'a>, QueryError> {
-    let tasks = work::tasks(readings);
+    let tasks = match setup.sets.is_empty() {
+        // The other functions read for themselves.
+        true => Vec::new(),
+        false => work::tasks(readings),
+    };
     let rows = work::rows(readings);
     let time = work::time(readings);
     let groups = if setup.prepared.dimensions.is_empty() {
@@ -170,7 +176,8 @@ impl Visitor for OfReading<'_, '_> {
         let worker = &mut *self.worker;
         let reading = &worker.readings[self.reading];
         // Only where all rows are of one group: otherwise every zone has windows of its own.
-        if !worker.setup.prepared.dimensions.is_empty() || worker.groups.is_empty() {
+        let apart = !worker.setup.prepared.dimensions.is_empty() || worker.groups.is_empty();
+        if apart || reading.states.is_some() {
             return Ok(false);
         }
         for zone in &task.zones {
@@ -199,6 +206,9 @@ impl Visitor for OfReading<'_, '_> {
 
     fn whole(&mut self, whole: &Whole<'_>) -> Result<bool, QueryError> {
         let worker = &mut *self.worker;
+        if worker.readings[self.reading].states.is_some() {
+            return Ok(false);
+        }
         let filter = &worker.readings[self.reading].filter;
         if !filter.is_empty() {
             return Ok(filter.excludes(whole));
@@ -272,7 +282,10 @@ impl Visitor for OfReading<'_, '_> {
             _ => false,
         };
         let sets = worker.setup.sets.iter().zip(&worker.folders);
-        reading.filter.is_empty() && worker.slots.may_hold_steps() && sets.into_iter().all(takes)
+        reading.states.is_none()
+            && reading.filter.is_empty()
+            && worker.slots.may_hold_steps()
+            && sets.into_iter().all(takes)
     }
 
     fn steps(&mut self, steps: &Steps<'_>) -> Result<bool, QueryError> {
@@ -331,6 +344,9 @@ impl Visitor for OfReading<'_, '_> {
     }
 
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), QueryError> {
+        if let Some(states) = &self.worker.readings[self.reading].states {
+            return self.states(states, batch);
+        }
         let Worker {
             setup,
             readings,
@@ -410,6 +426,74 @@ impl Visitor for OfReading<'_, '_> {
                     fold.push_ladders(slots.ladders(), column);
                 }
                 Folder::States(states) => states.push(&rows),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'a> OfReading<'_, 'a> {
+    /// Takes states of a rollup: as steps, each of an interval.
+    fn states(&mut self, states: &'a States, batch: &Batch<'_>) -> Result<(), QueryError> {
+        let worker = &mut *self.worker;
+        let reading = &worker.readings[self.reading];
+        let mut fields: Vec<Option<OfField>> = Vec::with_capacity(worker.setup.sets.len());
+        for set in &worker.setup.sets {
+            let at = match set.argument {
+                Node::Ref(number, _) => reading.wanted.resolved[*number],
+                _ => {
+                    states.give_up();
+                    return Ok(());
+                }
+            };
+            fields.push(match at {
+                Resolved::Tag(_) => None,
+                Resolved::Field(at) => states.of_field(batch, at, parts(set))?,
+            });
+        }
+        if !states.is_usable() {
+            return Ok(());
+        }
+        let labels = worker.labels[self.reading].get_or_insert_with(|| reading.labels());
+        let (mut wanted, mut slots) = (Vec::new(), Vec::new());
+        for run in batch.runs {
+            let mut of_series: Option<u32> = None;
+            for row in run.rows() {
+                // A state without points makes no group and no window.
+                if !fields.iter().flatten().any(|field| field.counts[row] > 0) {
+                    continue;
+                }
+                let group = match of_series {
+                    Some(group) => group,
+                    None => labels.group(run.series, &mut worker.groups)?,
+                };
+                of_series = Some(group);
+                let start = batch.times[row];
+                let time = TimeRange {
+                    min: start,
+                    max: start.saturating_add(states.every - 1),
+                };
+                match worker.slots.one(group, time) {
+                    Some(slot) => slots.push(slot),
+                    None => {
+                        states.give_up();
+                        return Ok(());
+                    }
+                }
+                wanted.push(row as u32);
+            }
+        }
+        let count = worker.slots.len(worker.groups.len());
+        let keys = StepKeys::default();
+        for (folder, field) in worker.folders.iter_mut().zip(&fields) {
+            folder.grow(count);
+            if let (Folder::Fold(fold), Some(field)) = (folder, field) {
+                fold.push_steps(&StepRows {
+                    wanted: &wanted,
+                    slots: &slots,
+                    keys: &keys,
+                    stats: &field.stats,
+                });
             }
         }
         Ok(())

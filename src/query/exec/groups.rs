@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub type Key = Box<[Arc<str>]>;
 
 /// See the module.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Groups {
     hasher: DefaultHashBuilder,
     numbers: HashTable<u32>,

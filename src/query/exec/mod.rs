@@ -23,6 +23,7 @@ mod merged;
 mod order;
 mod raw;
 mod reading;
+pub mod rolled;
 mod rows;
 mod setup;
 mod slices;
@@ -48,6 +49,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub use groups::Groups;
+pub use labels::Labels;
 pub use merged::{Merged, each_series};
 pub use reading::Reading;
 pub use rows::Found;

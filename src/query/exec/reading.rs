@@ -7,12 +7,13 @@ use super::labels::Labels;
 use crate::block::stats::Numbers;
 use crate::catalog::{Measurement, SeriesView, TagPredicate};
 use crate::lang::{DataType, Expr, VarRef};
-use crate::model::{Column, FieldId, FieldType, SeriesId, TimeRange};
+use crate::model::{Column, FieldId, FieldType, MeasurementId, SeriesId, TimeRange};
 use crate::query::condition::split_tags;
 use crate::query::context::Context;
 use crate::query::error::QueryError;
 use crate::query::input::{Derived, Input, Wanted};
 use crate::query::node::{Refs, compile};
+use crate::query::rollup::states::States;
 use crate::query::scan::{
     Batch, Cells, Reader, ScanError, ScanRequest, ScanStats, SeriesRun, SeriesSet, Source, Task, Visitor,
     Zone, tasks, zones,
@@ -32,6 +33,8 @@ pub struct Reading<'a> {
     pub wanted: Wanted,
     /// What of WHERE tags alone do not decide.
     pub filter: Filter,
+    /// Its rows are states of a rollup.
+    pub states: Option<States>,
     dimensions: &'a [String],
     time: TimeRange,
     from: From<'a>,
@@ -87,12 +90,62 @@ impl<'a> Reading<'a> {
                 input,
                 filter: Filter::new(rest.as_ref(), &wanted),
                 wanted,
+                states: None,
                 dimensions: &prepared.dimensions,
                 time,
                 from,
             }));
         }
         Ok(open)
+    }
+
+    /// The measurement, if its rows are stored and tags alone decide which are wanted.
+    pub fn unfiltered(&self) -> Option<&'a Measurement> {
+        match self.input {
+            Input::Stored(measurement) if self.filter.is_empty() => Some(measurement),
+            _ => None,
+        }
+    }
+
+    /// The same in another range of time, of an [unfiltered](Self::unfiltered) one: its rows, or with `states` those of the measurement
+    /// that has states of them, which have the same series.
+    ///
+    /// # Errors
+    /// Damage, or a read that failed.
+    pub fn part(
+        &self,
+        ctx: &Context<'_>,
+        time: TimeRange,
+        states: Option<(MeasurementId, States)>,
+    ) -> Result<Self, QueryError> {
+        let From::Stored { view, request, .. } = &self.from else {
+            return Err(QueryError::statement("only stored rows have parts"));
+        };
+        let request = match &states {
+            None => ScanRequest {
+                time: request.time.intersect(&time),
+                ..request.clone()
+            },
+            Some((measurement, states)) => ScanRequest {
+                measurement: *measurement,
+                // States of series that were dropped may still be there.
+                series: match &request.series {
+                    SeriesSet::All => SeriesSet::Chosen(Arc::new(view.live()?)),
+                    chosen => chosen.clone(),
+                },
+                time,
+                fields: states.fields.clone(),
+            },
+        };
+        Ok(Self {
+            input: self.input,
+            wanted: self.wanted.clone(),
+            filter: Filter::new(None, &self.wanted),
+            states: states.map(|(_, states)| states),
+            dimensions: self.dimensions,
+            time: request.time,
+            from: opened(ctx, view.clone(), request)?,
+        })
     }
 
     /// How many tasks.
@@ -112,6 +165,22 @@ impl<'a> Reading<'a> {
                 .map(|&s| derived.series[s].times().len() as u64)
                 .sum(),
         }
+    }
+
+    /// Rows that reading takes, roughly: blocks as a whole, of stretches of the head what lies in the time.
+    pub fn rows_to_read(&self) -> u64 {
+        let From::Stored { tasks, sources, .. } = &self.from else {
+            return self.rows();
+        };
+        let span = |time: TimeRange| (i128::from(time.max) - i128::from(time.min) + 1).max(0) as f64;
+        let of_zone = |zone: &Zone| match &sources[zone.source as usize] {
+            Source::Run(_) => u64::from(zone.rows),
+            Source::Part(_) => {
+                let share = span(zone.time.intersect(&self.time)) / span(zone.time).max(1.0);
+                (f64::from(zone.rows) * share) as u64
+            }
+        };
+        tasks.iter().flat_map(|task| &task.zones).map(of_zone).sum()
     }
 
     /// Series that may be read, roughly.
@@ -402,6 +471,10 @@ fn stored<'a>(
         time: ctx.scan.unexpired(measurement.id, time),
         fields: wanted.fields.iter().map(|(id, _)| *id).collect(),
     };
+    opened(ctx, view, request).map(Some)
+}
+
+fn opened<'a>(ctx: &Context<'_>, view: SeriesView, request: ScanRequest) -> Result<From<'a>, QueryError> {
     let sources = ctx.scan.sources(&request)?;
     let (zones, pruned) = zones(&sources, &request);
     ctx.resources.counters.add(&ScanStats {
@@ -409,11 +482,11 @@ fn stored<'a>(
         ..ScanStats::default()
     });
     let tasks = tasks(&zones);
-    Ok(Some(From::Stored {
+    Ok(From::Stored {
         view,
         sources,
         request,
         tasks,
         pruned,
-    }))
+    })
 }

@@ -2,6 +2,7 @@
 //!
 //! Each series counts for itself: what a group of them gives is the sum of what each gave. Nothing is extrapolated.
 
+use crate::block::stats::FloatSum;
 use crate::query::value::Value;
 
 /// Nanoseconds.
@@ -16,7 +17,7 @@ struct Run {
     series: u64,
     first: i64,
     last: Sample,
-    increase: f64,
+    increase: FloatSum,
 }
 
 /// The growth of one series in a part of a rolling window; parts that follow each other are put together.
@@ -24,7 +25,7 @@ struct Run {
 pub struct Stretch {
     first: Sample,
     last: Sample,
-    increase: f64,
+    increase: FloatSum,
 }
 
 impl Stretch {
@@ -34,7 +35,7 @@ impl Stretch {
         let mut new = Self {
             first: from.clone(),
             last: from.clone(),
-            increase: 0.0,
+            increase: FloatSum::default(),
         };
         new.push(sample);
         new
@@ -43,16 +44,21 @@ impl Stretch {
     /// Adds the next sample.
     pub fn push(&mut self, sample: &Sample) {
         if sample.0 > self.last.0 {
-            self.increase += growth(&self.last.1, &sample.1);
+            self.increase.add(growth(&self.last.1, &sample.1));
             self.last = sample.clone();
         }
+    }
+
+    /// When and what its first and its last sample were, and how much it grew between them.
+    pub fn parts(&self) -> (&Sample, &Sample, f64) {
+        (&self.first, &self.last, self.increase.value())
     }
 
     /// Adds the part that follows.
     pub fn merge(&mut self, next: &Self) {
         // It may not reach back to the last sample of this one.
         self.push(&next.first);
-        self.increase += next.increase;
+        self.increase.add_sum(next.increase);
         self.last = next.last.clone();
     }
 }
@@ -61,7 +67,7 @@ impl Stretch {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Growth {
     open: Option<Run>,
-    increase: f64,
+    increase: FloatSum,
     /// Per second.
     rate: f64,
     /// Has any series shown two samples?
@@ -93,14 +99,31 @@ impl Growth {
                 series,
                 first: from.0,
                 last: from.clone(),
-                increase: 0.0,
+                increase: FloatSum::default(),
             });
         }
         if let Some(open) = &mut self.open
             && sample.0 > open.last.0
         {
-            open.increase += growth(&open.last.1, &sample.1);
+            open.increase.add(growth(&open.last.1, &sample.1));
             open.last = sample.clone();
+        }
+    }
+
+    /// Adds samples of a series of which only the first, the last and the growth between them are known; otherwise as
+    /// [`push`](Self::push).
+    pub fn push_known(
+        &mut self,
+        series: u64,
+        before: Option<&Sample>,
+        (first, last, increase): (&Sample, &Sample, f64),
+    ) {
+        self.push(series, before, first);
+        if let Some(open) = &mut self.open
+            && last.0 >= open.last.0
+        {
+            open.increase.add(increase);
+            open.last = last.clone();
         }
     }
 
@@ -115,18 +138,18 @@ impl Growth {
         }
     }
 
-    fn grew(&mut self, first: i64, last: i64, increase: f64) {
+    fn grew(&mut self, first: i64, last: i64, increase: FloatSum) {
         if last > first {
             self.known = true;
-            self.increase += increase;
-            self.rate += increase / (last.wrapping_sub(first) as f64 / SECOND);
+            self.increase.add_sum(increase);
+            self.rate += increase.value() / (last.wrapping_sub(first) as f64 / SECOND);
         }
     }
 
     /// How much all of them grew; `None` when no series had two samples.
     pub fn increase(mut self) -> Option<f64> {
         self.close();
-        self.known.then_some(self.increase)
+        self.known.then_some(self.increase.value())
     }
 
     /// How fast, per so many nanoseconds: for each series its growth by the time between its first and last sample.

@@ -19,6 +19,7 @@ pub use tasks::{Task, tasks};
 pub use zones::{Zone, zones};
 
 use crate::model::{FieldId, MeasurementId, SeriesId, TimeRange};
+use crate::rollup::Rollups;
 use crate::shard::part::HeadPart;
 use crate::store::{RunBlocks, StoreError};
 use roaring::RoaringBitmap;
@@ -36,6 +37,11 @@ pub trait Scan: Send + Sync {
     /// The part of a range of time in which rows of a measurement can still be read.
     fn unexpired(&self, _measurement: MeasurementId, time: TimeRange) -> TimeRange {
         time
+    }
+
+    /// Rollups, and up to which sequence the data is seen.
+    fn rollups(&self) -> Option<(&Rollups, u64)> {
+        None
     }
 
     /// Visits times of a measurement such that every row is near one, in its block or at it. Reads no rows of blocks.

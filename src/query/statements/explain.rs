@@ -29,7 +29,9 @@ pub(super) fn explain(
     analyze: bool,
 ) -> Result<Vec<Series>, QueryError> {
     let resources = Resources::new(ctx.limits.memory_bytes_max, ctx.resources.workers);
-    let resources = resources.traced(Trace::new(analyze));
+    let resources = resources
+        .with_rollups(ctx.resources.rollups)
+        .traced(Trace::new(analyze));
     let inner = Context {
         resources: &resources,
         ..*ctx
@@ -91,6 +93,8 @@ fn lines_of(number: usize, scan: &Scanned, zone: &TimeZone, analyze: bool) -> Ve
     }
     if analyze {
         of_cost(scan).into_iter().for_each(add);
+    } else {
+        scan.notes.iter().cloned().for_each(add);
     }
     lines
 }

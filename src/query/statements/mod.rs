@@ -5,6 +5,7 @@ mod explain;
 mod into;
 mod policies;
 mod queries;
+mod rollups;
 mod shards;
 mod stored;
 mod users;
@@ -18,6 +19,7 @@ use super::error::QueryError;
 use super::hints;
 use super::resources::Resources;
 use super::result::{Give, Piece, ResultColumn, Series};
+use super::rollup::RollupUse;
 use super::running::Running;
 use super::scan::Scan;
 use super::select::stream;
@@ -70,6 +72,8 @@ pub struct QueryOptions {
     pub limits: QueryLimits,
     /// Statements are stopped then.
     pub deadline: Option<Instant>,
+    /// Do SELECTs read states of rollups?
+    pub rollups: RollupUse,
     /// The request may only read: statements that change something are told of.
     pub read_only_hint: bool,
 }
@@ -156,7 +160,8 @@ fn execute(
     give: &mut Give<'_>,
 ) -> Result<(), (QueryError, Option<String>)> {
     let scan = target.snapshot();
-    let resources = Resources::new(options.limits.memory_bytes_max, target.workers());
+    let resources =
+        Resources::new(options.limits.memory_bytes_max, target.workers()).with_rollups(options.rollups);
     let ctx = Context {
         catalog: target.catalog(),
         scan: scan.as_ref(),
@@ -234,9 +239,9 @@ fn answer(statement: &Statement, ctx: &Context<'_>, target: &dyn Target) -> Resu
         Statement::SetPassword(set) => users::set_password(ctx, set, target).map(none),
         Statement::Grant(grant) => users::grant(ctx, grant, target).map(none),
         Statement::Revoke(revoke) => users::revoke(ctx, revoke, target).map(none),
-        Statement::CreateRollup(_) | Statement::DropRollup(_) | Statement::ShowRollups => {
-            Err(QueryError::statement(format!("not supported yet: {statement}")))
-        }
+        Statement::CreateRollup(create) => rollups::create(ctx, create, target).map(none),
+        Statement::DropRollup(drop) => rollups::drop(ctx, drop, target).map(none),
+        Statement::ShowRollups => rollups::show(ctx),
     }
 }
 
