@@ -1,4 +1,5 @@
-//! What was read from the store lately, within a budget of bytes: directories, stripes, steps.
+//! What was read from the store lately, within a budget of bytes: directories, stripes, steps; and in a second cache of the
+//! same kind what stripes decode to (docs/adr/0019).
 //!
 //! CLOCK: what was not asked for again since the hand last came by goes first, so one long scan does not push out what
 //! small queries use again and again. Values are checked (frame, checksum) before they come in here.
@@ -6,8 +7,9 @@
 use super::directory::Directory;
 use super::engine::Bytes;
 use super::keys::{Part, RunId};
+use crate::block::RowKeys;
 use crate::block::steps::{StepKeys, StepStats};
-use crate::model::MeasurementId;
+use crate::model::{Column, MeasurementId};
 use hashbrown::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +20,8 @@ pub enum CacheKey {
     Directory(RunId, MeasurementId),
     /// A part of a stripe.
     Stripe(RunId, MeasurementId, u32, Part),
+    /// A part of a block, decoded.
+    Block(RunId, MeasurementId, u32, Part),
 }
 
 /// A cached value, cheap to clone.
@@ -31,6 +35,10 @@ pub enum Cached {
     Steps(Arc<StepKeys>),
     /// Statistics of steps, decoded.
     StepStats(Arc<StepStats>),
+    /// Series and times of a block's rows.
+    Keys(Arc<RowKeys>),
+    /// A column of a block.
+    Column(Arc<Column>),
 }
 
 /// Shared by all queries.
@@ -47,6 +55,8 @@ struct Inner {
     hand: usize,
     hits: u64,
     misses: u64,
+    /// Values that came when it was full.
+    came_late: u64,
 }
 
 struct Slot {
@@ -58,6 +68,8 @@ struct Slot {
 
 /// Roughly what an entry costs besides its value.
 const ENTRY_BYTES: usize = 128;
+/// Of values that are cheap to make again, one in so many is taken into a full cache.
+const LATE_SHARE: u64 = 8;
 
 impl Cache {
     /// An empty cache for so many bytes.
@@ -73,6 +85,7 @@ impl Cache {
                 hand: 0,
                 hits: 0,
                 misses: 0,
+                came_late: 0,
             }),
         }
     }
@@ -129,12 +142,30 @@ impl Cache {
         inner.at.insert(key, at);
     }
 
+    /// As [`insert`](Self::insert), for values that are cheap to make again: a full cache takes one in a few. So a scan that is
+    /// larger than the cache, again and again, finds a part of what it needs, where otherwise each round would push out what
+    /// the next one looks for.
+    pub fn insert_some(&self, key: CacheKey, value: Cached, bytes: usize) {
+        {
+            let mut inner = self.lock();
+            if inner.bytes + bytes + ENTRY_BYTES > inner.budget {
+                inner.came_late += 1;
+                if inner.came_late % LATE_SHARE != 0 {
+                    return;
+                }
+            }
+        }
+        self.insert(key, value, bytes);
+    }
+
     /// Forgets what belongs to a pack that is gone.
     pub fn forget_pack(&self, pack: u64) {
         let mut inner = self.lock();
         for at in 0..inner.slots.len() {
             let of_pack = |slot: &Slot| match slot.key {
-                CacheKey::Directory(id, _) | CacheKey::Stripe(id, ..) => id.pack == pack,
+                CacheKey::Directory(id, _) | CacheKey::Stripe(id, ..) | CacheKey::Block(id, ..) => {
+                    id.pack == pack
+                }
             };
             if inner.slots[at].as_ref().is_some_and(of_pack) {
                 inner.remove(at);
@@ -209,6 +240,25 @@ mod tests {
         assert!(cache.get(&key(1, 1)).is_none());
         put(&cache, key(2, 0), 30_000);
         assert!(cache.get(&key(2, 0)).is_none(), "too large for this budget");
+    }
+
+    #[test]
+    fn a_scan_that_is_too_large_finds_a_part_of_it_again() {
+        let cache = Cache::new(100_000);
+        let mut found = 0;
+        for round in 0..20 {
+            for stripe in 0..200 {
+                match cache.get(&key(1, stripe)) {
+                    Some(_) => found += u32::from(round > 9),
+                    None => {
+                        cache.insert_some(key(1, stripe), Cached::Stripe(Bytes::from(vec![0u8; 1])), 1000);
+                    }
+                }
+                assert!(cache.figures().0 <= 100_000);
+            }
+        }
+        // 88 of 200 fit; were each taken in, none would be found.
+        assert!(found > 10 * 20, "{found} of 2000");
     }
 
     #[test]

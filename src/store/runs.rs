@@ -2,7 +2,7 @@
 
 use super::cache::{CacheKey, Cached};
 use super::deletes::{Deletes, RowFilter};
-use super::directory::Directory;
+use super::directory::{Directory, FieldChunks};
 use super::engine::Bytes;
 use super::error::StoreError;
 use super::keys::{self, Part, RunId};
@@ -313,11 +313,53 @@ impl RunBlocks {
         StoreError::damaged(keys::describe(&key), "contents of another shape")
     }
 
-    /// Series and timestamps of the `i`th block, deleted rows included, and the encoded bytes read.
+    /// Series and timestamps of the `i`th block, deleted rows included, and the encoded bytes they stand for.
     ///
     /// # Errors
     /// Damage; input/output.
-    pub fn keys(&self, i: usize) -> Result<(RowKeys, u64), StoreError> {
+    pub fn keys(&self, i: usize) -> Result<(Arc<RowKeys>, u64), StoreError> {
+        let block = self.blocks[i];
+        let encoded = u64::from(self.directory.blocks[block as usize].place.len);
+        let at = CacheKey::Block(self.run.id, self.measurement, block, Part::Rows);
+        if let Some(Cached::Keys(keys)) = self.core.decoded.get(&at) {
+            return Ok((keys, encoded));
+        }
+        let keys = Arc::new(self.read_keys(i)?.0);
+        let bytes = keys.0.len() * size_of::<(SeriesId, Range<usize>)>() + keys.1.len() * 8;
+        self.core
+            .decoded
+            .insert_some(at, Cached::Keys(keys.clone()), bytes);
+        Ok((keys, encoded))
+    }
+
+    /// The values of a field in the `i`th block, deleted rows included, and the encoded bytes they stand for; `None`: it has none
+    /// there.
+    ///
+    /// # Errors
+    /// Damage; input/output.
+    pub fn column(&self, i: usize, field: FieldId) -> Result<Option<(Arc<Column>, u64)>, StoreError> {
+        let block = self.blocks[i];
+        let chunk = |chunks: &FieldChunks| Some(u64::from(chunks.chunks[block as usize].as_ref()?.place.len));
+        let Some(encoded) = self.directory.field(field).and_then(chunk) else {
+            return Ok(None);
+        };
+        let at = CacheKey::Block(self.run.id, self.measurement, block, Part::Field(field));
+        if let Some(Cached::Column(column)) = self.core.decoded.get(&at) {
+            return Ok(Some((column, encoded)));
+        }
+        let Some((column, _)) = self.read_column(i, field)? else {
+            return Ok(None);
+        };
+        let bytes = column.bytes();
+        let column = Arc::new(column);
+        self.core
+            .decoded
+            .insert_some(at, Cached::Column(column.clone()), bytes);
+        Ok(Some((column, encoded)))
+    }
+
+    /// As [`keys`](Self::keys), past the cache of what is decoded.
+    fn read_keys(&self, i: usize) -> Result<(RowKeys, u64), StoreError> {
         let block = self.blocks[i] as usize;
         let entry = &self.directory.blocks[block];
         let rows = entry.rows as usize;
@@ -326,11 +368,8 @@ impl RunBlocks {
         Ok((keys, u64::from(entry.place.len)))
     }
 
-    /// The values of a field in the `i`th block, deleted rows included, and the encoded bytes read; `None`: it has none there.
-    ///
-    /// # Errors
-    /// Damage; input/output.
-    pub fn column(&self, i: usize, field: FieldId) -> Result<Option<(Column, u64)>, StoreError> {
+    /// As [`column`](Self::column), past the cache of what is decoded.
+    fn read_column(&self, i: usize, field: FieldId) -> Result<Option<(Column, u64)>, StoreError> {
         let block = self.blocks[i] as usize;
         let Some(chunks) = self.directory.field(field) else {
             return Ok(None);
@@ -349,10 +388,10 @@ impl RunBlocks {
     /// # Errors
     /// Damage; input/output.
     pub fn read(&self, i: usize, fields: &[FieldId]) -> Result<BlockRows, StoreError> {
-        let ((series, times), mut bytes) = self.keys(i)?;
+        let ((series, times), mut bytes) = self.read_keys(i)?;
         let mut columns = Vec::with_capacity(fields.len());
         for &field in fields {
-            columns.push(self.column(i, field)?.map(|(column, read)| {
+            columns.push(self.read_column(i, field)?.map(|(column, read)| {
                 bytes += read;
                 column
             }));

@@ -95,6 +95,7 @@ impl Store {
         let spent = self.state().take_spent_packs();
         for pack in spent {
             self.core.cache.forget_pack(pack.id);
+            self.core.decoded.forget_pack(pack.id);
             match self.core.engine.drop_pack(pack.id) {
                 Ok(()) => self.state().dropped(pack.id),
                 Err(error) => {

@@ -2,10 +2,9 @@
 //! stays where it is.
 
 use super::batch::{Cells, Held, SeriesRun};
-use super::read::{ZoneCells, ZoneRows};
+use super::read::{Times, ZoneCells, ZoneRows};
 use super::{ScanError, ScanRequest};
 use crate::model::{Column, FieldId, SeriesId, SortedRows, merge_sorted};
-use std::borrow::Cow;
 
 /// A run of one of the zones.
 #[derive(Clone, Copy)]
@@ -143,7 +142,7 @@ fn held<'a>(mut rows: SortedRows, request: &ScanRequest) -> ZoneRows<'a> {
     ZoneRows {
         rank: 0,
         runs,
-        times: Cow::Owned(rows.times),
+        times: Times::Owned(rows.times),
         cells: ZoneCells::Held(Held(columns)),
     }
 }

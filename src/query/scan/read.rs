@@ -6,14 +6,15 @@ use super::steps::Steps;
 use super::tasks::Task;
 use super::zones::Zone;
 use super::{ScanCounters, ScanError, ScanRequest, ScanStats, SeriesSet, Source};
+use crate::block::RowKeys;
 use crate::block::stats::Numbers;
 use crate::model::{Column, FieldId, SeriesId, TimeRange};
 use crate::query::error::QueryError;
 use crate::shard::part::HeadPart;
 use crate::store::RunBlocks;
-use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
-use std::ops::{Range, RangeInclusive};
+use std::ops::{Deref, Range, RangeInclusive};
+use std::sync::Arc;
 
 /// Takes what a task holds.
 pub trait Visitor {
@@ -104,8 +105,27 @@ pub(super) struct ZoneRows<'a> {
     /// Which source they are from: later ones are newer.
     pub rank: u32,
     pub runs: Vec<SeriesRun>,
-    pub times: Cow<'a, [i64]>,
+    pub times: Times<'a>,
     pub cells: ZoneCells<'a>,
+}
+
+/// One a row.
+pub(super) enum Times<'a> {
+    Part(&'a [i64]),
+    Block(Arc<RowKeys>),
+    Owned(Vec<i64>),
+}
+
+impl Deref for Times<'_> {
+    type Target = [i64];
+
+    fn deref(&self) -> &[i64] {
+        match self {
+            Self::Part(times) => times,
+            Self::Block(keys) => &keys.1,
+            Self::Owned(times) => times,
+        }
+    }
 }
 
 /// The columns of a zone.
@@ -115,7 +135,7 @@ pub(super) enum ZoneCells<'a> {
         run: &'a RunBlocks,
         at: usize,
         fields: &'a [FieldId],
-        cells: Vec<OnceCell<Option<Column>>>,
+        cells: Vec<OnceCell<Option<Arc<Column>>>>,
         bytes: Cell<u64>,
     },
     Held(Held),
@@ -133,13 +153,13 @@ impl Cells for ZoneCells<'_> {
                 bytes,
             } => {
                 if let Some(column) = cells[i].get() {
-                    return Ok(column.as_ref());
+                    return Ok(column.as_deref());
                 }
                 let column = run.column(*at, fields[i])?.map(|(column, read)| {
                     bytes.set(bytes.get() + read);
                     column
                 });
-                Ok(cells[i].get_or_init(|| column).as_ref())
+                Ok(cells[i].get_or_init(|| column).as_deref())
             }
             Self::Held(held) => held.column(i),
         }
@@ -273,7 +293,7 @@ impl<'a> Reader<'a> {
                 Ok(ZoneRows {
                     rank: zone.source,
                     runs: wanted.runs,
-                    times: Cow::Borrowed(&part.times),
+                    times: Times::Part(&part.times),
                     cells: ZoneCells::Part(part, fields),
                 })
             }
@@ -290,16 +310,16 @@ impl<'a> Reader<'a> {
                     return Ok(ZoneRows {
                         rank: zone.source,
                         runs: wanted.runs,
-                        times: Cow::Owned(block.times),
+                        times: Times::Owned(block.times),
                         cells: ZoneCells::Held(Held(block.columns)),
                     });
                 }
-                let ((series, times), bytes) = run.keys(at).map_err(ScanError::from)?;
-                wanted.of_block(&series, &times);
+                let (keys, bytes) = run.keys(at).map_err(ScanError::from)?;
+                wanted.of_block(&keys.0, &keys.1);
                 Ok(ZoneRows {
                     rank: zone.source,
                     runs: wanted.runs,
-                    times: Cow::Owned(times),
+                    times: Times::Block(keys),
                     cells: ZoneCells::Block {
                         run,
                         at,

@@ -94,7 +94,7 @@ impl<'a> Steps<'a> {
     ///
     /// # Errors
     /// Damage, or a read that failed.
-    pub fn column(&self, i: usize) -> Result<Option<Column>, ScanError> {
+    pub fn column(&self, i: usize) -> Result<Option<Arc<Column>>, ScanError> {
         Ok(self
             .run
             .column(self.at, self.fields[i])?
