@@ -1,19 +1,31 @@
 //! One windowed SELECT that is kept up to date, for all who subscribed to it.
+//!
+//! What changed in a window is folded into what was folded of it before ([`super::folded`]), where that can be; elsewhere the window
+//! is evaluated anew. Both run through the executor of `/query`.
 
 use super::evaluate::Evaluator;
+use super::folded::FoldedWindows;
 use super::message::Kind;
+use super::pace::Pace;
 use super::plan::Plan;
+use super::recent::Recent;
 use super::watch::Watch;
-use super::windows::{Row, Windows};
+use super::windows::{Looked, Row, Windows};
 use crate::catalog::Catalog;
 use crate::query::QueryError;
+use crate::query::exec::Kept;
 use crate::query::scan::Scan;
+use crate::query::snapshot::Snapshot;
+
+/// More windows that changed at once are evaluated together and none of them is kept.
+const WINDOWS_APART_MAX: usize = 8;
 
 /// See the module.
 pub struct Computation {
     evaluator: Evaluator,
     watch: Watch,
     windows: Windows,
+    folded: FoldedWindows,
     whole: bool,
     to: i64,
     lateness: i64,
@@ -22,6 +34,10 @@ pub struct Computation {
     /// The newest window that was looked at when it began.
     opened: i64,
     sequence: u64,
+    /// Windows whose news were folded into what was known of them, since this was asked last.
+    pub folds: u64,
+    /// When it is brought up to date next.
+    pub pace: Pace,
 }
 
 /// What an update found.
@@ -30,6 +46,19 @@ pub enum News {
     Rows(Vec<(Kind, Row)>),
     /// Everything may have changed.
     Everything,
+}
+
+/// What there is to look at.
+#[derive(Clone, Copy)]
+pub struct Sight<'a> {
+    /// Names.
+    pub catalog: &'a Catalog,
+    /// All data.
+    pub snapshot: &'a Snapshot,
+    /// What of it is new.
+    pub recent: &'a Recent,
+    /// The time.
+    pub now: i64,
 }
 
 impl Computation {
@@ -47,12 +76,15 @@ impl Computation {
             watch: plan.watch()?,
             evaluator: Evaluator::new(plan.statement.clone(), &plan.database),
             windows: Windows::new(borders.clone(), from, now.saturating_sub(plan.lateness)),
+            folded: FoldedWindows::new(!plan.whole && borders.over.is_none()),
             whole: plan.whole,
             to: plan.to,
             lateness: plan.lateness,
             reset: true,
             opened: borders.start(now),
             sequence: 0,
+            folds: 0,
+            pace: Pace::default(),
         })
     }
 
@@ -64,6 +96,11 @@ impl Computation {
     /// What it remembers.
     pub fn windows(&self) -> &Windows {
         &self.windows
+    }
+
+    /// What it has folded.
+    pub fn folded(&mut self) -> &mut FoldedWindows {
+        &mut self.folded
     }
 
     /// What it reads.
@@ -88,14 +125,22 @@ impl Computation {
         }
     }
 
-    /// Rows were committed between these times.
+    /// Rows at these times may have replaced others.
+    pub fn replaced(&mut self, times: &[i64]) {
+        self.folded
+            .forget(times.iter().map(|time| self.windows.start_of(*time)));
+    }
+
+    /// Rows were committed between these times, nobody knows which.
     pub fn touch_range(&mut self, min: i64, max: i64) {
         self.windows.touch_range(min, max);
+        self.folded.clear();
     }
 
     /// Anything may have changed.
     pub fn reset(&mut self) {
         self.watch.forget();
+        self.folded.clear();
         self.reset = true;
     }
 
@@ -114,6 +159,11 @@ impl Computation {
         self.reset || self.windows.is_dirty(now.min(self.to))
     }
 
+    /// Nothing of what it reads was committed up to here that it was not told of.
+    pub fn is_clean(&mut self, sequence: u64) {
+        self.folded.through(sequence);
+    }
+
     /// The last nanosecond of the window of `now`.
     fn end(&self, now: i64) -> i64 {
         let next = self.windows.next(self.windows.start_of(now));
@@ -124,40 +174,104 @@ impl Computation {
     ///
     /// # Errors
     /// What the query gives; the computation is then of no use any more.
-    pub fn update(
-        &mut self,
-        catalog: &Catalog,
-        scan: &dyn Scan,
-        sequence: u64,
-        now: i64,
-    ) -> Result<News, QueryError> {
+    pub fn update(&mut self, sight: &Sight<'_>) -> Result<News, QueryError> {
+        let (catalog, snapshot, now) = (sight.catalog, sight.snapshot, sight.now);
+        let sequence = snapshot.sequence();
         let ranges = self.windows.take_dirty(now);
-        let columns = self.evaluator.columns().clone();
+        let shape = self.evaluator.shape();
         if !self.reset {
-            let mut rows = Vec::new();
+            let (mut rows, mut looked) = (Vec::new(), Vec::new());
             if self.whole && !ranges.is_empty() {
                 let range = (self.windows.since(), self.end(now));
-                rows = self.evaluator.rows(catalog, scan, range, now)?;
+                rows = self.evaluator.rows(catalog, snapshot, range, now)?;
+                looked.push(all(range));
             } else {
                 for (from, to) in ranges {
-                    let range = (from, to.saturating_sub(1).min(self.to));
-                    if range.0 <= range.1 {
-                        rows.extend(self.evaluator.rows(catalog, scan, range, now)?);
-                    }
+                    self.range(sight, (from, to), &mut rows, &mut looked)?;
                 }
             }
-            if columns.is_empty() || *self.evaluator.columns() == columns {
+            if shape.0.is_empty() || self.evaluator.shape() == shape {
                 self.sequence = sequence;
-                return Ok(News::Rows(self.windows.learn(rows, sequence)));
+                self.folded.through(sequence);
+                let columns = self.evaluator.columns().len();
+                return Ok(News::Rows(self.windows.learn(rows, &looked, columns, sequence)));
             }
         }
-        // Also when a new field made new columns.
+        // Also when a new field made new columns, or a new tag other groups.
         self.reset = false;
+        self.folded.clear();
         self.windows.clear(sequence);
-        let rows = self.history(catalog, scan, self.windows.since(), i64::MAX, now)?;
-        self.windows.learn(rows, sequence);
+        let rows = self.history(catalog, snapshot, self.windows.since(), i64::MAX, now)?;
+        self.windows.learn(rows, &[], 0, sequence);
         self.sequence = sequence;
         Ok(News::Everything)
+    }
+
+    /// The rows of the windows from one time to another that may have changed.
+    fn range(
+        &mut self,
+        sight: &Sight<'_>,
+        (from, to): (i64, i64),
+        rows: &mut Vec<Row>,
+        looked: &mut Vec<Looked>,
+    ) -> Result<(), QueryError> {
+        let mut starts = vec![from];
+        while self.folded.is_possible() && starts.len() <= WINDOWS_APART_MAX {
+            let next = self.windows.next(starts[starts.len() - 1]);
+            if next >= to {
+                break;
+            }
+            starts.push(next);
+        }
+        if !self.folded.is_possible() || starts.len() > WINDOWS_APART_MAX {
+            self.folded.forget_range(from, to);
+            let range = (from, to.saturating_sub(1).min(self.to));
+            if range.0 <= range.1 {
+                let evaluator = &mut self.evaluator;
+                rows.extend(evaluator.rows(sight.catalog, sight.snapshot, range, sight.now)?);
+                looked.push(all(range));
+            }
+            return Ok(());
+        }
+        for start in starts {
+            let range = (start, (self.windows.next(start) - 1).min(self.to));
+            if range.0 <= range.1 {
+                let folds = self.folds;
+                rows.extend(self.window(sight, start, range)?);
+                looked.push(Looked {
+                    all: self.folds == folds,
+                    ..all(range)
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of a window that may have changed: folded further if what was folded of it is known and still holds, else anew.
+    fn window(&mut self, sight: &Sight<'_>, start: i64, range: (i64, i64)) -> Result<Vec<Row>, QueryError> {
+        let Sight {
+            catalog,
+            snapshot,
+            recent,
+            now,
+        } = *sight;
+        if let Some((mut kept, after)) = self.folded.take(start)
+            && let Some(new) = recent.since(after, snapshot, &mut self.watch, catalog)
+        {
+            kept.goes_on();
+            // What does not fit together any more is told by an error, and evaluated anew.
+            if let Ok((rows, kept)) = self.evaluator.fold(catalog, &new, range, now, kept)
+                && !kept.is_refused()
+            {
+                self.folds += 1;
+                self.folded.keep(start, kept, snapshot.sequence());
+                return Ok(rows);
+            }
+        }
+        let scan: &dyn Scan = snapshot;
+        let (rows, kept) = self.evaluator.fold(catalog, scan, range, now, Kept::default())?;
+        self.folded.keep(start, kept, snapshot.sequence());
+        Ok(rows)
     }
 
     /// Rows from one time to before another, not remembered.
@@ -179,9 +293,22 @@ impl Computation {
         self.evaluator.rows(catalog, scan, (from, to), now)
     }
 
-    /// Windows that have ended for good.
+    /// Windows that have ended for good. What of them is still to be looked at is looked at first.
     pub fn close(&mut self, now: i64) -> Vec<(Kind, Row)> {
-        self.windows
-            .close(now.saturating_sub(self.lateness), self.sequence)
+        let watermark = now.saturating_sub(self.lateness);
+        let open = self.windows.start_of(watermark);
+        if self.reset || self.windows.is_dirty(open.saturating_sub(1)) {
+            return Vec::new();
+        }
+        self.windows.close(watermark, self.sequence)
+    }
+}
+
+/// All groups from one time to another, both included.
+fn all((from, to): (i64, i64)) -> Looked {
+    Looked {
+        from,
+        to: to.saturating_add(1),
+        all: true,
     }
 }

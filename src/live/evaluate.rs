@@ -4,9 +4,11 @@ use super::windows::{Groups, Row};
 use crate::catalog::Catalog;
 use crate::lang::{BinaryOp, Expr, SelectStatement};
 use crate::query::encode::{json_text, json_value};
+use crate::query::exec::Kept;
 use crate::query::scan::Scan;
 use crate::query::select::select;
 use crate::query::{Cancel, Context, QueryError, QueryLimits, Resources, Series, Workers};
+use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,10 @@ pub struct Evaluator {
     database: String,
     groups: Arc<Mutex<Groups>>,
     columns: Arc<[String]>,
+    /// Tag keys of the groups of the rows given out last.
+    keys: Arc<[String]>,
+    /// Rows of one group and time are told together.
+    together: bool,
     cancel: Cancel,
 }
 
@@ -34,10 +40,12 @@ impl Evaluator {
     /// Of a SELECT in a database.
     pub fn new(statement: SelectStatement, database: &str) -> Self {
         Self {
+            together: statement.time_dimension().is_some(),
             statement,
             database: database.to_string(),
             groups: Arc::default(),
             columns: Arc::default(),
+            keys: Arc::default(),
             cancel: Cancel::default(),
         }
     }
@@ -45,6 +53,12 @@ impl Evaluator {
     /// Names of the columns of the rows given out last.
     pub fn columns(&self) -> &Arc<[String]> {
         &self.columns
+    }
+
+    /// What makes all rows that were given out before useless when it changes, as with a new field or tag and a wildcard: names of
+    /// columns, and of tags.
+    pub fn shape(&self) -> (Arc<[String]>, Arc<[String]>) {
+        (self.columns.clone(), self.keys.clone())
     }
 
     /// Names and tags of the groups that rows refer to.
@@ -60,9 +74,36 @@ impl Evaluator {
         &mut self,
         catalog: &Catalog,
         scan: &dyn Scan,
-        (from, to): (i64, i64),
+        range: (i64, i64),
         now: i64,
     ) -> Result<Vec<Row>, QueryError> {
+        Ok(self.run(catalog, scan, range, now, None)?.0)
+    }
+
+    /// The rows of one window, of which some was folded before: those of the groups that have new points in `scan`.
+    ///
+    /// # Errors
+    /// What the query gives.
+    pub fn fold(
+        &mut self,
+        catalog: &Catalog,
+        scan: &dyn Scan,
+        range: (i64, i64),
+        now: i64,
+        kept: Kept,
+    ) -> Result<(Vec<Row>, Kept), QueryError> {
+        let (rows, kept) = self.run(catalog, scan, range, now, Some(kept))?;
+        Ok((rows, kept.unwrap_or_default()))
+    }
+
+    fn run(
+        &mut self,
+        catalog: &Catalog,
+        scan: &dyn Scan,
+        (from, to): (i64, i64),
+        now: i64,
+        kept: Option<Kept>,
+    ) -> Result<(Vec<Row>, Option<Kept>), QueryError> {
         let mut statement = self.statement.clone();
         let from = Expr::binary(BinaryOp::Gte, Expr::var("time"), Expr::Integer(from));
         let to = Expr::binary(BinaryOp::Lte, Expr::var("time"), Expr::Integer(to));
@@ -76,6 +117,8 @@ impl Evaluator {
             buckets_max: BUCKETS_MAX,
             ..QueryLimits::default()
         };
+        let mut resources = Resources::new(limits.memory_bytes_max, &WORKERS);
+        resources.kept = kept.map(Mutex::new);
         let ctx = Context {
             catalog,
             scan,
@@ -85,14 +128,19 @@ impl Evaluator {
             limits: &limits,
             cancel: &self.cancel,
             deadline: Some(Instant::now() + EVALUATION_MAX),
-            resources: &Resources::new(limits.memory_bytes_max, &WORKERS),
+            resources: &resources,
         };
         let found = select(&ctx, &statement)?;
-        let mut rows = Vec::new();
+        let kept = resources.kept.take();
+        let kept = kept.map(|kept| kept.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let (mut rows, mut text, mut last) = (Vec::new(), String::new(), None);
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         for series in &found {
             if *self.columns != *series.columns {
                 self.columns = series.columns.iter().cloned().collect();
+            }
+            if !series.tags.iter().map(|(key, _)| key).eq(self.keys.iter()) {
+                self.keys = series.tags.iter().map(|(key, _)| key.clone()).collect();
             }
             let group = groups.number(&series.name, tags_json(series).as_deref());
             if groups.len() > GROUPS_MAX {
@@ -104,18 +152,32 @@ impl Evaluator {
                     continue;
                 }
                 let time = series.times[row];
-                let mut json = format!("[{time}");
-                for value in series.row(row) {
-                    json.push(',');
-                    json_value(&value, &mut json);
+                let before = text.len();
+                match last {
+                    Some(last) if last == (group, time) && self.together => text.push(','),
+                    Some(last) => rows.push(take_row(last, &mut text, before)),
+                    None => {}
                 }
-                json.push(']');
-                let json = json.into();
-                rows.push(Row { group, time, json });
+                last = Some((group, time));
+                let _ = write!(text, "[{time}");
+                for value in series.row(row) {
+                    text.push(',');
+                    json_value(&value, &mut text);
+                }
+                text.push(']');
             }
         }
-        Ok(rows)
+        let end = text.len();
+        rows.extend(last.map(|last| take_row(last, &mut text, end)));
+        Ok((rows, kept))
     }
+}
+
+/// A row of the first so many bytes of a text, which are taken out.
+fn take_row((group, time): (u32, i64), text: &mut String, bytes: usize) -> Row {
+    let json = text[..bytes].into();
+    text.drain(..bytes);
+    Row { group, time, json }
 }
 
 fn tags_json(series: &Series) -> Option<String> {

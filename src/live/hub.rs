@@ -31,10 +31,14 @@ pub struct Figures {
     pub computations: AtomicU64,
     /// Evaluations since the start.
     pub evaluations: AtomicU64,
+    /// Windows whose news were folded into what was known of them, instead of being evaluated, since the start.
+    pub folds: AtomicU64,
     /// Rows pushed since the start.
     pub rows: AtomicU64,
     /// Times that the hub was too slow for commits, since the start.
     pub gaps: AtomicU64,
+    /// Bytes of what windows were folded to.
+    pub folded_bytes: AtomicU64,
 }
 
 /// Why a request was not taken.

@@ -1,11 +1,13 @@
 //! Live subscriptions: answers that are pushed as data is committed; and continuous queries, which write theirs.
 //!
 //! A windowed subscription's answer comes from the same engine as every ad-hoc query: the hub notes which windows a committed
-//! batch touched, asks the engine for just those, and sends what changed. So a pushed value is always what `/query` would have
-//! answered at that sequence, fill, overwrites and all. Equal subscriptions are one computation.
+//! batch touched, folds what is new into what was folded of them before, or asks the engine for just those, and sends what
+//! changed. So a pushed value is always what `/query` would have answered at that sequence, fill, overwrites and all. Equal
+//! subscriptions are one computation.
 //!
 //! Read in this order: [`message`] what goes over the wire, [`plan`] what a client wants, [`windows`] what is known of each window and
-//! what of an answer is news (pure), [`computation`] one windowed SELECT, [`tail`] one of points, [`outbox`] the
+//! what of an answer is news (pure), `fresh` which rows are new points (pure), `folded` what is kept of windows, `recent` the last batches,
+//! [`computation`] one windowed SELECT, [`tail`] one of points, [`pace`] how often each is brought up to date (pure), [`outbox`] the
 //! bounded queue of one client, [`hub`] and `keeper` the thread that drives them. Apart from these: [`continuous`] queries,
 //! and `progress`, how far they are.
 //!
@@ -15,11 +17,14 @@
 pub mod computation;
 pub mod continuous;
 pub mod evaluate;
+mod folded;
+mod fresh;
 pub mod hub;
 mod interest;
 mod keeper;
 pub mod message;
 pub mod outbox;
+pub mod pace;
 pub mod plan;
 mod progress;
 mod recent;

@@ -5,7 +5,7 @@ use super::watch::Watch;
 use crate::lang::{Expr, Fill, SelectStatement, Statement, parse_duration, parse_statement};
 use crate::model::TimeRange;
 use crate::query::condition::split_time;
-use crate::query::functions::math;
+use crate::query::functions::{Family, family, math};
 use crate::query::select::{time_range, windows};
 use crate::query::time::zone;
 use crate::query::windows::Windows as Borders;
@@ -124,6 +124,15 @@ fn lateness(text: Option<&str>) -> Result<i64, String> {
     }
 }
 
+/// Does a function look at the points of its window alone?
+fn is_of_one_window(name: &str) -> bool {
+    use Family::{Aggregate, Distinct, Extension, Percentile, Ranked, Sample, Selector};
+    let local = [
+        Selector, Aggregate, Percentile, Sample, Distinct, Ranked, Extension,
+    ];
+    family(name).is_none_or(|family| local.contains(&family))
+}
+
 /// Does a window depend on others? Refuses what would depend on everything.
 fn neighbours(statement: &SelectStatement, windowed: bool) -> Result<bool, String> {
     let mut whole = !matches!(statement.fill, Fill::Null | Fill::None);
@@ -138,12 +147,9 @@ fn neighbours(statement: &SelectStatement, windowed: bool) -> Result<bool, Strin
                 "cumulative_sum" => {
                     failed = Some("cumulative_sum cannot be kept up to date: every row depends on all before");
                 }
-                "derivative" | "non_negative_derivative" | "difference" | "non_negative_difference" | "elapsed"
-                | "moving_average" => whole = true,
-                name if name.contains("moving_average") || name.contains("holt") || name.contains("chande") => {
-                    whole = true;
-                }
-                _ => {}
+                // Counters look at the sample before the window.
+                "increase" | "rate" => whole = true,
+                name => whole |= !is_of_one_window(name),
             },
             _ => {}
         });

@@ -2,35 +2,44 @@
 //! committed, as if they were all there is.
 
 use super::evaluate::Evaluator;
+use super::pace::Pace;
 use super::plan::Plan;
 use super::watch::Watch;
 use super::windows::Row;
-use crate::batch::EncodedBatch;
 use crate::catalog::Catalog;
-use crate::model::{MeasurementId, TimeRange};
+use crate::model::TimeRange;
 use crate::query::QueryError;
-use crate::query::scan::{Scan, ScanError, ScanRequest, Source};
-use crate::shard::part::HeadPart;
-use std::collections::HashMap;
-use std::sync::Arc;
+use crate::query::scan::Scan;
 
 /// See the module. Shared by all who subscribed to it.
 pub struct Tail {
     evaluator: Evaluator,
     watch: Watch,
     to: i64,
+    /// Its clients were told of everything up to here.
+    pub told: u64,
+    /// Where in time the rows lie that they were not told of yet.
+    pub untold: Option<TimeRange>,
+    /// Some of these it did not hear of itself.
+    pub missed: bool,
+    /// When it is brought up to date next.
+    pub pace: Pace,
 }
 
 impl Tail {
-    /// Of a plan without windows.
+    /// Of a plan without windows: points after a sequence.
     ///
     /// # Errors
     /// A pattern does not compile.
-    pub fn new(plan: &Plan) -> Result<Self, String> {
+    pub fn new(plan: &Plan, after: u64) -> Result<Self, String> {
         Ok(Self {
             watch: plan.watch()?,
             evaluator: Evaluator::new(plan.statement.clone(), &plan.database),
             to: plan.to,
+            told: after,
+            untold: None,
+            missed: false,
+            pace: Pace::default(),
         })
     }
 
@@ -42,6 +51,15 @@ impl Tail {
     /// What it reads.
     pub fn watch(&mut self) -> &mut Watch {
         &mut self.watch
+    }
+
+    /// Rows of it lie here.
+    pub fn touch(&mut self, time: TimeRange) {
+        let known = self.untold.unwrap_or(time);
+        self.untold = Some(TimeRange {
+            min: known.min.min(time.min),
+            max: known.max.max(time.max),
+        });
     }
 
     /// The points of a scan that match, from a time on.
@@ -57,38 +75,5 @@ impl Tail {
     ) -> Result<Vec<Row>, QueryError> {
         let range = (time.min, time.max.min(self.to));
         self.evaluator.rows(catalog, scan, range, now)
-    }
-}
-
-/// Some batches as all the data there is.
-#[derive(Default)]
-pub struct BatchScan {
-    rows: HashMap<MeasurementId, Vec<Arc<HeadPart>>>,
-}
-
-impl BatchScan {
-    /// Adds a later batch's rows of the measurements that are wanted.
-    pub fn add(&mut self, batch: &EncodedBatch, mut wanted: impl FnMut(MeasurementId) -> bool) {
-        for table in batch.tables() {
-            let id = table.measurement();
-            if wanted(id) {
-                self.rows
-                    .entry(id)
-                    .or_default()
-                    .push(Arc::new(table.read().into()));
-            }
-        }
-    }
-
-    /// Nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-}
-
-impl Scan for BatchScan {
-    fn sources(&self, request: &ScanRequest) -> Result<Vec<Source>, ScanError> {
-        let tables = self.rows.get(&request.measurement).into_iter().flatten();
-        Ok(tables.map(|rows| Source::Part(rows.clone())).collect())
     }
 }

@@ -3,17 +3,17 @@
 
 use super::message::Kind;
 use crate::query::windows::Windows as Borders;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-/// One row of an answer; what identifies it is its group and time.
+/// What stands in an answer for one group and time: a row, or the several that some functions give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The group's number, from [`Groups`].
     pub group: u32,
     /// The window's start, nanoseconds.
     pub time: i64,
-    /// The row as a JSON array, time first. Shared by all who are sent it.
+    /// The row as a JSON array, time first; several with commas between. Shared by all who are sent it.
     pub json: Arc<str>,
 }
 
@@ -60,6 +60,19 @@ struct Held {
     json: Arc<str>,
     /// The sequence of the evaluation that first gave it.
     changed: u64,
+    /// There is no row any more: `json` has no values.
+    gone: bool,
+}
+
+/// A range of time [from, to) that was looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Looked {
+    /// From here.
+    pub from: i64,
+    /// To before here.
+    pub to: i64,
+    /// All groups were; otherwise those that have rows in the answer.
+    pub all: bool,
 }
 
 /// Windows a computation remembers. Older ones are still corrected, but are sent whenever they are touched, changed or not.
@@ -183,13 +196,16 @@ impl Windows {
             // The far end lies in the future and waits there.
             self.dirty_range = (last >= end).then_some((end, last));
         }
-        for start in dirty {
-            let end = self.borders.next(start);
-            match ranges.last_mut() {
-                Some((from, to)) if *from <= start && start <= *to => *to = end.max(*to),
-                _ => ranges.push((start, end)),
+        ranges.extend(dirty.into_iter().map(|start| (start, self.borders.next(start))));
+        ranges.sort_unstable();
+        // Each window once.
+        ranges.dedup_by(|next, last| {
+            let joined = next.0 <= last.1;
+            if joined {
+                last.1 = last.1.max(next.1);
             }
-        }
+            joined
+        });
         ranges
     }
 
@@ -200,9 +216,15 @@ impl Windows {
         first.into_iter().chain(range).any(|start| start <= until)
     }
 
-    /// Takes a fresh answer for some windows, as of `sequence`: what of it was not known.
-    pub fn learn(&mut self, rows: Vec<Row>, sequence: u64) -> Vec<(Kind, Row)> {
-        let mut news = Vec::new();
+    /// Takes a fresh answer for what was looked at, as of `sequence`: what of it was not known. Rows have so many columns.
+    pub fn learn(
+        &mut self,
+        rows: Vec<Row>,
+        looked: &[Looked],
+        columns: usize,
+        sequence: u64,
+    ) -> Vec<(Kind, Row)> {
+        let mut news = self.vanished(&rows, looked, columns, sequence);
         for row in rows {
             let known = self.rows.entry(row.time).or_default();
             match known.get_mut(&row.group) {
@@ -210,6 +232,7 @@ impl Windows {
                 Some(held) => {
                     held.json = row.json.clone();
                     held.changed = sequence;
+                    held.gone = false;
                 }
                 None => {
                     self.count += 1;
@@ -219,6 +242,7 @@ impl Windows {
                         Held {
                             json,
                             changed: sequence,
+                            gone: false,
                         },
                     );
                 }
@@ -226,6 +250,49 @@ impl Windows {
             news.push((self.kind(row.time), row));
         }
         self.forget();
+        news
+    }
+
+    /// Rows that are known and not in the answer: points were replaced such that they do not match any more, or are not among the
+    /// largest.
+    fn vanished(
+        &mut self,
+        rows: &[Row],
+        looked: &[Looked],
+        columns: usize,
+        sequence: u64,
+    ) -> Vec<(Kind, Row)> {
+        let mut news = Vec::new();
+        let mut answer: Option<HashSet<(i64, u32)>> = None;
+        for range in looked {
+            // One time a window: the row of a group that was looked at is replaced.
+            if !range.all && self.rows.range(range.from..range.to).nth(1).is_none() {
+                continue;
+            }
+            let keys = answer.get_or_insert_with(|| rows.iter().map(|row| (row.time, row.group)).collect());
+            let here = rows
+                .iter()
+                .filter(|row| (range.from..range.to).contains(&row.time));
+            let groups: HashSet<u32> = here.map(|row| row.group).collect();
+            let closed_before = self.closed_before;
+            for (&time, known) in self.rows.range_mut(range.from..range.to) {
+                for (&group, held) in known {
+                    let asked = range.all || groups.contains(&group);
+                    if held.gone || !asked || keys.contains(&(time, group)) {
+                        continue;
+                    }
+                    let nulls = ",null".repeat(columns.saturating_sub(1));
+                    held.json = format!("[{time}{nulls}]").into();
+                    held.changed = sequence;
+                    held.gone = true;
+                    let kind = match time < closed_before {
+                        true => Kind::Correction,
+                        false => Kind::Update,
+                    };
+                    news.push((kind, row(time, group, held)));
+                }
+            }
+        }
         news
     }
 
@@ -246,9 +313,8 @@ impl Windows {
         let closing = self.rows.range(self.closed_before..open);
         let rows: Vec<_> = closing
             .flat_map(|(&time, groups)| {
-                groups
-                    .iter()
-                    .map(move |(&g, held)| (Kind::Final, row(time, g, held)))
+                let there = groups.iter().filter(|(_, held)| !held.gone);
+                there.map(move |(&g, held)| (Kind::Final, row(time, g, held)))
             })
             .collect();
         self.closed_before = open;
@@ -263,9 +329,8 @@ impl Windows {
     pub fn all(&self, from: i64) -> Vec<(Kind, Row)> {
         let rows = self.rows.range(from..);
         rows.flat_map(|(&time, groups)| {
-            groups
-                .iter()
-                .map(move |(&g, held)| (Kind::Snapshot, row(time, g, held)))
+            let there = groups.iter().filter(|(_, held)| !held.gone);
+            there.map(move |(&g, held)| (Kind::Snapshot, row(time, g, held)))
         })
         .collect()
     }
@@ -281,7 +346,7 @@ impl Windows {
             let newly_final =
                 closed && final_from.is_none_or(|border| time >= border) && !self.closings.is_empty();
             for (&group, held) in groups {
-                if newly_final {
+                if newly_final && !held.gone {
                     out.push((Kind::Final, row(time, group, held)));
                 } else if held.changed > sequence {
                     out.push((self.kind(time), row(time, group, held)));
@@ -343,38 +408,78 @@ mod tests {
     #[test]
     fn a_window_is_updated_closed_and_corrected() {
         let mut windows = windows(10, 0, 5);
-        let first = windows.learn(vec![row(0, 0, "[0,1]")], 1);
+        let first = windows.learn(vec![row(0, 0, "[0,1]")], &[], 2, 1);
         assert_eq!(kinds(&first), [(Kind::Update, 0)]);
-        let again = windows.learn(vec![row(0, 0, "[0,1]")], 2);
+        let again = windows.learn(vec![row(0, 0, "[0,1]")], &[], 2, 2);
         assert_eq!(again, [], "the same again is no news");
-        let more = windows.learn(vec![row(0, 0, "[0,2]"), row(1, 0, "[0,9]")], 3);
+        let more = windows.learn(vec![row(0, 0, "[0,2]"), row(1, 0, "[0,9]")], &[], 2, 3);
         assert_eq!(more.len(), 2);
         assert_eq!(windows.close(9, 3), [], "not over yet");
         assert_eq!(kinds(&windows.close(10, 3)), [(Kind::Final, 0), (Kind::Final, 0)]);
         assert_eq!(windows.close(19, 3), [], "nothing was sent of the next window");
-        let late = windows.learn(vec![row(0, 0, "[0,3]")], 4);
+        let late = windows.learn(vec![row(0, 0, "[0,3]")], &[], 2, 4);
         assert_eq!(kinds(&late), [(Kind::Correction, 0)]);
     }
 
     #[test]
     fn a_client_that_comes_back_is_told_what_changed_and_what_closed() {
         let mut windows = windows(10, 0, 5);
-        windows.learn(vec![row(0, 0, "[0,1]")], 5);
+        windows.learn(vec![row(0, 0, "[0,1]")], &[], 2, 5);
         windows.begun(5);
-        windows.learn(vec![row(0, 10, "[10,1]")], 6);
+        windows.learn(vec![row(0, 10, "[10,1]")], &[], 2, 6);
         assert!(!windows.can_resume(4) && windows.can_resume(5));
         assert_eq!(kinds(&windows.after(5, 0)), [(Kind::Update, 10)]);
         assert_eq!(windows.after(6, 0), []);
         windows.close(10, 6);
-        windows.learn(vec![row(0, 10, "[10,2]")], 8);
+        windows.learn(vec![row(0, 10, "[10,2]")], &[], 2, 8);
         assert_eq!(
             kinds(&windows.after(6, 0)),
             [(Kind::Final, 0), (Kind::Update, 10)]
         );
         assert_eq!(kinds(&windows.after(7, 0)), [(Kind::Update, 10)]);
-        windows.learn(vec![row(0, 0, "[0,7]")], 9);
+        windows.learn(vec![row(0, 0, "[0,7]")], &[], 2, 9);
         assert_eq!(kinds(&windows.after(8, 0)), [(Kind::Correction, 0)]);
         assert_eq!(kinds(&windows.after(8, 10)), [], "not asked for");
+    }
+
+    #[test]
+    fn a_row_that_is_not_there_any_more_is_told_and_not_shown() {
+        let mut windows = windows(10, 0, 5);
+        let all = |to| Looked {
+            from: 0,
+            to,
+            all: true,
+        };
+        windows.learn(
+            vec![row(0, 0, "[0,1]"), row(1, 0, "[0,2]"), row(0, 10, "[10,3]")],
+            &[all(20)],
+            2,
+            5,
+        );
+        windows.begun(5);
+        let news = windows.learn(vec![row(1, 0, "[0,2]")], &[all(10)], 2, 6);
+        assert_eq!(news, [(Kind::Update, row(0, 0, "[0,null]"))]);
+        assert_eq!(windows.learn(vec![], &[all(0)], 2, 7), []);
+        assert_eq!(windows.all(0).len(), 2);
+        assert_eq!(windows.after(5, 0), news, "also for who comes back");
+        assert_eq!(kinds(&windows.close(10, 7)), [(Kind::Final, 0)]);
+        // Of some groups: only what lies elsewhere than what replaces it.
+        let some = Looked {
+            from: 10,
+            to: 20,
+            all: false,
+        };
+        assert_eq!(windows.learn(vec![row(1, 12, "[12,4]")], &[some], 2, 8).len(), 1);
+        let news = windows.learn(vec![row(1, 13, "[13,5]")], &[some], 2, 9);
+        assert_eq!(
+            news,
+            [
+                (Kind::Update, row(1, 12, "[12,null]")),
+                (Kind::Update, row(1, 13, "[13,5]"))
+            ]
+        );
+        let back = windows.learn(vec![row(0, 0, "[0,1]"), row(1, 0, "[0,2]")], &[all(10)], 2, 10);
+        assert_eq!(back, [(Kind::Correction, row(0, 0, "[0,1]"))]);
     }
 
     #[test]
@@ -386,6 +491,9 @@ mod tests {
         assert!(windows.is_dirty(100));
         assert_eq!(windows.take_dirty(100), [(3, 23), (33, 43)]);
         assert!(!windows.is_dirty(100));
+        windows.touch_range(45, 56);
+        [3, 33, 43].into_iter().for_each(|time| windows.touch(time));
+        assert_eq!(windows.take_dirty(100), [(3, 13), (33, 63)], "each once");
         assert_eq!(
             windows.take_dirty(2000),
             [(993, 1003)],
@@ -412,7 +520,7 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let mut windows = windows(1, 0, 0);
-        windows.learn((0..5000).map(|t| row(0, t, "[]")).collect(), 7);
+        windows.learn((0..5000).map(|t| row(0, t, "[]")).collect(), &[], 2, 7);
         assert_eq!(windows.rows.len(), WINDOWS_REMEMBERED_MAX);
         assert_eq!(windows.since(), 5000 - WINDOWS_REMEMBERED_MAX as i64);
         assert!(!windows.can_resume(6), "what was forgotten had changed at 7");

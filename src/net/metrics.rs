@@ -408,6 +408,16 @@ fn text(services: &Services) -> String {
         "Times a subscription was looked at again.",
         live.evaluations.load(Relaxed),
     );
+    out.counter(
+        "kymo_live_folds_total",
+        "Windows whose new points were folded into what was known of them.",
+        live.folds.load(Relaxed),
+    );
+    out.gauge(
+        "kymo_live_folded_bytes",
+        "Memory of what live windows were folded to.",
+        live.folded_bytes.load(Relaxed),
+    );
     out.counter("kymo_live_rows_total", "Rows pushed.", live.rows.load(Relaxed));
     out.counter(
         "kymo_live_gaps_total",

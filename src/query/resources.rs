@@ -1,10 +1,12 @@
 //! What one query may use of the machine: memory, counted in bytes, and threads that help.
 
 use super::error::QueryError;
+use super::exec::Kept;
 use super::rollup::RollupUse;
 use super::scan::ScanCounters;
 use super::trace::{Stage, Trace};
 use super::workers::Workers;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// See the module. One for each query; its workers share it.
@@ -19,6 +21,8 @@ pub struct Resources<'a> {
     pub trace: Option<Trace>,
     /// Does it read states of rollups?
     pub rollups: RollupUse,
+    /// For live queries: what was folded when they were asked last.
+    pub kept: Option<Mutex<Kept>>,
 }
 
 impl<'a> Resources<'a> {
@@ -30,6 +34,7 @@ impl<'a> Resources<'a> {
             counters: ScanCounters::default(),
             trace: None,
             rollups: RollupUse::default(),
+            kept: None,
         }
     }
 

@@ -15,7 +15,9 @@ impl Live {
     pub fn open(server: &Server) -> Self {
         let (socket, _) = connect(format!("ws://{}/live", server.http)).expect("it listens");
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
-            stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+            stream
+                .set_read_timeout(Some(Duration::from_secs(8)))
+                .expect("a socket");
         }
         Self(socket)
     }
@@ -27,12 +29,22 @@ impl Live {
 
     /// The next message.
     pub fn next(&mut self) -> Value {
-        loop {
-            match self.0.read().expect("a message in time") {
-                Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
-                _ => continue,
+        self.next_in(PATIENCE).expect("a message in time")
+    }
+
+    /// The next message, if it comes in time. Pings do not count.
+    pub fn next_in(&mut self, patience: Duration) -> Option<Value> {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            match self.0.read() {
+                Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).expect("JSON")),
+                Ok(_) => continue,
+                // It waits for less than all of our patience.
+                Err(error) if is_time_out(&error) => continue,
+                Err(error) => panic!("the connection broke: {error}"),
             }
         }
+        None
     }
 
     /// Reads until a message satisfies `wanted`.
@@ -48,6 +60,14 @@ impl Live {
         }
         panic!("no {what}; saw {seen:?}");
     }
+}
+
+fn is_time_out(error: &tokio_tungstenite::tungstenite::Error) -> bool {
+    use std::io::ErrorKind::{TimedOut, WouldBlock};
+    let tokio_tungstenite::tungstenite::Error::Io(error) = error else {
+        return false;
+    };
+    [TimedOut, WouldBlock].contains(&error.kind())
 }
 
 /// The newest value of a message's row for the window at `time`.

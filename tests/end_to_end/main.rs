@@ -13,6 +13,7 @@ mod formats;
 mod golden;
 mod http;
 mod live;
+mod live_queries;
 mod live_state;
 mod queries;
 mod rejected;

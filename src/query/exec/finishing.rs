@@ -6,7 +6,7 @@ use super::folding::{Folds, too_many_windows};
 use super::groups::Groups;
 use super::rows::{Found, Windowed, single, windowed};
 use super::setup::{Folder, Set, Setup};
-use super::windows::GroupSlots;
+use super::windows::{GroupSlots, Slots};
 use crate::model::time::TIME_MIN;
 use crate::query::context::Context;
 use crate::query::error::QueryError;
@@ -39,6 +39,9 @@ pub struct Finish<'a> {
     columns: Arc<[String]>,
     /// Windows that may still be filled.
     left: AtomicUsize,
+    /// The folds are wanted again.
+    keeps: bool,
+    cut: Option<Slots>,
     _held: Vec<Held<'a>>,
 }
 
@@ -76,8 +79,49 @@ impl<'a> Finish<'a> {
             folded,
             columns: setup.prepared.names(),
             left: AtomicUsize::new(ctx.limits.buckets_max),
+            keeps: false,
+            cut: None,
             _held: held,
         })
+    }
+
+    /// Of folds that are [wanted again](Self::into_folds), of functions of sets of points alone.
+    pub fn of(ctx: &'a Context<'a>, setup: &'a Setup<'a>, folds: Folds<'static>) -> Self {
+        let Folds {
+            groups,
+            slots,
+            mut folders,
+            ..
+        } = folds;
+        for folder in &mut folders {
+            folder.grow(slots.len(groups.len()));
+            if let Folder::Fold(fold) = folder {
+                fold.settle();
+            }
+        }
+        Self {
+            ctx,
+            setup,
+            slots: slots.by_group(&groups),
+            groups,
+            folders,
+            folded: Vec::new(),
+            columns: setup.prepared.names(),
+            left: AtomicUsize::new(ctx.limits.buckets_max),
+            keeps: true,
+            cut: Some(slots),
+            _held: Vec::new(),
+        }
+    }
+
+    /// What was finished, to be gone on with.
+    pub fn into_folds(self) -> Folds<'static> {
+        Folds {
+            groups: self.groups,
+            slots: self.cut.expect("only what was made by `of` is gone on with"),
+            folders: self.folders,
+            held: Vec::new(),
+        }
     }
 
     /// Does each function give one value a window, and every column come of these alone?
@@ -133,7 +177,20 @@ impl<'a> Finish<'a> {
     /// # Errors
     /// Cancelled; too many windows.
     pub fn give(mut self, name: &str, give: &mut Give<'_>) -> Result<ControlFlow<()>, QueryError> {
-        let mut order = self.groups.sorted();
+        self.give_some(name, None, give)
+    }
+
+    /// The same of some groups, in any order.
+    ///
+    /// # Errors
+    /// Cancelled; too many windows.
+    pub fn give_some(
+        &mut self,
+        name: &str,
+        only: Option<Vec<u32>>,
+        give: &mut Give<'_>,
+    ) -> Result<ControlFlow<()>, QueryError> {
+        let mut order = only.unwrap_or_else(|| self.groups.sorted());
         if !self.setup.prepared.ascending {
             order.reverse();
         }
@@ -284,7 +341,10 @@ impl<'a> Finish<'a> {
                 Folder::States(states) => {
                     let all = starts.iter().zip(&slots);
                     let mut found: Vec<(i64, State)> = all
-                        .map(|(&start, &slot)| (start, states.take(slot as usize)))
+                        .map(|(&start, &slot)| match self.keeps {
+                            true => (start, states.peek(slot as usize)),
+                            false => (start, states.take(slot as usize)),
+                        })
                         .collect();
                     if let Some(windows) = prepared.windows.as_ref().filter(|w| w.over.is_some()) {
                         let end = windows.start(prepared.time.max);

@@ -38,7 +38,11 @@ pub struct Folds<'a> {
 }
 
 impl<'a> Folds<'a> {
-    fn absorb(&mut self, other: Self) -> Result<(), QueryError> {
+    /// Takes over what was folded apart: which of its groups are which here.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn absorb(&mut self, other: Self) -> Result<Vec<u32>, QueryError> {
         let groups = self.groups.absorb(&other.groups);
         let map = self.slots.absorb(&other.slots, &groups);
         let slots = self.slots.len(self.groups.len());
@@ -51,7 +55,17 @@ impl<'a> Folds<'a> {
             }
         }
         self.held.extend(other.held);
-        Ok(())
+        Ok(groups)
+    }
+
+    /// For those who keep it longer than the query, and count what it holds themselves.
+    pub fn unheld<'b>(self) -> Folds<'b> {
+        Folds {
+            groups: self.groups,
+            slots: self.slots,
+            folders: self.folders,
+            held: Vec::new(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! (aggregates of segments), `setup`, `folding` and `finishing` (a SELECT with calls: what it is made of, its rows folded by
 //! workers, folds turned into series), `early` (LIMIT: the wanted windows first), `rows` (from folded values to rows); for raw rows `latest` and `tails` (LIMIT), `order`, and
 //! `slices` (more rows than are held at once).
-//! `work` is what both share; `explained` runs the same for EXPLAIN. `merged` gives rows series by series, for functions that need them so.
+//! `kept` is for live queries, which fold only what came since they were asked last. `work` is what both share; `explained` runs the same for EXPLAIN. `merged` gives rows series by series, for functions that need them so.
 
 mod aggregated;
 mod compact;
@@ -17,6 +17,7 @@ mod finishing;
 mod fold;
 mod folding;
 mod groups;
+mod kept;
 mod labels;
 mod latest;
 mod merged;
@@ -49,6 +50,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub use groups::Groups;
+pub use kept::Kept;
 pub use labels::Labels;
 pub use merged::{Merged, each_series};
 pub use reading::Reading;
@@ -204,6 +206,8 @@ fn run_over(
 ) -> Result<ControlFlow<()>, QueryError> {
     if prepared.calls.is_empty() {
         raw::run(ctx, name, inputs, prepared, give)
+    } else if let Some(kept) = &ctx.resources.kept {
+        kept::run(ctx, kept, name, inputs, prepared, give)
     } else {
         aggregated::run(ctx, name, inputs, prepared, give)
     }

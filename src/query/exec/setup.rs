@@ -209,6 +209,15 @@ impl Folder {
         }
     }
 
+    /// Sees to it that it keeps no more than so many values: beyond that, digests of them.
+    pub fn bound(&mut self, values_max: usize) {
+        if let Self::Fold(fold) = self
+            && let Some(digests) = fold.digests(values_max)
+        {
+            *fold = digests;
+        }
+    }
+
     /// Has the slot anything?
     pub fn has(&self, slot: usize) -> bool {
         match self {

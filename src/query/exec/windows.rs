@@ -157,6 +157,11 @@ impl Slots {
         }
     }
 
+    /// Windows of a group, where all have as many.
+    pub fn count(&self) -> Option<u32> {
+        self.index.count()
+    }
+
     /// How many there are when there are so many groups.
     pub fn len(&self, groups: usize) -> usize {
         match self.index.count() {

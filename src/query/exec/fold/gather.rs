@@ -1,6 +1,7 @@
 //! `percentile` and `median`: all values are kept, end to end as they come, with a note of which stretch belongs to which
 //! slot. A slot whose values stand together is decided where they are.
 
+use super::digests::Digests;
 use super::number::Number;
 use super::{Fold, Folded, Rows, same};
 use crate::block::stats::Numbers;
@@ -162,6 +163,21 @@ impl<T: Number> Fold for Gather<T> {
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
+    }
+
+    fn digests(&self, values_max: usize) -> Option<Box<dyn Fold>> {
+        let values: usize = self.counts.iter().map(|count| *count as usize).sum();
+        if self.timed || values <= values_max {
+            return None;
+        }
+        let mut digests = Digests::<T>::new(self.percent);
+        digests.grow(self.counts.len());
+        for s in &self.stretches {
+            let list = &self.lists[s.list as usize].values;
+            let values = &list[s.start as usize..(s.start + s.len) as usize];
+            values.iter().for_each(|v| digests.add(s.slot, v.to_f64()));
+        }
+        Some(Box::new(digests))
     }
 
     fn settle(&mut self) {

@@ -5,6 +5,7 @@
 //! added, so what was sealed when or which thread read it, does not show. Sums of integers are exact.
 
 mod count;
+mod digests;
 mod edge;
 mod extreme;
 mod gather;
@@ -128,7 +129,12 @@ pub trait Fold: Send + Sync {
     /// For [`absorb`](Self::absorb), which knows the type.
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 
-    /// Nothing more comes; what takes long is done here, once.
+    /// The same in little memory and no longer exact, if it keeps more values than that and can do without them.
+    fn digests(&self, _values_max: usize) -> Option<Box<dyn Fold>> {
+        None
+    }
+
+    /// Nothing more comes until it is finished; what takes long is done here, once.
     fn settle(&mut self) {}
 
     /// Does the slot have a value?

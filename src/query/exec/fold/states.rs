@@ -82,6 +82,11 @@ impl States {
         std::mem::replace(&mut self.states[slot], State::Empty)
     }
 
+    /// The state of a slot, which stays.
+    pub fn peek(&self, slot: usize) -> State {
+        self.states[slot].clone()
+    }
+
     /// Bytes of memory, roughly.
     pub fn bytes(&self) -> usize {
         self.bytes + self.states.capacity() * size_of::<State>()

@@ -1,0 +1,356 @@
+//! The thread that keeps all subscriptions up to date.
+//!
+//! It hears of committed batches through a bounded channel and notes what they touched (`note`); a computation that was touched is
+//! brought up to date when its turn comes (`round`), as often as [`super::pace`] lets it. What connections ask is in
+//! `subscribe`. It never makes a writer wait, and without subscriptions it does not even listen.
+
+mod note;
+mod round;
+mod subscribe;
+
+use super::computation::Computation;
+use super::fresh::Fresh;
+use super::hub::Figures;
+use super::interest::Interest;
+use super::message::{self, Wanted};
+use super::outbox::Outbox;
+use super::pace::Pace;
+use super::recent::Recent;
+use super::tail::Tail;
+use super::watch::Watch;
+use crate::engine::{Commits, Engine};
+use crate::query::snapshot::Snapshot;
+use crossbeam_channel::{Receiver, never, select};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Subscriptions of one connection.
+pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 100;
+/// Subscriptions in all.
+pub const SUBSCRIPTIONS_MAX: usize = 20_000;
+/// Different subscriptions in all.
+pub const COMPUTATIONS_MAX: usize = 10_000;
+/// How often windows are looked at for having ended.
+const TICK: Duration = Duration::from_millis(50);
+/// Without subscriptions nothing is due.
+const NOTHING_DUE: Duration = Duration::from_secs(3600);
+/// A computation that nobody subscribes to is kept so long for a client that comes back.
+const LINGER: Duration = Duration::from_secs(60);
+/// How many of those.
+const LINGERING_MAX: usize = 1_000;
+/// What was committed must have been heard of after so long.
+const HEARD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A subscription: the connection, and the client's name for it.
+pub type Key = (u64, String);
+
+/// What a connection asks.
+pub enum Request {
+    /// Begin a subscription.
+    Subscribe {
+        /// Which.
+        key: Key,
+        /// Of what.
+        wanted: Wanted,
+        /// Where answers go.
+        outbox: Arc<Outbox>,
+    },
+    /// Its snapshot again.
+    Again {
+        /// Which.
+        key: Key,
+    },
+    /// End it.
+    Unsubscribe {
+        /// Which.
+        key: Key,
+    },
+    /// End all of a connection.
+    Disconnect {
+        /// Which.
+        connection: u64,
+    },
+    /// End the thread.
+    Stop,
+}
+
+struct Client {
+    outbox: Arc<Outbox>,
+    /// Rows before this time are not sent.
+    from: i64,
+}
+
+enum Work {
+    Windows(Box<Computation>),
+    Tail(Box<Tail>),
+}
+
+impl Work {
+    fn watch(&mut self) -> &mut Watch {
+        match self {
+            Self::Windows(computation) => computation.watch(),
+            Self::Tail(tail) => tail.watch(),
+        }
+    }
+
+    fn pace(&mut self) -> &mut Pace {
+        match self {
+            Self::Windows(computation) => &mut computation.pace,
+            Self::Tail(tail) => &mut tail.pace,
+        }
+    }
+}
+
+/// A computation and who subscribed to it.
+struct Entry {
+    work: Work,
+    clients: BTreeMap<Key, Client>,
+    /// When the last client left.
+    idle: Option<Instant>,
+}
+
+/// See the module.
+pub struct Keeper {
+    engine: Arc<Engine>,
+    figures: Arc<Figures>,
+    /// Only while there are computations.
+    commits: Option<Commits>,
+    /// Everything up to here was noted.
+    heard: u64,
+    entries: HashMap<Arc<str>, Entry>,
+    subscriptions: BTreeMap<Key, Arc<str>>,
+    interest: Interest,
+    fresh: Fresh,
+    recent: Recent,
+    /// Computations that were touched, by when their turn comes.
+    queue: BTreeSet<(Instant, Arc<str>)>,
+    /// Computations that were brought up to date lately.
+    busy: usize,
+}
+
+impl Keeper {
+    /// Over an engine.
+    pub fn new(engine: Arc<Engine>, figures: Arc<Figures>) -> Self {
+        Self {
+            engine,
+            figures,
+            commits: None,
+            heard: 0,
+            entries: HashMap::new(),
+            subscriptions: BTreeMap::new(),
+            interest: Interest::default(),
+            fresh: Fresh::default(),
+            recent: Recent::default(),
+            queue: BTreeSet::new(),
+            busy: 0,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub fn run(&mut self, requests: &Receiver<Request>, clock: &dyn Fn() -> i64) {
+        let mut next_tick = Instant::now();
+        loop {
+            let now = Instant::now();
+            let until = match (&self.commits, self.queue.first()) {
+                (None, _) => now + NOTHING_DUE,
+                (Some(_), Some((due, _))) => next_tick.min(*due),
+                (Some(_), None) => next_tick,
+            };
+            let commits = match &self.commits {
+                Some(commits) => commits.receiver().clone(),
+                None => never(),
+            };
+            select! {
+                recv(requests) -> request => match request {
+                    Ok(Request::Stop) | Err(_) => return,
+                    Ok(request) => self.take(request, clock()),
+                },
+                recv(commits) -> commit => {
+                    if let Ok(commit) = commit {
+                        self.note(commit);
+                    }
+                    self.hear();
+                },
+                default(until.saturating_duration_since(now)) => {}
+            }
+            if self.queue.first().is_some_and(|(due, _)| *due <= Instant::now()) {
+                self.round(clock());
+            }
+            if Instant::now() >= next_tick && !self.entries.is_empty() {
+                self.open(clock());
+                self.close(clock());
+                self.sweep();
+                next_tick = Instant::now() + TICK;
+            }
+            if self.entries.is_empty() {
+                self.rest();
+            }
+        }
+    }
+
+    /// Begins to listen, if nobody wanted anything before.
+    fn listen(&mut self) {
+        if self.commits.is_none() {
+            // Subscribed to first: what becomes visible after the sequence was asked for is told.
+            self.commits = Some(self.engine.subscribe_commits());
+            self.heard = self.engine.sequence();
+            self.recent.clear(self.heard);
+        }
+    }
+
+    /// Nobody wants anything: no commit wakes this thread any more.
+    fn rest(&mut self) {
+        if self.commits.take().is_some() {
+            self.recent.clear(0);
+            self.fresh.clear();
+            self.interest.forget();
+            self.queue.clear();
+        }
+    }
+
+    fn take(&mut self, request: Request, now: i64) {
+        match request {
+            Request::Subscribe { key, wanted, outbox } => {
+                if let Err(error) = self.subscribe(&key, &wanted, &outbox, now) {
+                    outbox.message(message::error(&key.1, &error));
+                }
+            }
+            Request::Again { key } => self.again(&key, now),
+            Request::Unsubscribe { key } => {
+                if let Some(client) = self.remove(&key) {
+                    client.outbox.forget(&key.1);
+                }
+            }
+            Request::Disconnect { connection } => {
+                let range = (connection, String::new())..(connection + 1, String::new());
+                let keys: Vec<Key> = self
+                    .subscriptions
+                    .range(range)
+                    .map(|(key, _)| key.clone())
+                    .collect();
+                keys.iter().for_each(|key| drop(self.remove(key)));
+            }
+            Request::Stop => {}
+        }
+        self.count();
+    }
+
+    fn count(&self) {
+        let set = |figure: &std::sync::atomic::AtomicU64, count: usize| {
+            figure.store(count as u64, Ordering::Relaxed)
+        };
+        set(&self.figures.subscriptions, self.subscriptions.len());
+        set(&self.figures.computations, self.entries.len());
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Client> {
+        let entry = self.entries.get_mut(&self.subscriptions.remove(key)?)?;
+        let client = entry.clients.remove(key);
+        if entry.clients.is_empty() {
+            entry.idle = Some(Instant::now());
+            if let Work::Windows(computation) = &mut entry.work {
+                computation.folded().clear();
+            }
+        }
+        client
+    }
+
+    /// Forgets computations that nobody wants, and clients that are gone.
+    fn sweep(&mut self) {
+        let gone = |entry: &Entry| -> Vec<Key> {
+            let closed = entry
+                .clients
+                .iter()
+                .filter(|(_, client)| client.outbox.is_closed());
+            closed.map(|(key, _)| key.clone()).collect()
+        };
+        let gone: Vec<Key> = self.entries.values().flat_map(gone).collect();
+        gone.iter().for_each(|key| drop(self.remove(key)));
+        let idle = self
+            .entries
+            .iter()
+            .filter_map(|(key, entry)| Some((entry.idle?, key.clone())));
+        let mut idle: Vec<_> = idle.collect();
+        idle.sort();
+        let spare = idle.len().saturating_sub(LINGERING_MAX);
+        let mut ended = false;
+        for (i, (since, key)) in idle.iter().enumerate() {
+            if i < spare || since.elapsed() >= LINGER {
+                self.end(key);
+                ended = true;
+            }
+        }
+        if ended {
+            self.count();
+        }
+        let (now, computations) = (Instant::now(), self.entries.len());
+        let (mut busy, mut bytes) = (0, 0);
+        for entry in self.entries.values_mut() {
+            busy += usize::from(entry.work.pace().is_busy(now) && !entry.clients.is_empty());
+            if let Work::Windows(computation) = &mut entry.work {
+                computation.folded().share(computations);
+                bytes += computation.folded().bytes();
+            }
+        }
+        self.busy = busy;
+        self.figures.folded_bytes.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn end(&mut self, key: &Arc<str>) -> Option<Entry> {
+        let entry = self.entries.remove(key)?;
+        for client in entry.clients.keys() {
+            self.subscriptions.remove(client);
+        }
+        self.interest.forget();
+        Some(entry)
+    }
+
+    /// Ends a computation that failed and tells its clients.
+    fn fail(&mut self, key: &Arc<str>, error: &str) {
+        let Some(entry) = self.end(key) else { return };
+        for ((_, id), client) in &entry.clients {
+            let text = format!("the subscription has ended: {error}");
+            client.outbox.forget(id);
+            client.outbox.message(message::error(id, &text));
+        }
+        self.count();
+    }
+
+    /// A snapshot, when just what it shows was noted: no more, no less.
+    fn snapshot(&mut self) -> Snapshot {
+        self.listen();
+        let deadline = Instant::now() + HEARD_PATIENCE;
+        loop {
+            let snapshot = self.engine.snapshot();
+            while self.heard < snapshot.sequence() {
+                // What is visible is told in the same moment.
+                let next = self
+                    .commits
+                    .as_ref()
+                    .and_then(|c| c.next(Duration::from_millis(1)));
+                match next {
+                    Some(commit) => self.note(commit),
+                    None if Instant::now() < deadline => {}
+                    None => {
+                        tracing::error!("commits were not heard of; every live computation begins anew");
+                        self.heard = snapshot.sequence();
+                        self.recent.clear(self.heard);
+                        self.reset();
+                    }
+                }
+            }
+            // A gap may tell of more than is in the snapshot.
+            if self.heard == snapshot.sequence() {
+                return snapshot;
+            }
+        }
+    }
+
+    fn hear(&mut self) {
+        while let Some(commit) = self.commits.as_ref().and_then(|c| c.next(Duration::ZERO)) {
+            self.note(commit);
+        }
+    }
+}

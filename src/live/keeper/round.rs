@@ -1,0 +1,227 @@
+//! Brings computations up to date and tells their clients.
+
+use super::{Client, Entry, Keeper, Key, Work};
+use crate::live::computation::{News, Sight};
+use crate::live::evaluate::Evaluator;
+use crate::live::hub::Figures;
+use crate::live::message::Kind;
+use crate::live::outbox::{Put, Rows};
+use crate::live::pace::pause;
+use crate::live::windows::Row;
+use crate::model::TimeRange;
+use crate::query::snapshot::Snapshot;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+impl Keeper {
+    /// Windows that begin by the clock are looked at, too.
+    pub(super) fn open(&mut self, now: i64) {
+        let entries = self.entries.iter_mut();
+        let dirty = entries.filter_map(|(key, entry)| match &mut entry.work {
+            Work::Windows(c) => {
+                let waits = !entry.clients.is_empty() && !c.pace.queued && c.is_dirty(now);
+                waits.then(|| key.clone())
+            }
+            Work::Tail(_) => None,
+        });
+        let dirty: Vec<Arc<str>> = dirty.collect();
+        dirty.iter().for_each(|key| self.touched(key));
+    }
+
+    /// Brings those up to date whose turn it is.
+    pub(super) fn round(&mut self, now: i64) {
+        let began = Instant::now();
+        let mut turn = Vec::new();
+        while self.queue.first().is_some_and(|(due, _)| *due <= began) {
+            turn.extend(self.queue.pop_first().map(|(_, key)| key));
+        }
+        // What it shows is noted first, and is part of this round.
+        let mut snapshot = self.snapshot();
+        for key in turn {
+            // IMPORTANT: what was noted meanwhile (a new snapshot for somebody) must be seen by who was touched by it.
+            if self.heard != snapshot.sequence() {
+                snapshot = self.snapshot();
+            }
+            let began = Instant::now();
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
+            entry.work.pace().queued = false;
+            if entry.clients.is_empty() {
+                continue;
+            }
+            match entry.work {
+                // Its clients were told when it failed.
+                Work::Windows(_) => drop(self.update(&key, &snapshot, now)),
+                Work::Tail(_) => self.follow(&key, &snapshot, now),
+            }
+            let busy = self.busy;
+            if let Some(entry) = self.entries.get_mut(&key) {
+                let (end, clients) = (Instant::now(), entry.clients.len());
+                entry
+                    .work
+                    .pace()
+                    .done(end, pause(end - began, clients, busy.max(1)));
+            }
+        }
+        // The others need none of what came up to here.
+        if self.heard != snapshot.sequence() {
+            return;
+        }
+        for entry in self.entries.values_mut() {
+            if let Work::Windows(computation) = &mut entry.work
+                && !computation.pace.queued
+            {
+                computation.is_clean(snapshot.sequence());
+            }
+        }
+    }
+
+    /// Brings a computation up to date and tells its clients.
+    pub(super) fn update(&mut self, key: &Arc<str>, snapshot: &Snapshot, now: i64) -> Result<(), String> {
+        let catalog = self.engine.catalog().clone();
+        let Some(Entry {
+            work: Work::Windows(computation),
+            clients,
+            ..
+        }) = self.entries.get_mut(key)
+        else {
+            return Ok(());
+        };
+        self.figures.evaluations.fetch_add(1, Ordering::Relaxed);
+        let updated = computation.update(&Sight {
+            catalog: &catalog,
+            snapshot,
+            recent: &self.recent,
+            now,
+        });
+        let sequence = computation.sequence();
+        let folds = std::mem::take(&mut computation.folds);
+        self.figures.folds.fetch_add(folds, Ordering::Relaxed);
+        match updated {
+            Ok(News::Rows(rows)) => {
+                if !rows.is_empty() {
+                    tell(
+                        &self.figures,
+                        clients,
+                        Put::Windows,
+                        computation.evaluator(),
+                        sequence,
+                        &rows,
+                    );
+                }
+                Ok(())
+            }
+            Ok(News::Everything) => {
+                let keys: Vec<Key> = clients.keys().cloned().collect();
+                keys.iter().for_each(|key| self.again(key, now));
+                Ok(())
+            }
+            Err(error) => {
+                let error = error.to_string();
+                self.fail(key, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends the clients of a tail what was committed since they were last told.
+    pub(super) fn follow(&mut self, key: &Arc<str>, snapshot: &Snapshot, now: i64) {
+        let catalog = self.engine.catalog().clone();
+        let Some(Entry {
+            work: Work::Tail(tail),
+            clients,
+            ..
+        }) = self.entries.get_mut(key)
+        else {
+            return;
+        };
+        let sequence = snapshot.sequence();
+        let (untold, missed) = (tail.untold.take(), std::mem::take(&mut tail.missed));
+        let told = std::mem::replace(&mut tail.told, sequence);
+        let Some(untold) = untold else { return };
+        let new = match missed {
+            true => None,
+            false => self.recent.since(told, snapshot, tail.watch(), &catalog),
+        };
+        let rows = match &new {
+            Some(new) => tail.rows(&catalog, new, TimeRange::ALL, now),
+            // Some again, so that none is missing.
+            None => tail.rows(&catalog, snapshot, untold, now),
+        };
+        match rows {
+            Ok(rows) if rows.is_empty() => {}
+            Ok(rows) => {
+                let rows: Vec<_> = rows.into_iter().map(|row| (Kind::Update, row)).collect();
+                tell(
+                    &self.figures,
+                    clients,
+                    Put::Points,
+                    tail.evaluator(),
+                    sequence,
+                    &rows,
+                );
+            }
+            Err(error) => self.fail(key, &error.to_string()),
+        }
+    }
+
+    /// Windows that have ended become final.
+    pub(super) fn close(&mut self, now: i64) {
+        for entry in self.entries.values_mut() {
+            let Work::Windows(computation) = &mut entry.work else {
+                continue;
+            };
+            let rows = computation.close(now);
+            if !rows.is_empty() {
+                let sequence = computation.sequence();
+                tell(
+                    &self.figures,
+                    &entry.clients,
+                    Put::Windows,
+                    computation.evaluator(),
+                    sequence,
+                    &rows,
+                );
+            }
+        }
+    }
+}
+
+fn tell(
+    figures: &Figures,
+    clients: &BTreeMap<Key, Client>,
+    put: Put,
+    from: &Evaluator,
+    sequence: u64,
+    rows: &[(Kind, Row)],
+) {
+    for ((_, id), client) in clients {
+        let wanted = rows.iter().filter(|(_, row)| row.time >= client.from).cloned();
+        let wanted: Vec<_> = wanted.collect();
+        if !wanted.is_empty() {
+            send(figures, client, id, put, from, sequence, wanted);
+        }
+    }
+}
+
+pub(super) fn send(
+    figures: &Figures,
+    client: &Client,
+    id: &str,
+    put: Put,
+    from: &Evaluator,
+    sequence: u64,
+    rows: Vec<(Kind, Row)>,
+) {
+    figures.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
+    let given = Rows {
+        sequence,
+        columns: from.columns(),
+        groups: from.groups(),
+        rows,
+    };
+    client.outbox.put(id, put, given);
+}
