@@ -231,7 +231,7 @@ async fn start(
     actors.host = match (args.host_metrics, Sampler::new()) {
         (Switch::Off, _) => None,
         (Switch::On, Ok(sampler)) => {
-            let reading = Reading::new(services, "line-protocol", Options::new(), false);
+            let reading = Reading::new(services, "host", "line-protocol", Options::new(), false);
             let feed = Feed {
                 services: services.clone(),
                 reading: reading.map_err(|e| anyhow!(e))?,

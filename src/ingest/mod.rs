@@ -6,6 +6,7 @@
 
 pub mod framing;
 pub mod limits;
+pub mod mapping;
 pub mod outcome;
 pub mod registry;
 pub mod reject;

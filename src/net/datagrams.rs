@@ -250,6 +250,7 @@ impl Decoding {
                 self.outbox.settle();
                 continue;
             }
+            self.renew();
             let cost: usize = sets.iter().map(Datagrams::cost).sum();
             let decoded = self.feed.decode(|sink, _| {
                 let mut decoder = self.own.lock().unwrap_or_else(PoisonError::into_inner);
@@ -265,5 +266,17 @@ impl Decoding {
             }
         }
         self.outbox.settle();
+    }
+
+    /// Reads on by the saved mapping as it is now.
+    fn renew(&mut self) {
+        let Some(feed) = self.feed.renewed() else { return };
+        match feed.decoder() {
+            Ok(decoder) => {
+                *self.own.lock().unwrap_or_else(PoisonError::into_inner) = decoder;
+                self.feed = feed;
+            }
+            Err(error) => tracing::warn!(from = self.feed.source, error, "the mapping cannot be used"),
+        }
     }
 }

@@ -9,22 +9,23 @@ use super::counters::{Ingest, add};
 use crate::batch::EncodedBatch;
 use crate::catalog::CatalogError;
 use crate::engine::{SubmitError, WriteError};
+use crate::ingest::mapping::{self, MappingError};
 use crate::ingest::registry::stream_framing;
 use crate::ingest::{Ingestor, Outcome};
 use crate::listen::ListenAddress;
 use crate::model::PolicyId;
 use crate::rejected::{Entry, Provenance};
 use crate::shard::{Ack, CommitError};
-use kymo_plugin_api::{Decoder, Framing, Options, RowSink};
+use kymo_plugin_api::{Decoder, Framing, Options, Origin, Rejection, RowSink};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Between tries while the queues are full.
-pub const RETRY: Duration = Duration::from_millis(5);
+const RETRY: Duration = Duration::from_millis(5);
 /// Between tries while the disk is full.
-pub const RETRY_DISK: Duration = Duration::from_millis(500);
+const RETRY_DISK: Duration = Duration::from_millis(500);
 /// Lines that were not stored are logged so often, for each way in; all are counted, and kept to be tried again.
 const TROUBLE_SECONDS: u64 = 5;
 
@@ -33,10 +34,14 @@ const TROUBLE_SECONDS: u64 = 5;
 pub struct Reading {
     /// The format's name.
     pub format: &'static str,
-    /// Its options.
+    /// What was asked for: options of the format, or a saved mapping's name.
+    pub given: Options,
+    /// Its options, those of the mapping among them.
     pub options: Options,
     /// How streams are cut.
     pub framing: Framing,
+    /// The mapping is not there (yet): nothing can be read.
+    pub fault: Option<MappingError>,
 }
 
 /// Where a socket's rows go.
@@ -55,7 +60,8 @@ pub struct Feed {
 
 /// Where what is not stored came from.
 pub fn provenance(source: &str, database: &str, policy: &str, reading: &Reading) -> Provenance {
-    let options = reading.options.iter();
+    // By name: who mends the mapping can have it all read again.
+    let options = reading.given.iter();
     Provenance {
         source: source.to_string(),
         database: database.to_string(),
@@ -141,12 +147,14 @@ impl Services {
 }
 
 impl Reading {
-    /// Of a format that is known, with options that it takes; `framing` is one of them.
+    /// Of a format that is known, with options that it takes, or a mapping of the database; `framing` is one of them. Whether the
+    /// mapping is there, `fault` tells.
     ///
     /// # Errors
     /// What is wrong, for the user.
     pub fn new(
         services: &Services,
+        database: &str,
         format: &str,
         mut options: Options,
         stream: bool,
@@ -158,14 +166,24 @@ impl Reading {
         } else {
             Framing::Whole
         };
-        format
-            .decoder(&options, framing)
-            .map_err(|error| error.to_string())?;
-        Ok(Self {
+        let mut reading = Self {
             format: format.name(),
-            options,
+            given: options,
+            options: Options::new(),
             framing,
-        })
+            fault: None,
+        };
+        reading.look_up(services, database);
+        reading.decoder(services)?;
+        Ok(reading)
+    }
+
+    /// Takes the mapping as it is now.
+    pub fn look_up(&mut self, services: &Services, database: &str) {
+        match mapping::resolve(services.engine.catalog(), database, self.format, &self.given) {
+            Ok(options) => (self.options, self.fault) = (options, None),
+            Err(fault) => (self.options, self.fault) = (self.given.clone(), Some(fault)),
+        }
     }
 
     /// A decoder.
@@ -176,9 +194,36 @@ impl Reading {
         let format = services.engine.formats().by_name(self.format);
         let format =
             format.ok_or_else(|| format!("this server was built without the format {}", self.format))?;
+        if let Some(fault) = &self.fault {
+            return Ok(Box::new(Refusing {
+                reason: fault.to_string(),
+                by_line: self.framing == Framing::Lines,
+            }));
+        }
         format
             .decoder(&self.options, self.framing)
             .map_err(|error| error.to_string())
+    }
+}
+
+/// Stands for a decoder that cannot be made now: what comes is rejected, and so kept until it can be.
+struct Refusing {
+    reason: String,
+    by_line: bool,
+}
+
+impl Decoder for Refusing {
+    fn decode(&mut self, piece: &[u8], sink: &mut dyn RowSink) {
+        for (line, text) in (1..).zip(piece.split(|byte| self.by_line && *byte == b'\n')) {
+            if !text.trim_ascii().is_empty() {
+                sink.reject(&Rejection {
+                    origin: Origin { line, text },
+                    column: 1,
+                    reason: &self.reason,
+                    context: &[],
+                });
+            }
+        }
     }
 }
 
@@ -194,12 +239,33 @@ impl Feed {
             options.set(option, value.as_str());
         }
         let stream = matches!(address.transport, Transport::Tcp(_) | Transport::Unix(_));
+        let reading = Reading::new(services, &address.database, &address.format, options, stream)?;
+        if let Some(fault) = &reading.fault {
+            tracing::warn!(from = %address, %fault, "what comes in is rejected, and kept, until the mapping is there");
+        }
         Ok(Self {
             services: services.clone(),
-            reading: Reading::new(services, &address.format, options, stream)?,
+            reading,
             database: address.database.clone(),
             ingest: services.counters.way(name),
             source: address.to_string(),
+        })
+    }
+
+    /// This feed with its mapping as it is now, if it is another one.
+    pub fn renewed(self: &Arc<Self>) -> Option<Arc<Self>> {
+        self.reading.given.get(mapping::OPTION)?;
+        let mut reading = self.reading.clone();
+        reading.look_up(&self.services, &self.database);
+        let changed = (&reading.options, &reading.fault) != (&self.reading.options, &self.reading.fault);
+        changed.then(|| {
+            Arc::new(Self {
+                services: self.services.clone(),
+                reading,
+                database: self.database.clone(),
+                ingest: self.ingest.clone(),
+                source: self.source.clone(),
+            })
         })
     }
 
@@ -302,7 +368,9 @@ impl Feed {
 pub fn retry_after(error: &WriteError) -> Option<Duration> {
     match error {
         WriteError::Submit(SubmitError::Overloaded) => Some(RETRY),
-        WriteError::Commit(CommitError::DiskFull) => Some(RETRY_DISK),
+        WriteError::Submit(SubmitError::DiskLow { .. }) | WriteError::Commit(CommitError::DiskFull) => {
+            Some(RETRY_DISK)
+        }
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::error::HttpError;
 use super::parameters::Parameters;
-use super::{Services, live, metrics, query, rejected, sse, write};
+use super::{Services, live, mappings, metrics, query, rejected, sse, write};
 use actix_web::body::MessageBody;
 pub use actix_web::dev::ServerHandle;
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
@@ -58,6 +58,9 @@ pub fn serve(
             .route("/query", web::post().to(query::query))
             .route("/live", web::get().to(live::live))
             .route("/live/sse", web::get().to(sse::sse))
+            .route("/mappings", web::get().to(mappings::list))
+            .route("/mappings", web::put().to(mappings::put))
+            .route("/mappings", web::delete().to(mappings::drop_one))
             .route("/rejected", web::get().to(rejected::list))
             .route("/rejected", web::delete().to(rejected::discard))
             .route("/rejected/replay", web::post().to(rejected::replay))
@@ -178,6 +181,7 @@ async fn nothing_here(request: HttpRequest, services: Data<Services>) -> Result<
         "/query",
         "/live",
         "/live/sse",
+        "/mappings",
         "/rejected",
         "/rejected/replay",
         "/api/v2/write",

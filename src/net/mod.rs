@@ -14,6 +14,7 @@ pub mod gather;
 pub mod http;
 pub mod kernel;
 pub mod live;
+pub mod mappings;
 pub mod metrics;
 pub mod outbox;
 pub mod parameters;

@@ -3,8 +3,8 @@
 //! Blocking; each thread that decodes has one. While it waits here, its datagrams wait in their bounded buffer.
 
 use super::counters::add;
-use super::feed::{Feed, RETRY, Ready, retry_after};
-use crate::engine::{SubmitError, WriteError};
+use super::feed::{Feed, Ready, retry_after};
+use crate::engine::WriteError;
 use crate::shard::{Ack, CommitError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,10 +59,12 @@ impl Outbox {
                 Err(CommitError::DiskFull) if back.send((again, rows)).is_ok() => {}
                 Err(_) => feed.count(rows, false),
             });
-            match self.feed.services.engine.submit(batch.clone(), ack) {
-                Ok(()) => return,
-                Err(SubmitError::Overloaded) if self.may_wait() => self.wait(RETRY),
-                Err(_) => return self.feed.count(rows, false),
+            let Err(error) = self.feed.services.engine.submit(batch.clone(), ack) else {
+                return;
+            };
+            match retry_after(&error.into()) {
+                Some(wait) if self.may_wait() => self.wait(wait),
+                _ => return self.feed.count(rows, false),
             }
         }
     }

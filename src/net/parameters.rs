@@ -28,6 +28,11 @@ impl Parameters {
         self.0.entry(key).or_insert(value);
     }
 
+    /// Forgets one.
+    pub fn remove(&mut self, key: &str) {
+        self.0.remove(key);
+    }
+
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))

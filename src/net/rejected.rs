@@ -135,7 +135,8 @@ fn again(services: &Services, from: &Provenance, group: &[Entry], replayed: &mut
     for (name, value) in &from.options {
         options.set(name, value.as_str());
     }
-    let prepared = Reading::new(services, &from.format, options, false).and_then(|reading| {
+    let reading = Reading::new(services, &from.database, &from.format, options, false);
+    let prepared = reading.and_then(|reading| {
         let decoder = reading.decoder(services)?;
         let made = services
             .policy_of(&from.database)

@@ -174,7 +174,7 @@ async fn connection(
     common: &Common,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let feed = &common.feed;
+    let feed = &common.feed.renewed().unwrap_or_else(|| common.feed.clone());
     let mut own = match &common.shared {
         Some(_) => None,
         None => Some(feed.decoder().map_err(io::Error::other)?),

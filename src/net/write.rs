@@ -11,6 +11,7 @@ use super::parameters::Parameters;
 use crate::engine::WriteError;
 use crate::ingest::Outcome;
 use crate::ingest::framing::split_message;
+use crate::ingest::mapping;
 use crate::listen::DEFAULT_DATABASE;
 use crate::model::{PolicyId, Precision};
 use actix_web::http::StatusCode;
@@ -38,6 +39,7 @@ const GENERAL: &[&str] = &[
     "bucket",
     "format",
     "framing",
+    "mapping",
 ];
 
 /// `POST /write`.
@@ -159,7 +161,7 @@ async fn write(
     let counters = services.counters.http.clone();
     add(&counters.requests, 1);
     let encoding = Encoding::from_header(header(request, CONTENT_ENCODING.as_str()))?;
-    let choice = Choice::of(request, services, parameters, target.by_path)?;
+    let choice = Choice::of(request, services, parameters, &target)?;
     let body = services.bodies.read(request, body).await?;
     add(&counters.bytes, body.len() as u64);
     let inline = body.len() <= INLINE_BYTES_MAX;
@@ -256,10 +258,16 @@ impl Choice {
         request: &HttpRequest,
         services: &Services,
         parameters: &Parameters,
-        by_path: Option<&'static str>,
+        target: &Target,
     ) -> Result<Self, HttpError> {
         let formats = services.engine.formats();
-        let named = by_path.or(parameters.get("format"));
+        let mapped = parameters.get(mapping::OPTION).map(|name| {
+            let found = mapping::get(services.engine.catalog(), &target.database, name);
+            found.map_err(|error| HttpError::not_found(error.to_string()))
+        });
+        let mapped = mapped.transpose()?;
+        let of_mapping = mapped.as_ref().map(|mapping| mapping.format.as_str());
+        let named = target.by_path.or(parameters.get("format")).or(of_mapping);
         let by_type = || header(request, CONTENT_TYPE.as_str()).and_then(|t| formats.by_content_type(t));
         let (format, by_content_type) = match named {
             Some(name) => {
@@ -282,8 +290,11 @@ impl Choice {
         }
         // Where somebody asked for a format by name, a misspelt option must not be ignored. InfluxDB's clients may send
         // anything.
-        let strict = by_path.is_none() && parameters.get("format").is_some();
-        let options = options(format, parameters, strict)?;
+        let strict = target.by_path.is_none() && (parameters.get("format").is_some() || mapped.is_some());
+        let mut given = options(format, parameters, strict)?;
+        if let Some(name) = parameters.get(mapping::OPTION) {
+            given.set(mapping::OPTION, name);
+        }
         let mut framing = Framing::Whole;
         if let Some(name) = parameters.get("framing") {
             let known = Framing::from_name(name).filter(|f| format.framings().contains(f));
@@ -292,11 +303,14 @@ impl Choice {
                 HttpError::bad_request(format!("invalid framing {name:?} (use {})", names.join(", ")))
             })?;
         }
+        let resolved = mapping::resolve(services.engine.catalog(), &target.database, format.name(), &given);
         Ok(Self {
             reading: Reading {
                 format: format.name(),
-                options,
+                given,
+                options: resolved.map_err(|error| HttpError::bad_request(error.to_string()))?,
                 framing,
+                fault: None,
             },
             by_content_type,
             precision,
@@ -308,14 +322,17 @@ impl Choice {
         let format = services.engine.formats().by_name(self.reading.format);
         if self.by_content_type && !format.is_some_and(|format| format.could_be(body)) {
             let format = line_protocol(services)?;
+            let mut options = Options::new();
+            if let Some(precision) = &self.precision {
+                options.set("precision", precision.as_str());
+            }
             self.reading = Reading {
                 format: format.name(),
-                options: Options::new(),
+                given: options.clone(),
+                options,
                 framing: Framing::Whole,
+                fault: None,
             };
-            if let Some(precision) = &self.precision {
-                self.reading.options.set("precision", precision.as_str());
-            }
         }
         self.reading.decoder(services).map_err(HttpError::bad_request)
     }
@@ -327,7 +344,7 @@ fn line_protocol(services: &Services) -> Result<&dyn Format, HttpError> {
 }
 
 /// The URL's parameters that are options of the format.
-fn options(format: &dyn Format, parameters: &Parameters, strict: bool) -> Result<Options, HttpError> {
+pub fn options(format: &dyn Format, parameters: &Parameters, strict: bool) -> Result<Options, HttpError> {
     let mut options = Options::new();
     for (name, value) in parameters.iter() {
         let plain = name.replace('-', "_");

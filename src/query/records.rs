@@ -3,6 +3,7 @@
 
 use crate::catalog::Catalog;
 pub use crate::catalog::settings::{NUMERIC_PROMOTION, WRITE_LIMITS};
+pub use crate::ingest::mapping::MAPPING;
 use crate::lang::{CreateContinuousQuery, CreateSubscription, Privilege, Statement, parse_statement};
 use crate::rollup;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,14 @@ pub const CONTINUOUS_QUERY: &str = "continuous_query";
 pub const SUBSCRIPTION: &str = "subscription";
 
 /// Kinds whose names begin with a database.
-pub const OF_DATABASE: &[&str] = &[GRANT, CONTINUOUS_QUERY, SUBSCRIPTION, rollup::KIND, rollup::BUILT];
+pub const OF_DATABASE: &[&str] = &[
+    GRANT,
+    CONTINUOUS_QUERY,
+    SUBSCRIPTION,
+    MAPPING,
+    rollup::KIND,
+    rollup::BUILT,
+];
 
 /// A name that belongs to a database. Names of databases and policies have no `/` in them.
 pub fn key(database: &str, name: &str) -> String {

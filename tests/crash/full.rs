@@ -10,7 +10,7 @@ const ROWS: u64 = 100;
 const REFUSALS: u64 = 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Mount<'a>(&'a Path);
+pub struct Mount<'a>(pub &'a Path);
 
 impl Drop for Mount<'_> {
     fn drop(&mut self) {
@@ -18,7 +18,7 @@ impl Drop for Mount<'_> {
     }
 }
 
-const FLAGS: [&str; 4] = ["--host-metrics", "off", "--head-bytes", "1MiB"];
+pub const FLAGS: [&str; 4] = ["--host-metrics", "off", "--head-bytes", "1MiB"];
 
 fn start(data: &Path) -> Server {
     // Without the floor, so that the disk is full indeed.
@@ -26,7 +26,7 @@ fn start(data: &Path) -> Server {
 }
 
 /// A small disk of its own; `None`, loudly, where nobody may mount one.
-fn mount(folder: &Path, size: &str) -> bool {
+pub fn mount(folder: &Path, size: &str) -> bool {
     let options = format!("size={size}");
     let mount = Command::new("mount")
         .args(["-t", "tmpfs", "-o", &options, "tmpfs"])

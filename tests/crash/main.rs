@@ -2,6 +2,7 @@
 //! (`KYMO_FLIPS`, `KYMO_IMAGES`, ..); what a run has counted is printed, and docs/reliability.md reports the large ones.
 
 mod backup;
+mod datagrams;
 mod db;
 mod flips;
 mod folder;

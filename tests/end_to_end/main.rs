@@ -15,6 +15,7 @@ mod http;
 mod live;
 mod live_queries;
 mod live_state;
+mod mappings;
 mod queries;
 mod rejected;
 mod retention;

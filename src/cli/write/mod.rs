@@ -29,9 +29,12 @@ pub struct WriteArgs {
     /// Retention policy; the default one without it
     #[arg(long, value_name = "NAME")]
     pub retention_policy: Option<String>,
-    /// The format: any that the server knows
-    #[arg(long, value_name = "NAME", default_value = "line-protocol")]
-    pub format: String,
+    /// The format: any that the server knows; line-protocol, or the mapping's, without it
+    #[arg(long, value_name = "NAME")]
+    pub format: Option<String>,
+    /// A mapping that was saved in the database (PUT /mappings): a format and its options
+    #[arg(long, value_name = "NAME")]
+    pub mapping: Option<String>,
     /// An option of the format, such as measurement=cpu for csv (docs/formats/ingest.md); may be given several times
     #[arg(long = "option", short, value_name = "NAME=VALUE", value_parser = option)]
     pub options: Vec<(String, String)>,
@@ -73,13 +76,15 @@ pub fn run(args: &WriteArgs) -> anyhow::Result<()> {
         bail!("which database? give --database NAME");
     }
     let progress = progress_bar(bytes)?;
-    let cut = how_to_cut(args);
-    let sender = Sender {
+    let mut sender = Sender {
         client: Client::new(&args.server),
-        parameters: parameters(args, cut),
+        parameters: Vec::new(),
         patience: Duration::from_secs(args.retry_for),
         progress: progress.clone(),
     };
+    let shape = Shape::of(args, &sender)?;
+    let cut = shape.cut();
+    sender.parameters = parameters(args, &shape);
     let create = format!(
         "CREATE DATABASE \"{}\"",
         args.server.database.replace('"', "\\\"")
@@ -140,43 +145,72 @@ fn progress_bar(bytes: Option<u64>) -> anyhow::Result<ProgressBar> {
     })
 }
 
-fn how_to_cut(args: &WriteArgs) -> Cut {
-    let option = |wanted: &str| {
-        args.options
-            .iter()
-            .find(|(name, _)| name.replace('-', "_") == wanted)
-    };
-    match args.format.as_str() {
-        "csv" => Cut::Csv {
-            header: option("columns").is_none(),
-            quote: option("quote")
-                .and_then(|(_, value)| value.bytes().next())
-                .unwrap_or(b'"'),
-        },
-        "json" => Cut::Json,
-        "protobuf" | "flatbuffers" | "remote-write" | "otlp" | "collectd" => Cut::Messages,
-        _ => Cut::Lines,
+/// A format and its options, those of the mapping among them.
+struct Shape {
+    format: String,
+    options: Vec<(String, String)>,
+}
+
+impl Shape {
+    fn of(args: &WriteArgs, sender: &Sender) -> anyhow::Result<Self> {
+        let mut shape = Self {
+            format: args.format.clone().unwrap_or_else(|| "line-protocol".into()),
+            options: args.options.clone(),
+        };
+        if let Some(name) = &args.mapping {
+            let asked = [("db", args.server.database.clone()), ("name", name.clone())];
+            let answer = sender.persist(|| sender.client.call("GET", "/mappings", &asked))?;
+            let found: serde_json::Value = serde_json::from_str(&check(answer)?)?;
+            let mapping = &found["mappings"][0];
+            let of_mapping = mapping["format"].as_str().unwrap_or_default().to_string();
+            if args.format.as_ref().is_some_and(|format| *format != of_mapping) {
+                bail!("the mapping {name} is one of format {of_mapping}");
+            }
+            shape.format = of_mapping;
+            // What is given beside it counts, so it stands first.
+            let options = mapping["options"].as_object().into_iter().flatten();
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_string();
+            shape
+                .options
+                .extend(options.map(|(name, value)| (name.clone(), text(value))));
+        }
+        Ok(shape)
+    }
+
+    fn cut(&self) -> Cut {
+        let option = |wanted: &str| {
+            self.options
+                .iter()
+                .find(|(name, _)| name.replace('-', "_") == wanted)
+        };
+        match self.format.as_str() {
+            "csv" => Cut::Csv {
+                header: option("columns").is_none(),
+                quote: option("quote")
+                    .and_then(|(_, value)| value.bytes().next())
+                    .unwrap_or(b'"'),
+            },
+            "json" => Cut::Json,
+            "protobuf" | "flatbuffers" | "remote-write" | "otlp" | "collectd" => Cut::Messages,
+            _ => Cut::Lines,
+        }
     }
 }
 
-fn parameters(args: &WriteArgs, cut: Cut) -> Vec<(String, String)> {
+fn parameters(args: &WriteArgs, shape: &Shape) -> Vec<(String, String)> {
     let mut parameters = vec![
         ("db".to_string(), args.server.database.clone()),
-        ("format".into(), args.format.clone()),
+        ("format".into(), shape.format.clone()),
     ];
-    parameters.extend(
-        args.precision
-            .iter()
-            .map(|unit| ("precision".to_string(), unit.clone())),
-    );
-    if cut == Cut::Messages {
+    let mut given = |name: &str, value: &Option<String>| {
+        parameters.extend(value.iter().map(|value| (name.to_string(), value.clone())));
+    };
+    given("mapping", &args.mapping);
+    given("precision", &args.precision);
+    given("rp", &args.retention_policy);
+    if shape.cut() == Cut::Messages {
         parameters.push(("framing".into(), "length-prefixed".into()));
     }
-    parameters.extend(
-        args.retention_policy
-            .iter()
-            .map(|name| ("rp".to_string(), name.clone())),
-    );
     parameters.extend(args.options.iter().cloned());
     parameters
 }
