@@ -2,7 +2,7 @@
 
 use super::error::HttpError;
 use super::parameters::Parameters;
-use super::{Services, live, mappings, metrics, query, rejected, sse, write};
+use super::{Services, hangup, live, mappings, metrics, query, rejected, sse, write};
 use actix_web::body::MessageBody;
 pub use actix_web::dev::ServerHandle;
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
@@ -70,8 +70,7 @@ pub fn serve(
         .workers(threads)
         .max_connections(CONNECTIONS_PER_THREAD_MAX)
         .client_request_timeout(REQUEST_TIMEOUT)
-        // A client that closes its side has hung up: what it asked for is stopped.
-        .h1_allow_half_closed(false)
+        .on_connect(hangup::remember)
         .shutdown_timeout(STOP_SECONDS)
         .disable_signals();
     if let Some(listener) = listener {

@@ -11,6 +11,7 @@ pub mod encoding;
 pub mod error;
 pub mod feed;
 pub mod gather;
+pub mod hangup;
 pub mod http;
 pub mod kernel;
 pub mod live;

@@ -4,6 +4,7 @@ use super::Services;
 use super::clock::now;
 use super::counters::add;
 use super::error::HttpError;
+use super::hangup::{Watch, watch};
 use super::parameters::Parameters;
 use crate::budget::Budget;
 use crate::lang::{Params, Query, Statement, params_from_json, parse};
@@ -38,8 +39,11 @@ const QUERIES_WAITING_MAX: usize = 1_000;
 /// How often a query that waits looks whether it was stopped.
 const STOPPED_EVERY: Duration = Duration::from_millis(100);
 
-/// Stops the query when the client goes away.
-struct CancelOnDrop(Arc<Cancel>);
+/// Stops the query when the client goes away: when nobody asks for its answer any more, or the connection is seen closed.
+struct CancelOnDrop(
+    Arc<Cancel>,
+    #[allow(dead_code, reason = "it looks while it lives")] Option<Watch>,
+);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
@@ -101,7 +105,7 @@ pub async fn query(
         ..HttpError::bad_request(format!("error parsing query: {e}"))
     })?;
     let cancel = Arc::new(Cancel::default());
-    let guard = CancelOnDrop(cancel.clone());
+    let guard = CancelOnDrop(cancel.clone(), watch(&request, cancel.clone()));
     let database = options.database.as_deref().unwrap_or("");
     let ticket = services.engine.running().enter(&text, database, &cancel);
     // Whoever wants to see or stop what keeps the server busy does not wait behind it.

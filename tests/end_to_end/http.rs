@@ -2,7 +2,7 @@
 
 use crate::support::{Server, get, post};
 use serde_json::{Value, json};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 
 fn server() -> (tempfile::TempDir, Server) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -266,4 +266,31 @@ fn the_host_database_answers_the_first_query() {
         // Rates need two looks at the machine; the first query may come before the second.
         server.wait_rows("host", &q, |rows| !rows.is_empty());
     }
+}
+
+#[test]
+fn clients_that_close_their_side_are_answered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    server.create("d");
+    let ask = |head: &str, body: &str| {
+        let mut stream = std::net::TcpStream::connect(&server.http).expect("it listens");
+        let length = body.len();
+        let request = format!(
+            "{head} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).expect("it reads");
+        stream.shutdown(std::net::Shutdown::Write).expect("open");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    // Small ones are decoded at once, large ones on a thread of their own.
+    let large: String = (2..=20_000).map(|i| format!("m v={i} {i}\n")).collect();
+    for body in ["m v=1 1\n", &large] {
+        let answer = ask("POST /write?db=d", body);
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    }
+    let answer = ask("GET /query?db=d&q=SELECT+count(v)+FROM+m", "");
+    assert!(answer.contains("20000"), "{answer}");
 }

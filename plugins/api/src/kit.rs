@@ -230,7 +230,8 @@ pub fn check_bad_with<I: AsRef<[u8]>, R: AsRef<str>>(
 }
 
 /// Whatever the bytes: no panic, no more rows, fields and rejections than bytes can make, a decoder that still works afterwards; and
-/// cutting the input at frame borders changes nothing. `inputs` are mutated some thousand times.
+/// cutting the input at frame borders changes nothing. `inputs` are mutated some thousand times, always the same way. The crate
+/// `kymo-plugin-fuzz` does the same with other inputs in each run.
 ///
 /// # Panics
 /// When one of it does not hold.
@@ -247,7 +248,7 @@ pub fn check_robust_with<I: AsRef<[u8]>>(format: &dyn Format, with: &[(&str, &st
     let options = options(with);
     let first = inputs[0].as_ref();
     let lines = format.framings().contains(&Framing::Lines);
-    for round in 0..ROUNDS {
+    for _ in 0..ROUNDS {
         let mut bytes = Vec::new();
         for _ in 0..1 + random.below(3) {
             bytes.extend_from_slice(inputs[random.below(inputs.len())].as_ref());
@@ -258,24 +259,42 @@ pub fn check_robust_with<I: AsRef<[u8]>>(format: &dyn Format, with: &[(&str, &st
         for _ in 0..random.below(4) {
             mutate(&mut bytes, &mut random);
         }
-        let got = whole(format, &options, &bytes);
-        let emitted = got.rows.len() + got.rejections.len() + got.fields;
-        assert!(
-            emitted <= bytes.len() * 16 + 64,
-            "round {round}: {emitted} rows, fields and rejections of {} bytes",
-            bytes.len()
-        );
-        // A newline inside quotes belongs to the text for those that see it.
-        if lines && !bytes.contains(&b'"') {
-            check_cuts(format, &options, &bytes);
-        }
-        let mut decoder = format.decoder(&options, Framing::Whole).expect("taken above");
-        decoder.decode(&bytes, &mut Collector::default());
-        let mut after = Collector::default();
-        decoder.decode(first, &mut after);
-        flush(decoder.as_mut(), &mut after);
-        assert!(!after.rows.is_empty(), "a good input after {:?}", shown(&bytes));
+        check_input(format, &options, first, &bytes);
     }
+}
+
+/// One round of [`check_robust`]; `first` is a good input.
+///
+/// # Panics
+/// When it does not hold.
+pub fn check_input(format: &dyn Format, options: &Options, first: &[u8], bytes: &[u8]) {
+    let lines = format.framings().contains(&Framing::Lines);
+    let got = whole(format, options, bytes);
+    let emitted = got.rows.len() + got.rejections.len() + got.fields;
+    assert!(
+        emitted <= bytes.len() * 16 + 64,
+        "{emitted} rows, fields and rejections of {} bytes: {:?}",
+        bytes.len(),
+        shown(bytes)
+    );
+    for (line, column, reason) in &got.rejections {
+        let sensible = *line >= 1 && (1..=bytes.len() as u64 + 1).contains(column) && !reason.is_empty();
+        assert!(
+            sensible,
+            "line {line}, column {column}, {reason:?}: {:?}",
+            shown(bytes)
+        );
+    }
+    // A newline inside quotes belongs to the text for those that see it.
+    if lines && !bytes.contains(&b'"') {
+        check_cuts(format, options, bytes);
+    }
+    let mut decoder = format.decoder(options, Framing::Whole).expect("taken above");
+    decoder.decode(bytes, &mut Collector::default());
+    let mut after = Collector::default();
+    decoder.decode(first, &mut after);
+    flush(decoder.as_mut(), &mut after);
+    assert!(!after.rows.is_empty(), "a good input after {:?}", shown(bytes));
 }
 
 /// A stream of lines gives the same, wherever between lines it is cut.

@@ -3,6 +3,7 @@
 use kymo_collectd::Collectd;
 use kymo_plugin_api::kit::{self, options};
 use kymo_plugin_api::{Format, Framing};
+use kymo_plugin_fuzz as fuzz;
 
 fn part(kind: u16, content: &[u8]) -> Vec<u8> {
     let len = content.len() as u16 + 4;
@@ -169,8 +170,8 @@ fn bad_packets() {
 #[test]
 fn any_bytes() {
     let inputs: Vec<Vec<u8>> = good().into_iter().map(|(packet, _)| packet).collect();
-    kit::check_robust(&Collectd, &inputs);
-    kit::check_robust_with(&Collectd, &[("multi_values", "join")], &inputs);
+    fuzz::check_robust(&Collectd, &inputs);
+    fuzz::check_robust_with(&Collectd, &[("multi_values", "join")], &inputs);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use kymo_csv::Csv;
 use kymo_plugin_api::kit::{self, options};
 use kymo_plugin_api::{Format, Framing, Options};
+use kymo_plugin_fuzz as fuzz;
 
 const CPU: &[(&str, &str)] = &[
     ("measurement", "cpu"),
@@ -119,9 +120,9 @@ fn any_bytes() {
         .map(|(input, _)| *input)
         .filter(|input| input.contains("1"));
     let inputs: Vec<&str> = good.chain(BAD.iter().map(|(input, _)| *input)).collect();
-    kit::check_robust_with(&Csv, CPU, &inputs);
+    fuzz::check_robust_with(&Csv, CPU, &inputs);
     let inputs: Vec<&str> = ANNOTATED.iter().map(|(input, _)| *input).collect();
-    kit::check_robust(&Csv, &inputs);
+    fuzz::check_robust(&Csv, &inputs);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use kymo_flatbuffers::schema::kymo::v_1::{
 };
 use kymo_plugin_api::kit::{self, options};
 use kymo_plugin_api::{Framing, Value};
+use kymo_plugin_fuzz as fuzz;
 
 struct P<'a> {
     measurement: &'a str,
@@ -202,7 +203,7 @@ fn bad_buffers() {
 #[test]
 fn any_bytes() {
     let inputs: Vec<Vec<u8>> = good().into_iter().take(2).map(|(buffer, _)| buffer).collect();
-    kit::check_robust(&FlatBuffers, &inputs);
+    fuzz::check_robust(&FlatBuffers, &inputs);
 }
 
 #[test]

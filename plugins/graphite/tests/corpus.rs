@@ -3,6 +3,7 @@
 use kymo_graphite::Graphite;
 use kymo_plugin_api::Framing;
 use kymo_plugin_api::kit::{self, options};
+use kymo_plugin_fuzz as fuzz;
 
 const GOOD: &[(&str, &[&str])] = &[
     ("a.b.c 1.5 1700000000", &["a.b.c value=1.5 1700000000000000000"]),
@@ -67,7 +68,7 @@ fn bad_lines() {
 fn any_bytes() {
     let good = GOOD.iter().map(|(input, _)| *input);
     let inputs: Vec<&str> = good.chain(BAD.iter().map(|(input, _)| *input)).collect();
-    kit::check_robust(&Graphite, &inputs);
+    fuzz::check_robust(&Graphite, &inputs);
 }
 
 #[test]

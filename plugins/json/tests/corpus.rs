@@ -3,6 +3,7 @@
 use kymo_json::Json;
 use kymo_plugin_api::kit::{self, options};
 use kymo_plugin_api::{Format, Framing};
+use kymo_plugin_fuzz as fuzz;
 use proptest::prelude::*;
 
 const GOOD: &[(&str, &[&str])] = &[
@@ -162,13 +163,13 @@ fn bad_json() {
 fn any_bytes() {
     let good = GOOD.iter().map(|(input, _)| *input);
     let inputs: Vec<&str> = good.chain(BAD.iter().map(|(input, _)| *input)).collect();
-    kit::check_robust(&Json, &inputs);
-    kit::check_robust_with(
+    fuzz::check_robust(&Json, &inputs);
+    fuzz::check_robust_with(
         &Json,
         &[("tag_keys", "tags.host,measurement"), ("measurement", "m")],
         &inputs,
     );
-    kit::check_robust_with(
+    fuzz::check_robust_with(
         &Json,
         &[("rows", "fields.f"), ("shape", "flat"), ("measurement", "m")],
         &inputs,

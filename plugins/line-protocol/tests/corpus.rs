@@ -2,6 +2,7 @@
 
 use kymo_line_protocol::LineProtocol;
 use kymo_plugin_api::{Framing, kit};
+use kymo_plugin_fuzz as fuzz;
 
 const GOOD: &[(&str, &[&str])] = &[
     ("m f=1", &["m f=1"]),
@@ -84,7 +85,7 @@ fn bad_lines() {
 #[test]
 fn any_bytes() {
     let inputs: Vec<&str> = GOOD.iter().map(|(input, _)| *input).collect();
-    kit::check_robust(&LineProtocol, &inputs);
+    fuzz::check_robust(&LineProtocol, &inputs);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use kymo_opentsdb::OpenTsdb;
 use kymo_plugin_api::kit::{self, Collector, options};
 use kymo_plugin_api::{Format, Framing, Tally, Told};
+use kymo_plugin_fuzz as fuzz;
 
 const GOOD: &[(&str, &[&str])] = &[
     (
@@ -94,7 +95,7 @@ fn bad_points() {
 fn any_bytes() {
     let good = GOOD.iter().map(|(input, _)| *input);
     let inputs: Vec<&str> = good.chain(BAD.iter().map(|(input, _)| *input)).collect();
-    kit::check_robust(&OpenTsdb, &inputs);
+    fuzz::check_robust(&OpenTsdb, &inputs);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use kymo_otlp::Otlp;
 use kymo_plugin_api::kit::{self, Collector, options};
 use kymo_plugin_api::{Answer, Format, Framing, Tally};
+use kymo_plugin_fuzz as fuzz;
 use prost::Message;
 
 /// OTLP's messages, as far as they matter here, in the words of its specification.
@@ -523,7 +524,7 @@ fn any_bytes() {
             .map(|(request, _)| request)
             .filter(|request| !request.is_empty()),
     );
-    kit::check_robust(&Otlp, &inputs);
+    fuzz::check_robust(&Otlp, &inputs);
 }
 
 #[test]

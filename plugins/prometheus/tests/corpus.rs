@@ -2,6 +2,7 @@
 
 use kymo_plugin_api::Framing;
 use kymo_plugin_api::kit::{self, options};
+use kymo_plugin_fuzz as fuzz;
 use kymo_prometheus::Prometheus;
 
 const GOOD: &[(&str, &[&str])] = &[
@@ -86,7 +87,7 @@ fn bad_lines() {
 fn any_bytes() {
     let good = GOOD.iter().map(|(input, _)| *input);
     let inputs: Vec<&str> = good.chain(BAD.iter().map(|(input, _)| *input)).collect();
-    kit::check_robust(&Prometheus, &inputs);
+    fuzz::check_robust(&Prometheus, &inputs);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use kymo_plugin_api::Framing;
 use kymo_plugin_api::kit::{self, options};
+use kymo_plugin_fuzz as fuzz;
 use kymo_protobuf::Protobuf;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Value};
@@ -186,7 +187,7 @@ fn any_bytes() {
     let inputs: Vec<Vec<u8>> = good
         .chain(bad().into_iter().map(|(message, _)| message))
         .collect();
-    kit::check_robust(&Protobuf, &inputs);
+    fuzz::check_robust(&Protobuf, &inputs);
 }
 
 #[test]

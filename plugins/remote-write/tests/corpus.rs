@@ -2,6 +2,7 @@
 
 use kymo_plugin_api::kit::{self, Collector, options};
 use kymo_plugin_api::{Format, Framing, Tally};
+use kymo_plugin_fuzz as fuzz;
 use kymo_remote_write::RemoteWrite;
 use prost::Message;
 
@@ -327,7 +328,7 @@ fn any_bytes() {
     let inputs: Vec<Vec<u8>> = good
         .chain(bad().into_iter().map(|(request, _)| request))
         .collect();
-    kit::check_robust(&RemoteWrite, &inputs);
+    fuzz::check_robust(&RemoteWrite, &inputs);
 }
 
 #[test]

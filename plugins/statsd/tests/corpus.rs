@@ -2,6 +2,7 @@
 
 use kymo_plugin_api::kit::{self, Collector, options};
 use kymo_plugin_api::{Decoder, Format, Framing};
+use kymo_plugin_fuzz as fuzz;
 use kymo_statsd::Statsd;
 
 /// Rows of a flush bear the kit's time, 1000000000.
@@ -345,7 +346,7 @@ fn bad_lines() {
 fn any_bytes() {
     let good = GOOD.iter().map(|(input, _)| *input);
     let inputs: Vec<&str> = good.chain(BAD.iter().map(|(input, _, _)| *input)).collect();
-    kit::check_robust(&Statsd, &inputs);
+    fuzz::check_robust(&Statsd, &inputs);
 }
 
 #[test]
