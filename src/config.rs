@@ -142,6 +142,9 @@ pub struct ServeArgs {
     /// Memory one query may hold [default: 1/8 of the memory, 16M to 4G]
     #[arg(long, value_name = "BYTES", env = "KYMO_QUERY_BYTES", value_parser = parse_bytes)]
     pub query_bytes: Option<u64>,
+    /// Memory all queries may hold together [default: 1/4 of the memory, 32M to 8G]
+    #[arg(long, value_name = "BYTES", env = "KYMO_ALL_QUERIES_BYTES", value_parser = parse_bytes)]
+    pub all_queries_bytes: Option<u64>,
     /// Queries that run at once; others wait [default: 4 a core]
     #[arg(long, value_name = "N", env = "KYMO_QUERIES", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub queries: Option<u16>,
@@ -187,6 +190,7 @@ impl ServeArgs {
             .with(Budget::IndexCache, self.index_cache_bytes)
             .with(Budget::Spellings, self.spelling_cache_bytes)
             .with(Budget::Query, self.query_bytes)
+            .with(Budget::AllQueries, self.all_queries_bytes)
             .with(Budget::Queries, self.queries.map(u64::from))
             .with(Budget::MergeThreads, self.merge_threads.map(u64::from))
             .with(Budget::Merge, self.merge_bytes)

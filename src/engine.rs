@@ -19,6 +19,7 @@ use crate::journal::replay::{harden, replay};
 use crate::journal::thread::{Entry, Full, Journal, Outcome};
 use crate::journal::writer::{SEGMENT_BYTES, Writer};
 use crate::model::{MeasurementId, TimeRange};
+use crate::query::resources::Pool;
 use crate::query::scan::Scan;
 use crate::query::snapshot::Snapshot;
 use crate::query::statements::Target;
@@ -570,6 +571,9 @@ impl Engine {
             .map_err(OpenError::Thread)?;
         let floor = room::floor_bytes(dir, options.disk_floor_bytes);
         recovery.took = began.elapsed();
+        let helpers = std::thread::available_parallelism().map_or(0, |cores| cores.get() - 1);
+        let pool = Pool::new(options.budgets.get().size(Budget::AllQueries));
+        let workers = Workers::new(helpers).with_memory(Arc::new(pool));
         Ok(Arc::new(Self {
             catalog,
             registry: Registry::standard(),
@@ -591,7 +595,7 @@ impl Engine {
             room: Room::new(dir, floor, room::free_bytes),
             recovery,
             rollups,
-            workers: Workers::new(std::thread::available_parallelism().map_or(0, |cores| cores.get() - 1)),
+            workers,
             running: Arc::default(),
             _lock: lock,
         }))
@@ -634,6 +638,9 @@ impl Engine {
         self.catalog
             .spellings()
             .set_budget(budgets.size(Budget::Spellings));
+        if let Some(pool) = self.workers.memory() {
+            pool.set_bytes_max(budgets.size(Budget::AllQueries));
+        }
         self.budgets.change(budgets.clone(), changes, now);
     }
 

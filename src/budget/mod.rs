@@ -31,6 +31,8 @@ pub enum Budget {
     Spellings,
     /// Bytes one query may hold.
     Query,
+    /// Bytes all queries may hold together.
+    AllQueries,
     /// Queries that run at once.
     Queries,
     /// Merges that run at once when the server is idle, of which one when it is busy. 0: only those that must be.
@@ -40,13 +42,14 @@ pub enum Budget {
 }
 
 /// All of them, in the order in which they are told.
-pub const ALL: [Budget; 9] = [
+pub const ALL: [Budget; 10] = [
     Budget::Shards,
     Budget::Head,
     Budget::BlockCache,
     Budget::IndexCache,
     Budget::Spellings,
     Budget::Query,
+    Budget::AllQueries,
     Budget::Queries,
     Budget::MergeThreads,
     Budget::Merge,
@@ -62,6 +65,7 @@ impl Budget {
             Self::IndexCache => "index_cache_bytes",
             Self::Spellings => "spelling_cache_bytes",
             Self::Query => "query_bytes",
+            Self::AllQueries => "all_queries_bytes",
             Self::Queries => "queries",
             Self::MergeThreads => "merge_threads",
             Self::Merge => "merge_bytes",
@@ -97,6 +101,7 @@ impl Budget {
             Self::IndexCache => (memory / 32).clamp(8 * MIB, 512 * MIB),
             Self::Spellings => (memory / 32).clamp(4 * MIB, 192 * MIB),
             Self::Query => (memory / 8).clamp(16 * MIB, 4096 * MIB),
+            Self::AllQueries => (memory / 4).clamp(32 * MIB, 8192 * MIB),
             Self::Queries => (cores * 4).clamp(4, 64),
             Self::MergeThreads => (cores / 2).clamp(1, 4),
             Self::Merge => (memory / 16).clamp(16 * MIB, 256 * MIB),
@@ -241,7 +246,7 @@ mod tests {
                 + budgets.get(Budget::IndexCache)
                 + budgets.get(Budget::Spellings)
                 + budgets.get(Budget::Merge)
-                + budgets.get(Budget::Query);
+                + budgets.get(Budget::AllQueries);
             assert!(held <= memory / 2, "{memory}: {budgets}");
         }
     }
@@ -287,7 +292,7 @@ mod tests {
         let budgets = Budgets::new(&machine(1 << 30), &Overrides::default());
         assert_eq!(
             budgets.to_string(),
-            "2 shards, head 32 MiB, block cache 64 MiB, index cache 32 MiB, spelling cache 32 MiB, query 128 MiB, 8 queries, 1 merge threads, merge 64 MiB"
+            "2 shards, head 32 MiB, block cache 64 MiB, index cache 32 MiB, spelling cache 32 MiB, query 128 MiB, all queries 256 MiB, 8 queries, 1 merge threads, merge 64 MiB"
         );
     }
 }

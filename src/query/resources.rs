@@ -6,8 +6,8 @@ use super::rollup::RollupUse;
 use super::scan::ScanCounters;
 use super::trace::{Stage, Trace};
 use super::workers::Workers;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// See the module. One for each query; its workers share it.
 pub struct Resources<'a> {
@@ -29,7 +29,7 @@ impl<'a> Resources<'a> {
     /// So many bytes, and these threads.
     pub fn new(memory_bytes_max: usize, workers: &'a Workers) -> Self {
         Self {
-            memory: Memory::new(memory_bytes_max),
+            memory: Memory::of_pool(memory_bytes_max, workers.memory().cloned()),
             workers,
             counters: ScanCounters::default(),
             trace: None,
@@ -60,18 +60,71 @@ impl<'a> Resources<'a> {
     }
 }
 
-/// Counts what a query holds against its budget.
+/// Counts what all queries hold together against a budget of theirs.
+#[derive(Debug)]
+pub struct Pool {
+    bytes_max: AtomicUsize,
+    used: AtomicUsize,
+}
+
+impl Pool {
+    /// So many bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes_max: AtomicUsize::new(bytes_max),
+            used: AtomicUsize::new(0),
+        }
+    }
+
+    /// Changes the budget. What is held is not taken away.
+    pub fn set_bytes_max(&self, bytes: usize) {
+        self.bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes held now.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn grow(&self, bytes: usize) -> Result<(), QueryError> {
+        let used = self
+            .used
+            .fetch_add(bytes, Ordering::Relaxed)
+            .saturating_add(bytes);
+        let bytes_max = self.bytes_max.load(Ordering::Relaxed);
+        if used > bytes_max {
+            self.shrink(bytes);
+            return Err(QueryError::Limit(format!(
+                "the queries that run hold as much memory as they may together (all_queries_bytes {bytes_max}), and this one needs more; retry when others have ended, or narrow its time or its series"
+            )));
+        }
+        Ok(())
+    }
+
+    fn shrink(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Counts what a query holds against its budget, and against that of all queries.
 #[derive(Debug)]
 pub struct Memory {
+    pool: Option<Arc<Pool>>,
     bytes_max: usize,
     used: AtomicUsize,
     peak: AtomicUsize,
 }
 
 impl Memory {
-    /// So many bytes.
+    /// So many bytes, of no pool.
     pub fn new(bytes_max: usize) -> Self {
+        Self::of_pool(bytes_max, None)
+    }
+
+    /// So many bytes, which must also find room in the pool.
+    pub fn of_pool(bytes_max: usize, pool: Option<Arc<Pool>>) -> Self {
         Self {
+            pool,
             bytes_max,
             used: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
@@ -116,8 +169,28 @@ impl Memory {
                 self.bytes_max
             )));
         }
+        if let Some(pool) = &self.pool {
+            pool.grow(bytes)
+                .inspect_err(|_| _ = self.used.fetch_sub(bytes, Ordering::Relaxed))?;
+        }
         self.peak.fetch_max(used, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn shrink(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(pool) = &self.pool {
+            pool.shrink(bytes);
+        }
+    }
+}
+
+impl Drop for Memory {
+    /// What was kept until the statement ends is given back.
+    fn drop(&mut self) {
+        if let Some(pool) = &self.pool {
+            pool.shrink(self.used.load(Ordering::Relaxed));
+        }
     }
 }
 
@@ -142,7 +215,7 @@ impl Held<'_> {
         if bytes > self.bytes {
             self.memory.grow(bytes - self.bytes)?;
         } else {
-            self.memory.used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.memory.shrink(self.bytes - bytes);
         }
         self.bytes = bytes;
         Ok(())
@@ -151,13 +224,40 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.memory.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory.shrink(self.bytes);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_for_which_the_pool_has_no_room_fails_alone() {
+        let pool = Arc::new(Pool::new(4 * GRAIN));
+        let of_pool = || Memory::of_pool(3 * GRAIN, Some(pool.clone()));
+        let (one, two) = (of_pool(), of_pool());
+        let (mut held, mut other) = (one.held(), two.held());
+        assert_eq!((held.set(3 * GRAIN), other.set(GRAIN)), (Ok(()), Ok(())));
+        let refused = other.set(2 * GRAIN).expect_err("five of four").to_string();
+        assert!(refused.contains("all_queries_bytes 262144"), "{refused}");
+        let refused = held.set(4 * GRAIN).expect_err("four of three").to_string();
+        assert!(refused.contains("query_bytes 196608"), "{refused}");
+        assert_eq!(pool.used(), 4 * GRAIN, "what is refused is not held");
+        // It ends, and frees what it had; the other goes on.
+        drop(other);
+        drop(two);
+        assert_eq!((held.set(2 * GRAIN), pool.used()), (Ok(()), 2 * GRAIN));
+        let three = of_pool();
+        assert_eq!(three.keep(2 * GRAIN), Ok(()));
+        assert!(three.keep(1).is_err());
+        drop(three);
+        assert_eq!(pool.used(), 2 * GRAIN, "what was kept ends with its statement");
+        pool.set_bytes_max(GRAIN);
+        assert_eq!(held.set(GRAIN), Ok(()), "what is held may shrink");
+        drop(held);
+        assert_eq!(pool.used(), 0);
+    }
 
     #[test]
     fn what_is_held_is_counted_refused_and_given_back() {

@@ -1,12 +1,15 @@
-//! Threads that help a query. There are as many as the machine has cores beside the one that asks; a query takes what is free,
+//! What all queries share: threads that help, and a pool of memory. There are as many as the machine has cores beside the one that asks; a query takes what is free,
 //! so under load each query has the one thread it came with, and a query alone has all. Small queries take none.
 
+use super::resources::Pool;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Threads that are free to help. Shared by all queries.
 #[derive(Debug)]
 pub struct Workers {
     free: AtomicUsize,
+    memory: Option<Arc<Pool>>,
 }
 
 /// Threads that a query has taken.
@@ -20,7 +23,22 @@ impl Workers {
     pub const fn new(count: usize) -> Self {
         Self {
             free: AtomicUsize::new(count),
+            memory: None,
         }
+    }
+
+    /// The same for queries that share a pool of memory.
+    #[must_use]
+    pub fn with_memory(self, memory: Arc<Pool>) -> Self {
+        Self {
+            memory: Some(memory),
+            ..self
+        }
+    }
+
+    /// The memory that all queries share.
+    pub const fn memory(&self) -> Option<&Arc<Pool>> {
+        self.memory.as_ref()
     }
 
     fn take(&self, wanted: usize) -> Taken<'_> {

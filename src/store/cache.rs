@@ -150,7 +150,7 @@ impl Cache {
             let mut inner = self.lock();
             if inner.bytes + bytes + ENTRY_BYTES > inner.budget {
                 inner.came_late += 1;
-                if inner.came_late % LATE_SHARE != 0 {
+                if !inner.came_late.is_multiple_of(LATE_SHARE) {
                     return;
                 }
             }

@@ -331,6 +331,34 @@ fn rows_stream_without_being_held_as_a_whole() {
 }
 
 #[test]
+fn queries_that_need_more_together_than_all_may_have_fail_alone() {
+    // One answer is 17 MB of rows, held until it is read; a subquery has them twice for a while.
+    let (_folder, server) = server(&["--all-queries-bytes", "40M"]);
+    let ask = |q| server.query_text(&[("db", "d"), ("q", q)]);
+    let large = "SELECT count(s) FROM (SELECT v, s FROM m)";
+    assert!(!ask(large).1.contains("error"), "there is room for one");
+    let held = stalled(&server);
+    for _ in 0..3 {
+        let (status, body) = ask(large);
+        let short = &body[..body.len().min(300)];
+        assert!(
+            status == 200 && body.contains("all_queries_bytes 41943040"),
+            "{short}"
+        );
+        assert_eq!(server.rows("d", "SELECT count(v) FROM m")[0][1], ROWS);
+    }
+    drop(held);
+    let patience = Instant::now() + Duration::from_secs(20);
+    while ask(large).1.contains("all_queries_bytes") {
+        assert!(
+            Instant::now() < patience,
+            "what a query held is given back when it ends"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
 fn a_query_over_its_memory_fails_alone_and_gives_it_back() {
     let (_folder, server) = server(&["--query-bytes", "4M"]);
     let resident = || {

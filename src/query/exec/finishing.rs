@@ -1,13 +1,16 @@
 //! Turns what was folded into series: fills, puts the columns together, limits, and gives them away in order.
 
 use super::Call;
+use super::changes::Changes;
 use super::fold::Folded;
 use super::folding::{Folds, too_many_windows};
 use super::groups::Groups;
 use super::rows::{Found, Windowed, single, windowed};
 use super::setup::{Folder, Set, Setup};
 use super::windows::{GroupSlots, Slots};
+use crate::lang::Fill;
 use crate::model::time::TIME_MIN;
+use crate::model::{Column, Values};
 use crate::query::context::Context;
 use crate::query::error::QueryError;
 use crate::query::finish::Finisher;
@@ -15,7 +18,7 @@ use crate::query::folds;
 use crate::query::functions::aggregate::{Picked, State};
 use crate::query::input::Input;
 use crate::query::resources::Held;
-use crate::query::result::{Give, Piece, Series};
+use crate::query::result::{Give, Piece, ResultColumn, Series};
 use crate::query::rolling;
 use crate::query::value::Value;
 use std::ops::ControlFlow;
@@ -194,7 +197,8 @@ impl<'a> Finish<'a> {
         if !self.setup.prepared.ascending {
             order.reverse();
         }
-        if !self.is_aligned() {
+        let changes = Changes::of(self.setup, &self.folders);
+        if !self.is_aligned() && changes.is_none() {
             for group in order {
                 self.ctx.check()?;
                 let found = self.points(group)?;
@@ -214,7 +218,11 @@ impl<'a> Finish<'a> {
                 let mut scratch = (Vec::new(), Vec::new());
                 for (at, &group) in tasks[task].iter().enumerate() {
                     self.ctx.check()?;
-                    made.push((task, at, group, self.aligned(group, &mut scratch)?));
+                    let found = match &changes {
+                        Some(changes) => self.changed(group, &mut scratch, changes)?,
+                        None => self.aligned(group, &mut scratch)?,
+                    };
+                    made.push((task, at, group, found));
                 }
                 Ok::<(), QueryError>(())
             })?;
@@ -315,6 +323,34 @@ impl<'a> Finish<'a> {
                 &|windows| self.fill(windows),
             ),
         }
+    }
+
+    /// The changes between the windows of a group.
+    fn changed(
+        &self,
+        group: u32,
+        (slots, starts): &mut (Vec<u32>, Vec<i64>),
+        changes: &Changes,
+    ) -> Result<Found, QueryError> {
+        self.slots.of(group, slots, starts);
+        let prepared = self.setup.prepared;
+        let [Folder::Fold(fold)] = &self.folders[..] else {
+            return Ok(Found::default());
+        };
+        if prepared.fill != Fill::None {
+            self.fill(slots.len())?;
+        }
+        // Earlier windows were only read for the change to the first one.
+        let first = self.setup.first_window.unwrap_or(i64::MIN);
+        let found = fold.finish(slots);
+        let (times, values) = changes.between(starts, &found, first);
+        Ok(Found {
+            times,
+            values: vec![ResultColumn::Typed(Column {
+                values: Values::Float(values),
+                present: None,
+            })],
+        })
     }
 
     /// The rows of a group, by way of points.
