@@ -7,19 +7,20 @@
 //! Bytes from the journal are validated once, when they come in ([`EncodedBatch::from_bytes`]): structure by rkyv's own checks,
 //! meaning (equal lengths, order, ids, shards) by ours. Drawn in docs/formats/batch.md.
 
+use super::directory::{ColumnEntry, Directory, TableEntry};
 use super::{
     Batch, Command, DatabaseDefinition, Definitions, FieldDefinition, MeasurementDefinition,
     PolicyDefinition, SeriesDefinition, Table,
 };
-use crate::block::{Level, RowKeys, decode_column, decode_rows, encode_column, encode_rows};
-use crate::model::{FieldId, FieldType, MeasurementId, SeriesId, SortedRows, TimeRange};
+use crate::block::{Level, RowKeys, decode_column, decode_rows, encode_chunk, encode_rows};
+use crate::model::{FieldType, MeasurementId, SeriesId, SortedRows, TimeRange};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 use std::ops::Range;
 
 /// The version of the format, in the first byte.
-pub const BATCH_VERSION: u8 = 2;
+pub const BATCH_VERSION: u8 = 3;
 
 /// Bytes before the archive: the version, then zeros. Keeps the archive aligned.
 const HEADER_BYTES: usize = 16;
@@ -50,10 +51,9 @@ struct WireBatch {
     rows: u64,
     definitions: WireDefinitions,
     commands: Vec<WireCommand>,
-    tables: Vec<WireTable>,
-    /// Of all tables, one after the other.
-    columns: Vec<WireColumn>,
-    /// For each table its keys, as [`encode_rows`] packs them, then its columns, as [`encode_column`] does.
+    /// What [`Directory::encode`] wrote.
+    directory: Vec<u8>,
+    /// For each table its keys, as [`encode_rows`] packs them, then its columns, as [`encode_chunk`] does.
     data: Vec<u8>,
 }
 
@@ -89,27 +89,6 @@ enum WireCommand {
     RemoveRecord(String, String),
 }
 
-#[derive(Archive, Serialize, Deserialize)]
-struct WireTable {
-    shard: u16,
-    measurement: u32,
-    rows: u32,
-    time_min: i64,
-    time_max: i64,
-    /// Bytes of its series ids and times.
-    keys: u32,
-    /// How many.
-    columns: u32,
-}
-
-#[derive(Archive, Serialize, Deserialize)]
-struct WireColumn {
-    field: u16,
-    field_type: u8,
-    /// Bytes of its chunk.
-    chunk: u32,
-}
-
 /// A batch as bytes that have been validated, with a directory of them, so that nobody has to look at the archive again to
 /// find a chunk.
 pub struct EncodedBatch {
@@ -118,26 +97,9 @@ pub struct EncodedBatch {
     rows: u64,
     has_definitions: bool,
     has_commands: bool,
-    tables: Vec<TableEntry>,
-    columns: Vec<ColumnEntry>,
-}
-
-/// A table in the bytes.
-struct TableEntry {
-    shard: u16,
-    measurement: MeasurementId,
-    rows: usize,
-    time: TimeRange,
-    keys: Range<usize>,
-    /// Which of the batch's columns.
-    columns: Range<usize>,
-}
-
-/// A column in the bytes.
-struct ColumnEntry {
-    field: FieldId,
-    field_type: FieldType,
-    chunk: Range<usize>,
+    directory: Directory,
+    /// Where in the bytes the data begins.
+    data: usize,
 }
 
 impl AsRef<[u8]> for EncodedBatch {
@@ -148,7 +110,7 @@ impl AsRef<[u8]> for EncodedBatch {
 
 /// One table of an encoded batch.
 pub struct TableView<'a> {
-    bytes: &'a [u8],
+    data: &'a [u8],
     entry: &'a TableEntry,
     columns: &'a [ColumnEntry],
     at: usize,
@@ -157,47 +119,20 @@ pub struct TableView<'a> {
 impl EncodedBatch {
     /// Encodes a batch. Of two rows of a table with the same series and time the later one is kept, field by field.
     pub fn encode(batch: Batch) -> Self {
-        let wire = to_wire(batch);
-        let mut bytes = AlignedVec::with_capacity(HEADER_BYTES + 1024);
+        let (wire, directory) = to_wire(batch);
+        let mut bytes =
+            AlignedVec::with_capacity(HEADER_BYTES + wire.data.len() + wire.directory.len() + 1024);
         bytes.extend_from_slice(&[0; HEADER_BYTES]);
         bytes[0] = BATCH_VERSION;
         let bytes = rkyv::api::high::to_bytes_in::<_, rancor::Error>(&wire, bytes)
             .expect("writing to memory fails only when memory is out");
-        Self::with_directory(bytes)
+        Self::with_directory(bytes, directory)
     }
 
-    /// Notes where everything is in bytes that are sound.
-    fn with_directory(bytes: AlignedVec) -> Self {
-        const SOUND: &str = "made by encode or validated by from_bytes";
-        let wire = rkyv::access::<ArchivedWireBatch, rancor::Error>(&bytes[HEADER_BYTES..]).expect(SOUND);
-        let mut at = wire.data.as_ptr() as usize - bytes.as_ptr() as usize;
-        let mut take = |len: u32| {
-            at += len as usize;
-            at - len as usize..at
-        };
-        let mut tables = Vec::with_capacity(wire.tables.len());
-        let mut columns = Vec::with_capacity(wire.columns.len());
-        for table in wire.tables.iter() {
-            let keys = take(table.keys.to_native());
-            let first = columns.len();
-            let own = &wire.columns[first..first + table.columns.to_native() as usize];
-            columns.extend(own.iter().map(|column| ColumnEntry {
-                field: column.field.to_native(),
-                field_type: FieldType::from_code(column.field_type).expect(SOUND),
-                chunk: take(column.chunk.to_native()),
-            }));
-            tables.push(TableEntry {
-                shard: table.shard.to_native(),
-                measurement: table.measurement.to_native(),
-                rows: table.rows.to_native() as usize,
-                time: TimeRange {
-                    min: table.time_min.to_native(),
-                    max: table.time_max.to_native(),
-                },
-                keys,
-                columns: first..columns.len(),
-            });
-        }
+    /// Bytes that are sound, and where everything is in them.
+    fn with_directory(bytes: AlignedVec, directory: Directory) -> Self {
+        let wire = access(&bytes);
+        let data = wire.data.as_ptr() as usize - bytes.as_ptr() as usize;
         let d = &wire.definitions;
         Self {
             shards: wire.shards.to_native(),
@@ -208,8 +143,8 @@ impl EncodedBatch {
                 && d.fields.is_empty()
                 && d.series.is_empty()),
             has_commands: !wire.commands.is_empty(),
-            tables,
-            columns,
+            directory,
+            data,
             bytes,
         }
     }
@@ -230,13 +165,12 @@ impl EncodedBatch {
             .ok_or(BatchError::Inconsistent("it is too short"))?;
         let wire = rkyv::access::<ArchivedWireBatch, rancor::Error>(archive)
             .map_err(|error| BatchError::Malformed(error.to_string()))?;
-        check(wire)?;
-        Ok(Self::with_directory(aligned))
+        let directory = check(wire)?;
+        Ok(Self::with_directory(aligned, directory))
     }
 
     fn wire(&self) -> &ArchivedWireBatch {
-        rkyv::access::<ArchivedWireBatch, rancor::Error>(&self.bytes[HEADER_BYTES..])
-            .expect("made by encode or validated by from_bytes")
+        access(&self.bytes)
     }
 
     /// The bytes.
@@ -256,7 +190,7 @@ impl EncodedBatch {
 
     /// Its tables.
     pub fn tables(&self) -> impl Iterator<Item = TableView<'_>> {
-        (0..self.tables.len()).map(|at| self.table(at))
+        (0..self.directory.tables.len()).map(|at| self.table(at))
     }
 
     /// The table that [`TableView::at`] says.
@@ -264,10 +198,10 @@ impl EncodedBatch {
     /// # Panics
     /// There is none.
     pub fn table(&self, at: usize) -> TableView<'_> {
-        let entry = &self.tables[at];
+        let entry = &self.directory.tables[at];
         TableView {
-            bytes: &self.bytes,
-            columns: &self.columns[entry.columns.clone()],
+            data: &self.bytes[self.data..],
+            columns: &self.directory.columns[entry.columns.clone()],
             entry,
             at,
         }
@@ -383,7 +317,7 @@ impl TableView<'_> {
             series.resize(rows.end, id);
         }
         let columns = self.columns.iter().map(|column| {
-            let chunk = &self.bytes[column.chunk.clone()];
+            let chunk = &self.data[column.chunk.clone()];
             let unpacked = decode_column(chunk, column.field_type);
             (
                 column.field,
@@ -399,11 +333,17 @@ impl TableView<'_> {
     }
 
     fn keys(&self) -> RowKeys {
-        decode_rows(&self.bytes[self.entry.keys.clone()]).expect("made by encode or validated by from_bytes")
+        decode_rows(&self.data[self.entry.keys.clone()]).expect("made by encode or validated by from_bytes")
     }
 }
 
-fn check(wire: &ArchivedWireBatch) -> Result<(), BatchError> {
+/// The archive in bytes that are sound.
+fn access(bytes: &AlignedVec) -> &ArchivedWireBatch {
+    rkyv::access::<ArchivedWireBatch, rancor::Error>(&bytes[HEADER_BYTES..])
+        .expect("made by encode or validated by from_bytes")
+}
+
+fn check(wire: &ArchivedWireBatch) -> Result<Directory, BatchError> {
     let ensure = |holds: bool, what| {
         if holds {
             Ok(())
@@ -411,19 +351,24 @@ fn check(wire: &ArchivedWireBatch) -> Result<(), BatchError> {
             Err(BatchError::Inconsistent(what))
         }
     };
-    let mut total = 0;
-    let (mut data, mut columns) = (wire.data.as_slice(), wire.columns.as_slice());
-    for table in wire.tables.iter() {
-        let rows = table.rows.to_native() as usize;
-        total += rows;
-        ensure(table.shard < wire.shards, "a table's shard is out of range")?;
+    let data = wire.data.as_slice();
+    let directory = Directory::decode(wire.directory.as_slice(), data.len())
+        .ok_or(BatchError::Inconsistent("its directory is malformed"))?;
+    for table in &directory.tables {
         ensure(
-            (1..=TABLE_ROWS_MAX).contains(&rows),
+            table.shard < wire.shards.to_native(),
+            "a table's shard is out of range",
+        )?;
+        ensure(
+            (1..=TABLE_ROWS_MAX).contains(&table.rows),
             "a table has no rows or too many",
         )?;
-        let (runs, times) = decode_rows(split(&mut data, table.keys.to_native())?)
+        let (runs, times) = decode_rows(&data[table.keys.clone()])
             .ok_or(BatchError::Inconsistent("a table's keys are malformed"))?;
-        ensure(times.len() == rows, "a table has more or fewer keys than rows")?;
+        ensure(
+            times.len() == table.rows,
+            "a table has more or fewer keys than rows",
+        )?;
         ensure(
             runs.windows(2).all(|pair| pair[0].0 < pair[1].0),
             "a table's series do not ascend",
@@ -433,30 +378,23 @@ fn check(wire: &ArchivedWireBatch) -> Result<(), BatchError> {
             runs.iter().all(|(_, rows)| ascends(rows)),
             "a table's times do not ascend",
         )?;
-        let (min, max) = (table.time_min.to_native(), table.time_max.to_native());
         ensure(
-            times.iter().min() == Some(&min) && times.iter().max() == Some(&max),
+            times.iter().min() == Some(&table.time.min) && times.iter().max() == Some(&table.time.max),
             "a table has a wrong time range",
         )?;
-        let own = split(&mut columns, table.columns.to_native())?;
+        let own = &directory.columns[table.columns.clone()];
         ensure(
             own.windows(2).all(|pair| pair[0].field < pair[1].field),
             "a table's fields do not ascend",
         )?;
         for column in own {
-            let chunk = split(&mut data, column.chunk.to_native())?;
-            let field_type = FieldType::from_code(column.field_type);
-            let unpacked = field_type.and_then(|t| decode_column(chunk, t));
+            let unpacked = decode_column(&data[column.chunk.clone()], column.field_type);
             ensure(
-                unpacked.is_some_and(|c| c.len() == rows),
+                unpacked.is_some_and(|c| c.len() == table.rows),
                 "a column is malformed or has another length than its table",
             )?;
         }
     }
-    ensure(
-        data.is_empty() && columns.is_empty(),
-        "it has columns or data of no table",
-    )?;
     ensure(
         wire.definitions
             .fields
@@ -464,34 +402,26 @@ fn check(wire: &ArchivedWireBatch) -> Result<(), BatchError> {
             .all(|f| FieldType::from_code(f.3).is_some()),
         "a field's type is unknown",
     )?;
-    ensure(total <= BATCH_ROWS_MAX, "it has more rows than BATCH_ROWS_MAX")?;
-    ensure(wire.rows.to_native() == total as u64, "its row count is wrong")
+    let total = directory.rows();
+    ensure(
+        total <= BATCH_ROWS_MAX as u64,
+        "it has more rows than BATCH_ROWS_MAX",
+    )?;
+    ensure(wire.rows.to_native() == total, "its row count is wrong")?;
+    Ok(directory)
 }
 
-/// The first `len` of what is left.
-fn split<'a, T>(rest: &mut &'a [T], len: u32) -> Result<&'a [T], BatchError> {
-    let (first, others) = rest
-        .split_at_checked(len as usize)
-        .ok_or(BatchError::Inconsistent("a table is cut off"))?;
-    *rest = others;
-    Ok(first)
-}
-
-fn to_wire(batch: Batch) -> WireBatch {
+fn to_wire(batch: Batch) -> (WireBatch, Directory) {
     let d = batch.definitions;
     let mut packed = Packed::default();
     packed
         .data
         .reserve(batch.tables.iter().map(|table| 4 * table.times.len()).sum());
     batch.tables.into_iter().for_each(|table| packed.push(table));
-    let Packed {
-        tables,
-        columns,
-        data,
-    } = packed;
-    WireBatch {
+    let Packed { directory, data } = packed;
+    let wire = WireBatch {
         shards: batch.shards,
-        rows: tables.iter().map(|t| u64::from(t.rows)).sum(),
+        rows: directory.rows(),
         definitions: WireDefinitions {
             databases: d.databases.into_iter().map(|x| (x.id, x.name)).collect(),
             policies: d.policies.into_iter().map(to_wire_policy).collect(),
@@ -512,17 +442,16 @@ fn to_wire(batch: Batch) -> WireBatch {
                 .collect(),
         },
         commands: batch.commands.into_iter().map(to_wire_command).collect(),
-        tables,
-        columns,
+        directory: directory.encode(),
         data,
-    }
+    };
+    (wire, directory)
 }
 
 /// Tables as they are packed.
 #[derive(Default)]
 struct Packed {
-    tables: Vec<WireTable>,
-    columns: Vec<WireColumn>,
+    directory: Directory,
     data: Vec<u8>,
 }
 
@@ -536,26 +465,30 @@ impl Packed {
 
     fn push_rows(&mut self, shard: u16, rows: &SortedRows, range: Range<usize>) {
         let times = &rows.times[range.clone()];
-        let mut begin = self.data.len();
+        let begin = self.data.len();
         encode_rows(&rows.series[range.clone()], times, Level::Fast, &mut self.data);
-        let keys = self.data.len() - begin;
+        let keys = begin..self.data.len();
+        let directory = &mut self.directory;
+        let first = directory.columns.len();
         for (field, column) in &rows.columns {
-            begin = self.data.len();
-            encode_column(column, range.clone(), Level::Fast, &mut self.data);
-            self.columns.push(WireColumn {
+            let begin = self.data.len();
+            encode_chunk(column, range.clone(), Level::Fast, &mut self.data);
+            directory.columns.push(ColumnEntry {
                 field: *field,
-                field_type: column.values.field_type() as u8,
-                chunk: (self.data.len() - begin) as u32,
+                field_type: column.values.field_type(),
+                chunk: begin..self.data.len(),
             });
         }
-        self.tables.push(WireTable {
+        directory.tables.push(TableEntry {
             shard,
             measurement: rows.measurement,
-            rows: range.len() as u32,
-            time_min: times.iter().copied().min().unwrap_or(0),
-            time_max: times.iter().copied().max().unwrap_or(0),
-            keys: keys as u32,
-            columns: rows.columns.len() as u32,
+            rows: range.len(),
+            time: TimeRange {
+                min: times.iter().copied().min().unwrap_or(0),
+                max: times.iter().copied().max().unwrap_or(0),
+            },
+            keys,
+            columns: first..directory.columns.len(),
         });
     }
 }
@@ -859,7 +792,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_version_2() {
+    fn the_format_is_version_3() {
         let batch = Batch {
             shards: 1,
             tables: vec![Table {
@@ -877,9 +810,9 @@ mod tests {
             }],
             ..Batch::default()
         };
-        let golden = include_bytes!("../../tests/golden/batch_v2.bin");
+        let golden = include_bytes!("../../tests/golden/batch_v3.bin");
         if std::env::var_os("KYMO_WRITE_GOLDEN").is_some() {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/batch_v2.bin");
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/batch_v3.bin");
             std::fs::write(path, EncodedBatch::encode(batch.clone()).bytes()).expect("written");
         }
         assert_eq!(

@@ -3,6 +3,7 @@
 //! Made by [`crate::ingest`], encoded by [`encoded`] (the only file that knows rkyv), one frame in the journal, then taken
 //! apart by the shards. A batch is the unit of atomicity: all of it is durable and visible, or nothing.
 
+mod directory;
 pub mod encoded;
 
 pub use encoded::{BatchError, EncodedBatch, TableView};

@@ -11,8 +11,14 @@ const SOME_PRESENT: u8 = 1;
 /// Appends some rows of a column; their statistics come back.
 pub fn encode_column(column: &Column, range: Range<usize>, level: Level, out: &mut Vec<u8>) -> ChunkStats {
     let stats = ChunkStats::of(column, range.clone());
+    encode_chunk(column, range, level, out);
+    stats
+}
+
+/// Appends some rows of a column.
+pub fn encode_chunk(column: &Column, range: Range<usize>, level: Level, out: &mut Vec<u8>) {
     put(out, range.len() as u64);
-    if stats.count as usize == range.len() {
+    if column.present.is_none() || range.clone().all(|row| column.has(row)) {
         out.push(ALL_PRESENT);
         encode_values(&column.values, range, level, out);
     } else {
@@ -25,7 +31,6 @@ pub fn encode_column(column: &Column, range: Range<usize>, level: Level, out: &m
         let all = 0..values.len();
         encode_values(&values, all, level, out);
     }
-    stats
 }
 
 fn encode_values(values: &Values, range: Range<usize>, level: Level, out: &mut Vec<u8>) {

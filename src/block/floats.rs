@@ -1,6 +1,7 @@
 //! Floats, lossless to the bit: constant, decimals scaled to integers with an exception list, raw, or, where it is smaller, as
 //! the integers that sort as they do.
 
+use super::bitpack::FRAME;
 use super::bytes::{Input, put};
 use super::{CHUNK_ROWS_MAX, Level, ints};
 
@@ -105,20 +106,34 @@ fn scaled(value: f64, power: f64) -> (i64, bool) {
 /// Digits that most of the sample needs; `None` when most of it fits no scale.
 fn choose_digits(values: &[f64]) -> Option<usize> {
     let step = values.len().div_ceil(SAMPLE);
+    let sample = || values.iter().copied().step_by(step);
+    let rare = sample().len() / (2 * EXCEPTION_SHARE);
+    // Mostly the largest number of digits is what many have: then that is all one has to know.
+    let needs_more = |value: f64, digits: usize| !scaled(value, POWERS[digits]).1;
+    let largest = sample().try_fold(0, |least, value| {
+        (least..=DIGITS_MAX).find(|&digits| !needs_more(value, digits))
+    });
+    if let Some(digits) = largest
+        && (digits == 0
+            || sample()
+                .filter(|&v| needs_more(v, digits - 1))
+                .nth(rare)
+                .is_some())
+    {
+        return Some(digits);
+    }
     let mut of_digits = [0usize; DIGITS_MAX + 1];
-    let (mut sample, mut fitting) = (0, 0);
-    for &value in values.iter().step_by(step) {
-        sample += 1;
-        if let Some(digits) = (0..=DIGITS_MAX).find(|&digits| scaled(value, POWERS[digits]).1) {
+    let mut fitting = 0;
+    for value in sample() {
+        if let Some(digits) = (0..=DIGITS_MAX).find(|&digits| !needs_more(value, digits)) {
             of_digits[digits] += 1;
             fitting += 1;
         }
     }
-    if fitting * EXCEPTION_SHARE < sample * (EXCEPTION_SHARE - 1) {
+    if fitting * EXCEPTION_SHARE < sample().len() * (EXCEPTION_SHARE - 1) {
         return None;
     }
     // The largest that is not itself rare.
-    let rare = sample / (2 * EXCEPTION_SHARE);
     let mut above = 0;
     (0..=DIGITS_MAX).rev().find(|&digits| {
         above += of_digits[digits];
@@ -131,12 +146,28 @@ fn encode_decimal(values: &[f64], level: Level, out: &mut Vec<u8>) -> bool {
         return false;
     };
     let power = POWERS[digits];
-    let mut integers: Vec<i64> = values.iter().map(|&value| scaled(value, power).0).collect();
+    let mut few = [0; FRAME];
+    let mut many = Vec::new();
+    let integers = match few.get_mut(..values.len()) {
+        Some(few) => few,
+        None => {
+            many.resize(values.len(), 0);
+            &mut many[..]
+        }
+    };
+    let mut all = true;
+    for (integer, &value) in integers.iter_mut().zip(values) {
+        let (scaled, exact) = scaled(value, power);
+        *integer = scaled;
+        all &= exact;
+    }
     let mut exceptions: Vec<(usize, f64)> = Vec::new();
-    for (at, &value) in values.iter().enumerate() {
-        if !scaled(value, power).1 {
-            exceptions.push((at, value));
-            integers[at] = if at > 0 { integers[at - 1] } else { 0 };
+    if !all {
+        for (at, &value) in values.iter().enumerate() {
+            if !scaled(value, power).1 {
+                exceptions.push((at, value));
+                integers[at] = if at > 0 { integers[at - 1] } else { 0 };
+            }
         }
     }
     if exceptions.len() * EXCEPTION_SHARE > values.len() {
@@ -151,7 +182,7 @@ fn encode_decimal(values: &[f64], level: Level, out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(&value.to_le_bytes());
         last = at;
     }
-    ints::encode(&integers, level, out);
+    ints::encode(integers, level, out);
     true
 }
 

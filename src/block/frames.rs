@@ -11,15 +11,22 @@ const EXCEPTION_BYTES: usize = 4;
 const FRAME_BYTES: usize = 4;
 
 /// How a frame will be stored: the width of its numbers, and how many exceed it.
-struct Shape {
+pub(super) struct Shape {
     base: i64,
     width: u32,
     exceptions: usize,
     bytes: usize,
 }
 
+impl Shape {
+    /// Bytes the frame will take, about.
+    pub(super) fn estimate(&self) -> usize {
+        self.bytes + FRAME_BYTES
+    }
+}
+
 /// Chooses how to store a frame, and leaves its numbers above the smallest in `offsets`.
-fn shape(frame: &[i64], offsets: &mut [u64]) -> Shape {
+pub(super) fn shape(frame: &[i64], offsets: &mut [u64]) -> Shape {
     let (mut base, mut top) = (frame[0], frame[0]);
     for &value in frame {
         base = base.min(value);
@@ -68,7 +75,7 @@ pub fn estimate_bytes(values: &[i64]) -> usize {
     let mut offsets = [0u64; FRAME];
     let frames = values.chunks(FRAME);
     frames
-        .map(|frame| shape(frame, &mut offsets[..frame.len()]).bytes + FRAME_BYTES)
+        .map(|frame| shape(frame, &mut offsets[..frame.len()]).estimate())
         .sum()
 }
 
@@ -78,21 +85,32 @@ pub fn encode(values: &[i64], out: &mut Vec<u8>) {
     for frame in values.chunks(FRAME) {
         let offsets = &mut buffer[..frame.len()];
         let shape = shape(frame, offsets);
-        out.push(shape.width as u8);
-        out.push(shape.exceptions as u8);
-        put_signed(out, shape.base);
-        if shape.exceptions > 0 {
-            let mask = (1u64 << shape.width) - 1;
-            for (at, offset) in offsets.iter_mut().enumerate() {
-                if *offset > mask {
-                    out.push(at as u8);
-                    put(out, *offset >> shape.width);
-                    *offset &= mask;
-                }
+        put_frame(&shape, offsets, out);
+    }
+}
+
+/// Appends one frame; `offsets` are what [`shape`] left.
+pub(super) fn put_frame(shape: &Shape, offsets: &mut [u64], out: &mut Vec<u8>) {
+    out.push(shape.width as u8);
+    out.push(shape.exceptions as u8);
+    put_signed(out, shape.base);
+    if shape.exceptions > 0 {
+        let mask = (1u64 << shape.width) - 1;
+        for (at, offset) in offsets.iter_mut().enumerate() {
+            if *offset > mask {
+                out.push(at as u8);
+                put(out, *offset >> shape.width);
+                *offset &= mask;
             }
         }
-        pack(offsets, shape.width, out);
     }
+    pack(offsets, shape.width, out);
+}
+
+/// Bits that numbers have, signs aside: tells whether steps are smaller than what they are steps of.
+pub(super) fn bits_of(values: &[i64]) -> u64 {
+    let bits = |v: &i64| u64::from(64 - v.unsigned_abs().leading_zeros());
+    values.iter().map(bits).sum()
 }
 
 /// Reads `out.len()` numbers.

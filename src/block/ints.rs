@@ -2,15 +2,16 @@
 //! between neighbours, once or twice, where those are smaller than the numbers. What is left is stored as one constant, as
 //! frames of packed bits ([`super::frames`]), or as symbols ([`super::coded`]). Which, is estimated from a sample.
 
+use super::bitpack::FRAME;
 use super::bytes::{Input, put, put_signed};
 use super::coded::{self, Estimate};
-use super::{CHUNK_ROWS_MAX, Level, frames};
+use super::{CHUNK_ROWS_MAX, Level, few, frames};
 
-const CONSTANT: u8 = 0;
-const FRAMES: u8 = 1;
+pub(super) const CONSTANT: u8 = 0;
+pub(super) const FRAMES: u8 = 1;
 const CODED: u8 = 2;
-const SCALED: u8 = 3;
-const STEPS: u8 = 4;
+pub(super) const SCALED: u8 = 3;
+pub(super) const STEPS: u8 = 4;
 
 /// Numbers are looked at in so many stretches of so many.
 const WINDOWS: usize = 4;
@@ -26,10 +27,19 @@ const DEPTH_MAX: usize = 4;
 
 /// Appends numbers; their count is the caller's to keep. Unsigned numbers come in as their bit pattern.
 pub fn encode(values: &[i64], level: Level, out: &mut Vec<u8>) {
-    let Some(&first) = values.first() else { return };
-    if put_constant(values, out) {
+    if values.is_empty() || put_constant(values, out) {
         return;
     }
+    // So few, that none would be symbols on the other level either.
+    if values.len() <= FRAME && (level == Level::Fast || values.len() < CODED_NUMBERS_MIN) {
+        return few::encode(values, out);
+    }
+    encode_many(values, level, out);
+}
+
+/// As [`encode`], of any number of them, not all equal.
+pub(super) fn encode_many(values: &[i64], level: Level, out: &mut Vec<u8>) {
+    let first = values[0];
     let unit = unit_of(values);
     if unit > 1 {
         out.push(SCALED);
@@ -91,12 +101,6 @@ fn encode_steps(mut values: Vec<i64>, level: Level, out: &mut Vec<u8>) {
 fn unit_of(values: &[i64]) -> i64 {
     let first = values[0];
     let difference = |v: i64| v.checked_sub(first).filter(|d| d.unsigned_abs() < 1 << 62);
-    let divisor = |mut a: u64, mut b: u64| {
-        while b != 0 {
-            (a, b) = (b, a % b);
-        }
-        a
-    };
     let mut unit = 0u64;
     let step = (values.len() / WINDOW).max(1);
     for &v in values.iter().step_by(step) {
@@ -120,6 +124,14 @@ fn unit_of(values: &[i64]) -> i64 {
         }
     }
     i64::try_from(unit).unwrap_or(1).max(1)
+}
+
+/// The greatest common one.
+pub(super) fn divisor(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 fn choose(values: &[i64], level: Level) -> (usize, Method) {
@@ -166,14 +178,11 @@ fn windows(values: &[i64]) -> Vec<Vec<i64>> {
 }
 
 fn second_steps_are_smaller(steps: &[Vec<i64>]) -> bool {
-    let bits = |v: i64| u64::from(64 - v.unsigned_abs().leading_zeros());
     let (mut first, mut second) = (0, 0);
     for window in steps {
-        first += window.iter().skip(1).map(|&v| bits(v)).sum::<u64>();
-        second += window
-            .windows(2)
-            .map(|w| bits(w[1].wrapping_sub(w[0])))
-            .sum::<u64>();
+        first += frames::bits_of(&window[1..]);
+        let differences: Vec<i64> = window.windows(2).map(|w| w[1].wrapping_sub(w[0])).collect();
+        second += frames::bits_of(&differences);
     }
     second < first
 }

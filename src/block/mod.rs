@@ -10,6 +10,7 @@ pub mod bits;
 pub mod bytes;
 pub mod coded;
 pub mod column;
+mod few;
 pub mod floats;
 pub mod frames;
 pub mod ints;
@@ -19,7 +20,7 @@ pub mod steps;
 pub mod strings;
 pub mod tans;
 
-pub use column::{decode_column, encode_column};
+pub use column::{decode_column, encode_chunk, encode_column};
 pub use rows::{RowKeys, decode_rows, encode_rows};
 pub use stats::ChunkStats;
 

@@ -10,8 +10,11 @@ pub type RowKeys = (Vec<(SeriesId, Range<usize>)>, Vec<i64>);
 
 /// Appends the series ids and timestamps of a block. Both have one entry a row; rows of a series stand together.
 pub fn encode_rows(series: &[SeriesId], times: &[i64], level: Level, out: &mut Vec<u8>) {
-    let (mut ids, mut lengths, mut starts) = (Vec::new(), Vec::new(), Vec::new());
-    let mut steps = Vec::with_capacity(times.len());
+    let runs = (0..series.len()).filter(|&row| row == 0 || series[row] != series[row - 1]);
+    let runs = runs.count();
+    let (mut ids, mut lengths) = (Vec::with_capacity(runs), Vec::with_capacity(runs));
+    let mut starts = Vec::with_capacity(runs);
+    let mut steps = Vec::with_capacity(times.len() - runs);
     for (row, (&id, &time)) in series.iter().zip(times).enumerate() {
         if row > 0 && series[row - 1] == id {
             steps.push(time.wrapping_sub(times[row - 1]));
