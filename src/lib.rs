@@ -12,6 +12,7 @@ pub mod engine;
 pub mod host;
 pub mod ingest;
 pub mod journal;
+pub mod lane;
 pub mod lang;
 pub mod listen;
 pub mod live;

@@ -14,7 +14,7 @@ pub trait Disk: Send {
     /// The names of all files.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Makes a file of so many zero bytes, allocated and written: later writes into it change no metadata.
+    /// Makes a file of so many zero bytes, with room on the disk for all of them.
     fn create(&self, name: &str, len: u64) -> io::Result<Self::File>;
 
     /// Opens a file.
@@ -53,6 +53,10 @@ pub struct Folder {
 
 /// Zeroes written at a time while a file is made.
 const ZERO_BYTES: usize = 1 << 20;
+/// Files up to this length are filled with zeroes: small requests wait for nothing but their own bytes. In longer ones room is
+/// only allocated, and the first sync of each stretch also tells the file system that it is written now. Whoever fills megabytes
+/// would pay more for writing them twice.
+const FILLED_BYTES_MAX: u64 = 1 << 20;
 
 impl Folder {
     /// Makes the folder if it is missing.
@@ -92,14 +96,20 @@ impl Disk for Folder {
                 .truncate(true)
                 .open(&path)?;
             // Fails early when there is no room; file systems that cannot do it find out while writing.
-            match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
-                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => {}
+            let allocated = match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
+                Ok(()) => true,
+                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => false,
                 Err(error) => return Err(error.into()),
-            }
-            let zeros = vec![0; ZERO_BYTES];
+            };
+            let filled = if allocated && len > FILLED_BYTES_MAX {
+                0
+            } else {
+                len
+            };
+            let zeros = vec![0; ZERO_BYTES.min(filled as usize)];
             let mut at = 0;
-            while at < len {
-                let count = zeros.len().min((len - at) as usize);
+            while at < filled {
+                let count = zeros.len().min((filled - at) as usize);
                 file.write_all_at(&zeros[..count], at)?;
                 at += count as u64;
             }

@@ -6,7 +6,8 @@
 use super::JournalError;
 use super::disk::Disk;
 use super::writer::Writer;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crate::lane::{Receiver, Sender, bounded};
+use crossbeam_channel::TrySendError;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -214,7 +215,7 @@ fn run<E: Entry, D: Disk>(
 ) {
     let mut stopping = false;
     while !stopping {
-        let Ok(message) = receiver.recv() else { break };
+        let Some(message) = receiver.recv() else { break };
         let (mut group, mut bytes) = (Vec::new(), 0);
         let mut next = Some(message);
         while let Some(message) = next {
@@ -241,7 +242,7 @@ fn run<E: Entry, D: Disk>(
                 }
             }
             let full = bytes >= GROUP_BYTES_MAX || group.len() >= GROUP_BATCHES_MAX;
-            next = if full { None } else { receiver.try_recv().ok() };
+            next = if full { None } else { receiver.try_recv() };
         }
         if !group.is_empty() {
             commit(&mut writer, &mut outcome, group, shared);
@@ -253,7 +254,7 @@ fn run<E: Entry, D: Disk>(
     }
     // Whoever slipped in behind the stop is told.
     let stopped = JournalError::Poisoned("the server is shutting down".into());
-    for message in receiver.try_iter() {
+    while let Some(message) = receiver.try_recv() {
         if let Message::Entry(entry) = message {
             shared.give_back(entry.bytes().len());
             outcome.refused(entry, &stopped);

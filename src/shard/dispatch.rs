@@ -3,7 +3,7 @@
 use super::publish::Head;
 use super::writer::{self, Message};
 use super::{Ack, Group};
-use crossbeam_channel::Sender;
+use crate::lane::Sender;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;

@@ -3,7 +3,7 @@
 use super::Group;
 use super::head::{ShardHead, Update};
 use super::publish::Head;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crate::lane::{Receiver, Sender, bounded};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -33,7 +33,7 @@ pub(super) fn spawn<R: Send + Sync + 'static>(
 
 fn run<R>(shard: u16, head: &Head<R>, messages: &Receiver<Message>) {
     let mut core = ShardHead::new(shard);
-    for message in messages {
+    while let Some(message) = messages.recv() {
         match message {
             Message::Apply { ticket, group } => {
                 let update = core.apply(&group);
