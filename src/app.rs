@@ -11,6 +11,7 @@ use crate::budget::{Budget, Budgets, Machine, Size};
 use crate::config::{Listen, ServeArgs, Switch};
 use crate::engine::{Engine, EngineOptions};
 use crate::host::Sampler;
+use crate::ingest::TablePool;
 use crate::listen::{ListenAddress, Transport};
 use crate::live::continuous::Continuous;
 use crate::live::hub::Hub;
@@ -69,6 +70,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         hub: hub.clone(),
         counters: Counters::default(),
         bodies: Bodies::default(),
+        tables: TablePool::default(),
         queries: Arc::new(Semaphore::new(queries)),
         query_timeout: Duration::from_secs(args.query_timeout),
         started: Instant::now(),

@@ -7,6 +7,8 @@
 mod any_query;
 pub mod attempt;
 pub mod merger;
+#[cfg(test)]
+mod reused_tables;
 pub mod room;
 
 use crate::batch::{Batch, BatchError, Command, EncodedBatch};

@@ -9,7 +9,7 @@ use std::ops::Range;
 const TABLE_BYTES_MIN: usize = 7;
 
 /// Tables and columns, in the order of the data.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Directory {
     pub(super) tables: Vec<TableEntry>,
     /// Of all tables, one after the other.
@@ -17,7 +17,7 @@ pub(super) struct Directory {
 }
 
 /// A table in the data.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct TableEntry {
     pub(super) shard: u16,
     pub(super) measurement: MeasurementId,
@@ -30,7 +30,7 @@ pub(super) struct TableEntry {
 }
 
 /// A column in the data.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct ColumnEntry {
     pub(super) field: FieldId,
     pub(super) field_type: FieldType,

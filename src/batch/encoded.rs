@@ -1,18 +1,19 @@
 //! The bytes of a batch: a 16-byte header, then rkyv. The only file that imports rkyv.
 //!
-//! Rows are sorted by (series, time) and packed with the codecs of blocks before they are encoded: a tenth of the bytes has to
-//! be checksummed, written, and synced, for less than it costs to copy the others. What is packed lies end to end in one string of
-//! bytes: a request may have hundreds of small tables.
+//! Rows are sorted by (series, time) and packed with the codecs of blocks before they are encoded ([`super::packed`]): a tenth of the
+//! bytes has to be checksummed, written, and synced, for less than it costs to copy the others. What is packed lies end to end in one
+//! string of bytes: a request may have hundreds of small tables.
 //!
 //! Bytes from the journal are validated once, when they come in ([`EncodedBatch::from_bytes`]): structure by rkyv's own checks,
 //! meaning (equal lengths, order, ids, shards) by ours. Drawn in docs/formats/batch.md.
 
 use super::directory::{ColumnEntry, Directory, TableEntry};
+use super::packed::{Packed, TABLE_ROWS_MAX};
 use super::{
     Batch, Command, DatabaseDefinition, Definitions, FieldDefinition, MeasurementDefinition,
     PolicyDefinition, SeriesDefinition, Table,
 };
-use crate::block::{Level, RowKeys, decode_column, decode_rows, encode_chunk, encode_rows};
+use crate::block::{RowKeys, decode_column, decode_rows};
 use crate::model::{FieldType, MeasurementId, SeriesId, SortedRows, TimeRange};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
@@ -27,9 +28,6 @@ const HEADER_BYTES: usize = 16;
 
 /// Rows a batch may have.
 pub const BATCH_ROWS_MAX: usize = 50_000_000;
-
-/// Rows of an encoded table; longer tables become several.
-const TABLE_ROWS_MAX: usize = 1 << 16;
 
 /// Why bytes are no batch.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +51,7 @@ struct WireBatch {
     commands: Vec<WireCommand>,
     /// What [`Directory::encode`] wrote.
     directory: Vec<u8>,
-    /// For each table its keys, as [`encode_rows`] packs them, then its columns, as [`encode_chunk`] does.
+    /// For each table its keys, then its columns: see [`Packed`].
     data: Vec<u8>,
 }
 
@@ -252,6 +250,7 @@ impl EncodedBatch {
             shards: self.shards(),
             definitions: self.definitions(),
             tables: self.tables().map(table).collect(),
+            packed: Packed::default(),
             commands: self.commands(),
         }
     }
@@ -413,11 +412,17 @@ fn check(wire: &ArchivedWireBatch) -> Result<Directory, BatchError> {
 
 fn to_wire(batch: Batch) -> (WireBatch, Directory) {
     let d = batch.definitions;
-    let mut packed = Packed::default();
-    packed
-        .data
-        .reserve(batch.tables.iter().map(|table| 4 * table.times.len()).sum());
-    batch.tables.into_iter().for_each(|table| packed.push(table));
+    let mut packed = batch.packed;
+    for table in &batch.tables {
+        let mut columns: Vec<_> = table.columns.iter().map(|(f, c)| (*f, c)).collect();
+        packed.push(
+            table.shard,
+            table.measurement,
+            &table.series,
+            &table.times,
+            &mut columns,
+        );
+    }
     let Packed { directory, data } = packed;
     let wire = WireBatch {
         shards: batch.shards,
@@ -446,51 +451,6 @@ fn to_wire(batch: Batch) -> (WireBatch, Directory) {
         data,
     };
     (wire, directory)
-}
-
-/// Tables as they are packed.
-#[derive(Default)]
-struct Packed {
-    directory: Directory,
-    data: Vec<u8>,
-}
-
-impl Packed {
-    fn push(&mut self, table: Table) {
-        let rows = SortedRows::from_unsorted(table.measurement, table.series, table.times, table.columns);
-        for start in (0..rows.len()).step_by(TABLE_ROWS_MAX) {
-            self.push_rows(table.shard, &rows, start..rows.len().min(start + TABLE_ROWS_MAX));
-        }
-    }
-
-    fn push_rows(&mut self, shard: u16, rows: &SortedRows, range: Range<usize>) {
-        let times = &rows.times[range.clone()];
-        let begin = self.data.len();
-        encode_rows(&rows.series[range.clone()], times, Level::Fast, &mut self.data);
-        let keys = begin..self.data.len();
-        let directory = &mut self.directory;
-        let first = directory.columns.len();
-        for (field, column) in &rows.columns {
-            let begin = self.data.len();
-            encode_chunk(column, range.clone(), Level::Fast, &mut self.data);
-            directory.columns.push(ColumnEntry {
-                field: *field,
-                field_type: column.values.field_type(),
-                chunk: begin..self.data.len(),
-            });
-        }
-        directory.tables.push(TableEntry {
-            shard,
-            measurement: rows.measurement,
-            rows: range.len(),
-            time: TimeRange {
-                min: times.iter().copied().min().unwrap_or(0),
-                max: times.iter().copied().max().unwrap_or(0),
-            },
-            keys,
-            columns: first..directory.columns.len(),
-        });
-    }
 }
 
 fn to_wire_policy(p: PolicyDefinition) -> WirePolicy {
@@ -668,6 +628,7 @@ mod tests {
         let names = prop::collection::vec(".{0,8}", 0..4);
         (prop::collection::vec(table(), 0..4), names).prop_map(|(tables, names)| Batch {
             shards: 2,
+            packed: Packed::default(),
             tables,
             definitions: Definitions {
                 databases: names

@@ -5,8 +5,10 @@
 
 mod directory;
 pub mod encoded;
+pub mod packed;
 
 pub use encoded::{BatchError, EncodedBatch, TableView};
+pub use packed::Packed;
 
 use crate::model::{Column, DatabaseId, FieldId, FieldType, MeasurementId, PolicyId, SeriesId, TimeRange};
 
@@ -19,6 +21,8 @@ pub struct Batch {
     pub definitions: Definitions,
     /// Rows.
     pub tables: Vec<Table>,
+    /// More rows, ready to be written.
+    pub packed: Packed,
     /// Changes other than rows, in order.
     pub commands: Vec<Command>,
 }
@@ -174,7 +178,7 @@ pub enum Command {
 
 /// Series of a measurement that follow each other and share a shard, as a power of two: a measurement of few series is not cut
 /// into small tables.
-const STRIPE_BITS: u32 = 7;
+pub const STRIPE_BITS: u32 = 7;
 
 /// The shard of a series. Stable only within a process: batches say for how many shards they are split.
 #[inline]
@@ -186,14 +190,16 @@ pub fn shard_of(measurement: MeasurementId, series: SeriesId, shards: u16) -> u1
 impl Batch {
     /// Rows in all tables.
     pub fn rows(&self) -> usize {
-        self.tables.iter().map(|table| table.times.len()).sum()
+        let unpacked: usize = self.tables.iter().map(|table| table.times.len()).sum();
+        unpacked + self.packed.rows() as usize
     }
 
-    /// The same rows split for another number of shards, as replay on another machine needs.
+    /// The same rows split for another number of shards, as replay on another machine needs. Not of what is packed.
     pub fn resplit(self, shards: u16) -> Self {
         if self.shards == shards {
             return self;
         }
+        assert_eq!(self.packed.rows(), 0, "what is packed stays split as it is");
         let mut tables: Vec<Table> = Vec::new();
         for table in self.tables {
             for shard in 0..shards {

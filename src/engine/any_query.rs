@@ -326,7 +326,7 @@ impl Dice {
     }
 }
 
-fn engine(folder: &std::path::Path) -> Arc<Engine> {
+pub(super) fn engine(folder: &std::path::Path) -> Arc<Engine> {
     let machine = Machine {
         cores: 2,
         memory: 1 << 30,
@@ -335,7 +335,7 @@ fn engine(folder: &std::path::Path) -> Arc<Engine> {
     Engine::open(folder, options).expect("an engine")
 }
 
-fn ask(engine: &Arc<Engine>, text: &str) {
+pub(super) fn ask(engine: &Arc<Engine>, text: &str) {
     let Ok(query) = parse(text, &Params::new()) else {
         return;
     };

@@ -12,9 +12,11 @@ pub mod registry;
 pub mod reject;
 pub mod sink;
 mod table;
+mod tables;
 
 pub use limits::Limits;
 pub use outcome::Outcome;
 pub use registry::Registry;
 pub use reject::{Reject, RejectKind};
 pub use sink::Ingestor;
+pub use tables::TablePool;

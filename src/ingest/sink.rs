@@ -6,14 +6,14 @@ use super::limits::Limits;
 use super::outcome::Outcome;
 use super::reject::Reject;
 use super::table::{FieldError, MeasurementTable};
-use crate::batch::Batch;
+use super::tables::{Suits, TablePool, Tables};
+use crate::batch::{Batch, Packed};
 use crate::catalog::near::Near;
 use crate::catalog::spelling::{Place, Spelled, SpellingHash, Spellings};
 use crate::catalog::{Catalog, WriteSettings};
 use crate::model::time::{TIME_MAX, TIME_MIN};
 use crate::model::{MeasurementId, PolicyId, SeriesKey};
 use kymo_plugin_api::{Options, Rejection, Row, RowSink, SeriesParts, Value};
-use std::collections::HashMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -33,13 +33,15 @@ pub struct Ingestor<'a> {
     near: Near,
     /// Rows whose spelling was not known.
     unknown: u64,
-    tables: Vec<MeasurementTable>,
-    table_of: HashMap<MeasurementId, usize>,
+    tables: Tables,
+    /// Where the tables come from and go to.
+    pool: Option<&'a TablePool>,
     /// The table of the row before: most rows have the same measurement.
     last: usize,
     parts: SeriesParts,
     outcome: Outcome,
     settings: WriteSettings,
+    suits: Suits,
 }
 
 impl<'a> Ingestor<'a> {
@@ -59,6 +61,9 @@ impl<'a> Ingestor<'a> {
         }
         // The seed is this process's: nobody outside can make two spellings meet.
         let context = xxh3_64_with_seed(text.as_bytes(), catalog.spellings().seed());
+        catalog.spellings().make_room();
+        let spellings = catalog.spellings().current();
+        let settings = catalog.write_settings(policy);
         Self {
             catalog,
             limits,
@@ -66,20 +71,25 @@ impl<'a> Ingestor<'a> {
             context,
             now,
             shards,
-            spellings: {
-                catalog.spellings().make_room();
-                catalog.spellings().current()
-            },
+            tables: Tables::default(),
+            pool: None,
+            suits: Suits::new(policy, shards, settings.clone(), &spellings),
+            settings,
+            spellings,
             place: None,
             near: Near::default(),
             unknown: 0,
-            tables: Vec::new(),
-            table_of: HashMap::new(),
             last: usize::MAX,
             parts: SeriesParts::default(),
             outcome: Outcome::default(),
-            settings: catalog.write_settings(policy),
         }
+    }
+
+    /// Uses tables of earlier requests again. To be called before the first row.
+    pub fn reusing(mut self, pool: &'a TablePool) -> Self {
+        self.tables = pool.take(&self.suits);
+        self.pool = Some(pool);
+        self
     }
 
     /// Rows taken so far.
@@ -105,15 +115,20 @@ impl<'a> Ingestor<'a> {
         if self.outcome.rows > 0 {
             let mut batch = Batch {
                 shards: self.shards,
+                packed: Packed::with_capacity(self.outcome.rows as usize),
                 ..Batch::default()
             };
-            for table in self.tables {
+            for at in self.tables.take_used() {
+                let table = &mut self.tables.list[at];
                 table
                     .measurement
                     .define_new(&table.uncommitted, &mut batch.definitions);
-                batch.tables.extend(table.finish());
+                table.pack(&mut batch.packed);
             }
             self.outcome.batch = Some(batch);
+            if let Some(pool) = self.pool {
+                pool.give_back(self.suits, self.tables);
+            }
         }
         self.outcome
     }
@@ -141,7 +156,7 @@ impl<'a> Ingestor<'a> {
     }
 
     fn note_uncommitted(&mut self, table: usize, series: u32, place: Place) {
-        let table = &mut self.tables[table];
+        let table = &mut self.tables.list[table];
         if table.measurement.is_series_committed(series) {
             self.spellings.set_committed(place);
         } else {
@@ -152,33 +167,34 @@ impl<'a> Ingestor<'a> {
     /// The table of a measurement, which is mostly that of the row before, or the one that came after it the last time.
     #[inline]
     fn next_table(&mut self, id: MeasurementId) -> Option<usize> {
-        let next = match self.tables.get(self.last) {
-            Some(last) if last.measurement.id == id => return Some(self.last),
+        let next = match self.tables.list.get(self.last) {
+            Some(last) if last.id == id => return Some(self.last),
             Some(last) => last.next,
             None => usize::MAX,
         };
-        if self.tables.get(next).is_some_and(|t| t.measurement.id == id) {
+        if self.tables.list.get(next).is_some_and(|table| table.id == id) {
+            self.tables.note_used(next);
             return Some(next);
         }
         let table = self.table(id)?;
-        if let Some(last) = self.tables.get_mut(self.last) {
+        if let Some(last) = self.tables.list.get_mut(self.last) {
             last.next = table;
         }
         Some(table)
     }
 
     fn table(&mut self, id: MeasurementId) -> Option<usize> {
-        if let Some(&at) = self.table_of.get(&id) {
-            return Some(at);
-        }
-        let measurement = self.catalog.measurement_by_id(id)?;
-        self.tables.push(MeasurementTable::new(
-            measurement,
-            self.shards,
-            self.settings.promotes,
-        ));
-        self.table_of.insert(id, self.tables.len() - 1);
-        Some(self.tables.len() - 1)
+        let at = match self.tables.find(id) {
+            Some(at) => at,
+            None => {
+                let measurement = self.catalog.measurement_by_id(id)?;
+                let promotes = self.settings.promotes;
+                let table = MeasurementTable::new(measurement, self.shards, promotes);
+                self.tables.insert(table)
+            }
+        };
+        self.tables.note_used(at);
+        Some(at)
     }
 
     fn resolve_afresh(&mut self, row: &Row<'_>, hash: SpellingHash) -> Option<(usize, u32)> {
@@ -189,14 +205,14 @@ impl<'a> Ingestor<'a> {
         self.parts = parts;
         let (table, series) = found?;
         self.last = table;
-        let measurement = self.tables[table].measurement.id;
+        let measurement = self.tables.list[table].measurement.id;
         let spelled = Spelled { measurement, series };
         self.place = self.spellings.put(hash, spelled, self.place);
         match self.place {
             Some(place) => self.note_uncommitted(table, series, place),
-            None if self.tables[table].measurement.is_series_committed(series) => {}
+            None if self.tables.list[table].measurement.is_series_committed(series) => {}
             None => {
-                self.tables[table].uncommitted.insert(series);
+                self.tables.list[table].uncommitted.insert(series);
             }
         }
         Some((table, series))
@@ -394,14 +410,14 @@ impl RowSink for Ingestor<'_> {
         let Some((table, series)) = self.resolve(row) else {
             return;
         };
-        let fault = match self.tables[table].push(series, time, row.fields) {
+        let fault = match self.tables.list[table].push(series, time, row.fields) {
             Ok(()) => {
                 self.outcome.rows += 1;
                 return;
             }
             Err(fault) => fault,
         };
-        let name = &self.tables[table].measurement.name;
+        let name = &self.tables.list[table].measurement.name;
         let (key, reason) = match fault {
             FieldError::Clash { field, is, exists } => {
                 let reason = format!(

@@ -1,26 +1,32 @@
 //! The rows of one measurement while a batch is built: columns by shard, and a guess which field comes next.
 
-use crate::batch::{Table, shard_of};
+use crate::batch::{Packed, STRIPE_BITS, shard_of};
 use crate::catalog::{Fields, Measurement};
-use crate::model::{Bitmap, Column, FieldId, FieldType, SeriesId, StringColumn, Values};
+use crate::model::{Bitmap, Column, FieldId, FieldType, MeasurementId, SeriesId, StringColumn, Values};
 use kymo_plugin_api::{Field, Value};
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
 /// See the module.
 pub(super) struct MeasurementTable {
+    /// The measurement's.
+    pub(super) id: MeasurementId,
+    /// The request that used it last.
+    pub(super) request: Option<u32>,
+    /// Place of the table whose row came after one of this the last time.
+    pub(super) next: usize,
+    /// Where the series of the row before belongs: its stripe, and the shard.
+    stripe: (SeriesId, usize),
+    shards: Vec<ShardRows>,
+    slots: Vec<Slot>,
     pub(super) measurement: Arc<Measurement>,
     fields: Arc<Fields>,
-    slots: Vec<Slot>,
-    shards: Vec<ShardRows>,
     /// Series whose definitions may not be durable.
     pub(super) uncommitted: RoaringBitmap,
     /// Slots of the row being added, in the order of its fields.
     row: Vec<u16>,
     /// May numbers of other types stand in a field, where nothing is lost by it?
     promotes: bool,
-    /// Place of the table whose row came after one of this the last time.
-    pub(super) next: usize,
 }
 
 /// A field this batch has values of.
@@ -55,6 +61,17 @@ pub(super) enum FieldError<'a> {
 }
 
 impl ShardRows {
+    fn clear(&mut self) {
+        self.series.clear();
+        self.times.clear();
+        self.columns.iter_mut().for_each(Column::clear);
+    }
+
+    fn bytes(&self) -> usize {
+        let columns: usize = self.columns.iter().map(Column::capacity_bytes).sum();
+        self.series.capacity() * 4 + self.times.capacity() * 8 + columns
+    }
+
     fn reserve(&mut self, rows: usize) {
         self.series.reserve(rows);
         self.times.reserve(rows);
@@ -64,6 +81,9 @@ impl ShardRows {
 impl MeasurementTable {
     pub(super) fn new(measurement: Arc<Measurement>, shards: u16, promotes: bool) -> Self {
         Self {
+            id: measurement.id,
+            request: None,
+            stripe: (SeriesId::MAX, 0),
             fields: measurement.fields(),
             measurement,
             slots: Vec::new(),
@@ -111,8 +131,12 @@ impl MeasurementTable {
             }
             self.row.push(slot as u16);
         }
-        let shards = self.shards.len() as u16;
-        let rows = &mut self.shards[usize::from(shard_of(self.measurement.id, series, shards))];
+        if series >> STRIPE_BITS != self.stripe.0 {
+            let shards = self.shards.len() as u16;
+            let shard = shard_of(self.id, series, shards);
+            self.stripe = (series >> STRIPE_BITS, usize::from(shard));
+        }
+        let rows = &mut self.shards[self.stripe.1];
         let row = rows.times.len();
         if row == 0 {
             rows.reserve(self.measurement.rows_hint());
@@ -179,30 +203,33 @@ impl MeasurementTable {
         }
     }
 
-    /// The finished tables, those with rows.
-    pub(super) fn finish(self) -> impl Iterator<Item = Table> {
-        let ids: Vec<FieldId> = self.slots.iter().map(|slot| slot.id).collect();
-        let measurement = self.measurement.id;
+    /// Appends its rows to a batch, and is empty again, with room for as many.
+    pub(super) fn pack(&mut self, into: &mut Packed) {
         let longest = self.shards.iter().map(|rows| rows.times.len()).max();
         self.measurement.set_rows_hint(longest.unwrap_or(0));
-        self.shards
-            .into_iter()
-            .zip(0u16..)
-            .filter(|(rows, _)| !rows.times.is_empty())
-            .map(move |(rows, shard)| {
-                let len = rows.times.len();
-                let columns = ids.iter().copied().zip(rows.columns).map(|(id, mut column)| {
+        for (rows, shard) in self.shards.iter_mut().zip(0u16..) {
+            let len = rows.times.len();
+            if len == 0 {
+                continue;
+            }
+            let columns = rows.columns.iter_mut().zip(&self.slots);
+            let mut columns: Vec<(FieldId, &Column)> = columns
+                .filter(|(column, _)| !column.is_empty())
+                .map(|(column, slot)| {
                     column.push_missing(len - column.len());
-                    (id, column)
-                });
-                Table {
-                    shard,
-                    measurement,
-                    columns: columns.collect(),
-                    series: rows.series,
-                    times: rows.times,
-                }
-            })
+                    (slot.id, &*column)
+                })
+                .collect();
+            into.push(shard, self.id, &rows.series, &rows.times, &mut columns);
+            rows.clear();
+        }
+        self.uncommitted.clear();
+    }
+
+    /// Bytes of memory that it keeps, about.
+    pub(super) fn bytes(&self) -> usize {
+        let shards: usize = self.shards.iter().map(ShardRows::bytes).sum();
+        size_of::<Self>() + shards + self.slots.len() * 64
     }
 }
 

@@ -200,6 +200,33 @@ impl Column {
         column
     }
 
+    /// Forgets all rows, and keeps the room they had.
+    pub fn clear(&mut self) {
+        self.present = None;
+        match &mut self.values {
+            Values::Float(values) => values.clear(),
+            Values::Integer(values) => values.clear(),
+            Values::Unsigned(values) => values.clear(),
+            Values::Boolean(values) => values.clear(),
+            Values::String(values) => {
+                values.ends.clear();
+                values.bytes.clear();
+            }
+        }
+    }
+
+    /// Bytes of memory it keeps, about.
+    pub fn capacity_bytes(&self) -> usize {
+        let values = match &self.values {
+            Values::Float(values) => values.capacity() * 8,
+            Values::Integer(values) => values.capacity() * 8,
+            Values::Unsigned(values) => values.capacity() * 8,
+            Values::Boolean(values) => values.capacity(),
+            Values::String(values) => values.ends.capacity() * 4 + values.bytes.capacity(),
+        };
+        size_of::<Self>() + values
+    }
+
     /// Makes room for rows to come.
     pub fn reserve(&mut self, rows: usize) {
         match &mut self.values {

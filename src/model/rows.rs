@@ -50,27 +50,35 @@ impl SortedRows {
         mut columns: Vec<(FieldId, Column)>,
     ) -> Self {
         columns.sort_by_key(|(field, _)| *field);
-        let ordered = (1..times.len()).all(|i| (series[i - 1], times[i - 1]) < (series[i], times[i]));
-        if ordered {
-            return Self {
-                measurement,
-                series,
-                times,
-                columns,
-            };
+        let borrowed: Vec<(FieldId, &Column)> = columns.iter().map(|(field, c)| (*field, c)).collect();
+        Self::sort(measurement, &series, &times, &borrowed).unwrap_or(Self {
+            measurement,
+            series,
+            times,
+            columns,
+        })
+    }
+
+    /// As [`from_unsorted`](Self::from_unsorted), by reference; fields ascend. `None` when the rows are in order as they are.
+    pub fn sort(
+        measurement: MeasurementId,
+        series: &[SeriesId],
+        times: &[i64],
+        columns: &[(FieldId, &Column)],
+    ) -> Option<Self> {
+        if (1..times.len()).all(|i| (series[i - 1], times[i - 1]) < (series[i], times[i])) {
+            return None;
         }
-        let order = sort_order(&series, &times);
+        let order = sort_order(series, times);
+        let columns = columns.iter().map(|(field, c)| (*field, c.gather(&order)));
         let mut sorted = Self {
             measurement,
             series: order.iter().map(|&i| series[i as usize]).collect(),
             times: order.iter().map(|&i| times[i as usize]).collect(),
-            columns: columns
-                .into_iter()
-                .map(|(field, column)| (field, column.gather(&order)))
-                .collect(),
+            columns: columns.collect(),
         };
         sorted.resolve_duplicates();
-        sorted
+        Some(sorted)
     }
 
     /// Folds neighbouring rows of the same series and time into one; the later wins field by field.

@@ -108,7 +108,8 @@ impl Services {
             &reading.options,
             now,
             engine.shards(),
-        );
+        )
+        .reusing(&self.tables);
         run(&mut ingestor);
         self.finish(ingestor, database)
     }

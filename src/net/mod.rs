@@ -29,6 +29,7 @@ pub mod waiting;
 pub mod write;
 
 use crate::engine::Engine;
+use crate::ingest::TablePool;
 use crate::live::hub::Hub;
 use body::Bodies;
 use counters::Counters;
@@ -46,6 +47,8 @@ pub struct Services {
     pub counters: Counters,
     /// Buffers for requests.
     pub bodies: Bodies,
+    /// Tables of requests, used again.
+    pub tables: TablePool,
     /// Queries that may run at once.
     pub queries: Arc<Semaphore>,
     /// How long a query may take.
