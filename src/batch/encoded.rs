@@ -1,4 +1,4 @@
-//! The bytes of a batch: a 16-byte header, then rkyv. The only file that imports rkyv.
+//! The bytes of a batch: a 16-byte header, names and commands as rkyv, then the tables. The only file that imports rkyv.
 //!
 //! Rows are sorted by (series, time) and packed with the codecs of blocks before they are encoded ([`super::packed`]): a tenth of the
 //! bytes has to be checksummed, written, and synced, for less than it costs to copy the others. What is packed lies end to end in one
@@ -23,7 +23,8 @@ use std::ops::Range;
 /// The version of the format, in the first byte.
 pub const BATCH_VERSION: u8 = 3;
 
-/// Bytes before the archive: the version, then zeros. Keeps the archive aligned.
+/// Bytes before the archive: the version, three zeros, the lengths of archive and directory (u32, little endian), four zeros. Keeps the
+/// archive aligned.
 const HEADER_BYTES: usize = 16;
 
 /// Rows a batch may have.
@@ -49,10 +50,6 @@ struct WireBatch {
     rows: u64,
     definitions: WireDefinitions,
     commands: Vec<WireCommand>,
-    /// What [`Directory::encode`] wrote.
-    directory: Vec<u8>,
-    /// For each table its keys, then its columns: see [`Packed`].
-    data: Vec<u8>,
 }
 
 #[derive(Archive, Serialize, Deserialize)]
@@ -95,6 +92,8 @@ pub struct EncodedBatch {
     rows: u64,
     has_definitions: bool,
     has_commands: bool,
+    /// Where in the bytes the archive is.
+    archive: Range<usize>,
     directory: Directory,
     /// Where in the bytes the data begins.
     data: usize,
@@ -117,20 +116,34 @@ pub struct TableView<'a> {
 impl EncodedBatch {
     /// Encodes a batch. Of two rows of a table with the same series and time the later one is kept, field by field.
     pub fn encode(batch: Batch) -> Self {
-        let (wire, directory) = to_wire(batch);
-        let mut bytes =
-            AlignedVec::with_capacity(HEADER_BYTES + wire.data.len() + wire.directory.len() + 1024);
+        let (wire, packed) = to_wire(batch);
+        let Packed { directory, data } = packed;
+        let directory_bytes = directory.encode();
+        let room = HEADER_BYTES + data.len() + directory_bytes.len() + 256;
+        let mut bytes = AlignedVec::with_capacity(room);
         bytes.extend_from_slice(&[0; HEADER_BYTES]);
-        bytes[0] = BATCH_VERSION;
-        let bytes = rkyv::api::high::to_bytes_in::<_, rancor::Error>(&wire, bytes)
+        let mut bytes = rkyv::api::high::to_bytes_in::<_, rancor::Error>(&wire, bytes)
             .expect("writing to memory fails only when memory is out");
-        Self::with_directory(bytes, directory)
+        let archive = bytes.len() - HEADER_BYTES;
+        bytes[0] = BATCH_VERSION;
+        for (at, len) in [(4, archive), (8, directory_bytes.len())] {
+            let len = u32::try_from(len).expect("limits on requests keep names far below 4 GiB");
+            bytes[at..at + 4].copy_from_slice(&len.to_le_bytes());
+        }
+        bytes.extend_from_slice(&directory_bytes);
+        bytes.extend_from_slice(&data);
+        Self::with_directory(bytes, archive, directory_bytes.len(), directory)
     }
 
     /// Bytes that are sound, and where everything is in them.
-    fn with_directory(bytes: AlignedVec, directory: Directory) -> Self {
-        let wire = access(&bytes);
-        let data = wire.data.as_ptr() as usize - bytes.as_ptr() as usize;
+    fn with_directory(
+        bytes: AlignedVec,
+        archive: usize,
+        directory_bytes: usize,
+        directory: Directory,
+    ) -> Self {
+        let archive = HEADER_BYTES..HEADER_BYTES + archive;
+        let wire = access(&bytes[archive.clone()]);
         let d = &wire.definitions;
         Self {
             shards: wire.shards.to_native(),
@@ -142,7 +155,8 @@ impl EncodedBatch {
                 && d.series.is_empty()),
             has_commands: !wire.commands.is_empty(),
             directory,
-            data,
+            data: archive.end + directory_bytes,
+            archive,
             bytes,
         }
     }
@@ -158,17 +172,23 @@ impl EncodedBatch {
         }
         let mut aligned = AlignedVec::with_capacity(bytes.len());
         aligned.extend_from_slice(bytes);
-        let archive = aligned
-            .get(HEADER_BYTES..)
-            .ok_or(BatchError::Inconsistent("it is too short"))?;
-        let wire = rkyv::access::<ArchivedWireBatch, rancor::Error>(archive)
+        let cut = || BatchError::Inconsistent("it is too short");
+        let (header, rest) = aligned.split_at_checked(HEADER_BYTES).ok_or_else(cut)?;
+        let length = |at: usize| {
+            let bytes = header[at..at + 4].try_into().expect("four bytes");
+            u32::from_le_bytes(bytes) as usize
+        };
+        let (archive, directory) = (length(4), length(8));
+        let (names, rest) = rest.split_at_checked(archive).ok_or_else(cut)?;
+        let (entries, data) = rest.split_at_checked(directory).ok_or_else(cut)?;
+        let wire = rkyv::access::<ArchivedWireBatch, rancor::Error>(names)
             .map_err(|error| BatchError::Malformed(error.to_string()))?;
-        let directory = check(wire)?;
-        Ok(Self::with_directory(aligned, directory))
+        let entries = check(wire, entries, data)?;
+        Ok(Self::with_directory(aligned, archive, directory, entries))
     }
 
     fn wire(&self) -> &ArchivedWireBatch {
-        access(&self.bytes)
+        access(&self.bytes[self.archive.clone()])
     }
 
     /// The bytes.
@@ -337,12 +357,12 @@ impl TableView<'_> {
 }
 
 /// The archive in bytes that are sound.
-fn access(bytes: &AlignedVec) -> &ArchivedWireBatch {
-    rkyv::access::<ArchivedWireBatch, rancor::Error>(&bytes[HEADER_BYTES..])
+fn access(archive: &[u8]) -> &ArchivedWireBatch {
+    rkyv::access::<ArchivedWireBatch, rancor::Error>(archive)
         .expect("made by encode or validated by from_bytes")
 }
 
-fn check(wire: &ArchivedWireBatch) -> Result<Directory, BatchError> {
+fn check(wire: &ArchivedWireBatch, directory: &[u8], data: &[u8]) -> Result<Directory, BatchError> {
     let ensure = |holds: bool, what| {
         if holds {
             Ok(())
@@ -350,8 +370,7 @@ fn check(wire: &ArchivedWireBatch) -> Result<Directory, BatchError> {
             Err(BatchError::Inconsistent(what))
         }
     };
-    let data = wire.data.as_slice();
-    let directory = Directory::decode(wire.directory.as_slice(), data.len())
+    let directory = Directory::decode(directory, data.len())
         .ok_or(BatchError::Inconsistent("its directory is malformed"))?;
     for table in &directory.tables {
         ensure(
@@ -410,7 +429,7 @@ fn check(wire: &ArchivedWireBatch) -> Result<Directory, BatchError> {
     Ok(directory)
 }
 
-fn to_wire(batch: Batch) -> (WireBatch, Directory) {
+fn to_wire(batch: Batch) -> (WireBatch, Packed) {
     let d = batch.definitions;
     let mut packed = batch.packed;
     for table in &batch.tables {
@@ -423,10 +442,9 @@ fn to_wire(batch: Batch) -> (WireBatch, Directory) {
             &mut columns,
         );
     }
-    let Packed { directory, data } = packed;
     let wire = WireBatch {
         shards: batch.shards,
-        rows: directory.rows(),
+        rows: packed.rows(),
         definitions: WireDefinitions {
             databases: d.databases.into_iter().map(|x| (x.id, x.name)).collect(),
             policies: d.policies.into_iter().map(to_wire_policy).collect(),
@@ -447,10 +465,8 @@ fn to_wire(batch: Batch) -> (WireBatch, Directory) {
                 .collect(),
         },
         commands: batch.commands.into_iter().map(to_wire_command).collect(),
-        directory: directory.encode(),
-        data,
     };
-    (wire, directory)
+    (wire, packed)
 }
 
 fn to_wire_policy(p: PolicyDefinition) -> WirePolicy {

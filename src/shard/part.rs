@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 pub const STRETCH_ROWS: usize = 8192;
 
 /// Tables with fewer rows are unpacked at once: packed, they would take more memory.
-const PACKED_ROWS_MIN: usize = 16;
+const PACKED_ROWS_MIN: usize = 8;
 
 /// See the module. Reads as the [`SortedRows`] it holds.
 pub struct HeadPart {
