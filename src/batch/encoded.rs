@@ -13,7 +13,7 @@ use super::{
     Batch, Command, DatabaseDefinition, Definitions, FieldDefinition, MeasurementDefinition,
     PolicyDefinition, SeriesDefinition, Table,
 };
-use crate::block::{RowKeys, decode_column, decode_rows};
+use crate::block::{decode_column, decode_row_keys, decode_rows};
 use crate::model::{FieldType, MeasurementId, SeriesId, SortedRows, TimeRange};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
@@ -330,11 +330,7 @@ impl TableView<'_> {
 
     /// Its rows, unpacked.
     pub fn read(&self) -> SortedRows {
-        let (runs, times) = self.keys();
-        let mut series = Vec::with_capacity(times.len());
-        for (id, rows) in runs {
-            series.resize(rows.end, id);
-        }
+        let (series, times) = self.keys();
         let columns = self.columns.iter().map(|column| {
             let chunk = &self.data[column.chunk.clone()];
             let unpacked = decode_column(chunk, column.field_type);
@@ -351,8 +347,9 @@ impl TableView<'_> {
         }
     }
 
-    fn keys(&self) -> RowKeys {
-        decode_rows(&self.data[self.entry.keys.clone()]).expect("made by encode or validated by from_bytes")
+    fn keys(&self) -> (Vec<SeriesId>, Vec<i64>) {
+        decode_row_keys(&self.data[self.entry.keys.clone()])
+            .expect("made by encode or validated by from_bytes")
     }
 }
 

@@ -21,7 +21,7 @@ pub mod strings;
 pub mod tans;
 
 pub use column::{decode_column, encode_chunk, encode_column};
-pub use rows::{RowKeys, decode_rows, encode_rows};
+pub use rows::{RowKeys, decode_row_keys, decode_rows, encode_rows};
 pub use stats::ChunkStats;
 
 /// How hard to encode.

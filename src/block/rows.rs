@@ -32,31 +32,78 @@ pub fn encode_rows(series: &[SeriesId], times: &[i64], level: Level, out: &mut V
     }
 }
 
+/// What [`encode_rows`] wrote, as it is stored.
+struct Stored {
+    ids: Vec<i64>,
+    lengths: Vec<i64>,
+    starts: Vec<i64>,
+    /// Of all runs, end to end.
+    steps: Vec<i64>,
+}
+
+impl Stored {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut input = Input(bytes);
+        let rows = input.get_count(CHUNK_ROWS_MAX)?;
+        let runs = input.get_count(rows)?;
+        let stored = Self {
+            ids: ints::decode(&mut input, runs)?,
+            lengths: ints::decode(&mut input, runs)?,
+            starts: ints::decode(&mut input, runs)?,
+            steps: ints::decode(&mut input, rows - runs)?,
+        };
+        input.is_empty().then_some(stored)
+    }
+
+    /// Timestamps of all rows; `run` hears of each run.
+    fn walk(self, mut run: impl FnMut(SeriesId, Range<usize>)) -> Option<Vec<i64>> {
+        let rows = self.starts.len() + self.steps.len();
+        let ids = self.ids.into_iter().zip(self.lengths);
+        if self.steps.is_empty() {
+            // A row of each series, as in most requests.
+            for (row, (id, length)) in ids.enumerate() {
+                if length != 1 {
+                    return None;
+                }
+                run(SeriesId::try_from(id).ok()?, row..row + 1);
+            }
+            return Some(self.starts);
+        }
+        let mut steps = self.steps.as_slice();
+        let mut times = Vec::with_capacity(rows);
+        for ((id, length), start) in ids.zip(self.starts) {
+            let first = times.len();
+            let (of_run, rest) = steps.split_at_checked(usize::try_from(length).ok()?.checked_sub(1)?)?;
+            steps = rest;
+            let mut time = start;
+            times.push(time);
+            times.extend(of_run.iter().map(|step| {
+                time = time.wrapping_add(*step);
+                time
+            }));
+            run(SeriesId::try_from(id).ok()?, first..times.len());
+        }
+        (times.len() == rows).then_some(times)
+    }
+}
+
 /// Reads them back.
 pub fn decode_rows(bytes: &[u8]) -> Option<RowKeys> {
-    let mut input = Input(bytes);
-    let rows = input.get_count(CHUNK_ROWS_MAX)?;
-    let runs = input.get_count(rows)?;
-    let ids = ints::decode(&mut input, runs)?;
-    let lengths = ints::decode(&mut input, runs)?;
-    let starts = ints::decode(&mut input, runs)?;
-    let steps = ints::decode(&mut input, rows - runs)?;
-    let mut steps = steps.as_slice();
-    let mut series = Vec::with_capacity(runs);
-    let mut times = Vec::with_capacity(rows);
-    for ((id, length), start) in ids.into_iter().zip(lengths).zip(starts) {
-        let first = times.len();
-        let (of_run, rest) = steps.split_at_checked(usize::try_from(length).ok()?.checked_sub(1)?)?;
-        steps = rest;
-        let mut time = start;
-        times.push(time);
-        times.extend(of_run.iter().map(|step| {
-            time = time.wrapping_add(*step);
-            time
-        }));
-        series.push((SeriesId::try_from(id).ok()?, first..times.len()));
-    }
-    (times.len() == rows && input.is_empty()).then_some((series, times))
+    let stored = Stored::read(bytes)?;
+    let mut series = Vec::with_capacity(stored.ids.len());
+    let times = stored.walk(|id, rows| series.push((id, rows)))?;
+    Some((series, times))
+}
+
+/// Reads them back: a series id and a timestamp a row.
+pub fn decode_row_keys(bytes: &[u8]) -> Option<(Vec<SeriesId>, Vec<i64>)> {
+    let stored = Stored::read(bytes)?;
+    let mut series = Vec::with_capacity(stored.starts.len() + stored.steps.len());
+    let times = stored.walk(|id, rows| match rows.len() {
+        1 => series.push(id),
+        _ => series.resize(rows.end, id),
+    })?;
+    Some((series, times))
 }
 
 #[cfg(test)]
@@ -72,6 +119,7 @@ mod tests {
         assert_eq!(back, times);
         let ids = runs.into_iter().flat_map(|(id, range)| range.map(move |_| id));
         assert_eq!(ids.collect::<Vec<_>>(), series);
+        assert_eq!(decode_row_keys(&bytes), Some((series, times)));
         bytes.len()
     }
 
@@ -97,6 +145,9 @@ mod tests {
         #[test]
         fn damage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = decode_rows(&bytes);
+            if let Some((series, times)) = decode_row_keys(&bytes) {
+                prop_assert_eq!(series.len(), times.len());
+            }
         }
     }
 }

@@ -119,7 +119,7 @@ pub fn make(engine: &Arc<Engine>, due: &Due, now: i64, cancel: &Cancel) -> Resul
             shards: engine.shards(),
             definitions: definitions(engine, &due.definition, &states),
             tables,
-            commands: Vec::new(),
+            ..Batch::default()
         };
         if at + 1 == count {
             batch.commands.push(built.command(&due.definition));

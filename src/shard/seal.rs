@@ -105,6 +105,10 @@ impl Pieces {
 
     /// The last series of the next piece: as many as make about [`PIECE_ROWS`], and one at least.
     fn last_series(&self) -> SeriesId {
+        let left = self.parts.iter().zip(&self.at).map(|(part, at)| part.len() - at);
+        if left.sum::<usize>() <= PIECE_ROWS {
+            return SeriesId::MAX;
+        }
         let first = self
             .parts
             .iter()
