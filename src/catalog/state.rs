@@ -80,7 +80,7 @@ impl Database {
     }
 }
 
-/// Names of hidden policies begin with it; no other name has it ([`check_name`]).
+/// Names of hidden policies begin with it; no other name has control characters.
 pub const HIDDEN: char = '\u{1}';
 
 /// See the module. Shared by everything.

@@ -1,6 +1,6 @@
 //! One windowed SELECT that is kept up to date, for all who subscribed to it.
 //!
-//! What changed in a window is folded into what was folded of it before ([`super::folded`]), where that can be; elsewhere the window
+//! What changed in a window is folded into what was folded of it before (`live::folded`), where that can be; elsewhere the window
 //! is evaluated anew. Both run through the executor of `/query`.
 
 use super::evaluate::Evaluator;

@@ -1,6 +1,6 @@
 //! How often a computation is brought up to date. Pure.
 //!
-//! All of them together take a share of a core, however many there are and whatever they cost: [`SHARE_OF_ONE`] of it if only
+//! All of them together take a share of a core, however many there are and whatever they cost: `SHARE_OF_ONE` of it if only
 //! one is busy, less when many are, since then nobody looks at each value, and ingestion comes first. Each is brought up to date as often as
 //! its part of that allows.
 
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// The pause after an update that cost nothing.
 pub const PAUSE_MIN: Duration = Duration::from_millis(2);
-/// Nobody waits longer than this for what has changed, unless updates would then take [`SHARE_MOST`] of a core.
+/// Nobody waits longer than this for what has changed, unless updates would then take `SHARE_MOST` of a core.
 pub const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// One part in so many of a core is for updates if only one computation is busy.
 const SHARE_OF_ONE: u32 = 16;
