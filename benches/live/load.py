@@ -48,6 +48,13 @@ def write(connection, body):
     assert response.status == 204, response.status
 
 
+def figures(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
+
+
 def writer(port, rate, seconds, marks):
     """Sends 20 batches a second, each followed by a mark."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
@@ -118,6 +125,9 @@ async def run(options, port, pid):
         process.join()
         late = sorted(1000 * (seen[tick] - at) for tick, at in acknowledged.items() if tick in seen)
         report["points_per_second"] = round(reached)
+        metrics = await asyncio.to_thread(figures, port)
+        for name in ("evaluations", "folds", "gaps"):
+            report[name] = metrics.get(f"kymo_live_{name}_total")
         report["server_cpu_seconds"] = round(cpu_seconds(pid) - cpu, 2)
         report["subscribers"] = options.subscribers
         report["messages"] = counts[0]

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Rows that may wait for one client.
 pub const ROWS_WAITING_MAX: usize = 150_000;
+/// Bytes of rows that may wait for one client.
+pub const BYTES_WAITING_MAX: usize = 32 << 20;
 /// Rows that may wait for all clients together.
 pub const ROWS_WAITING_ALL_MAX: usize = 4_000_000;
 /// Messages other than rows that may wait for one client.
@@ -68,6 +70,8 @@ struct Queue {
     columns: Arc<[String]>,
     windows: BTreeMap<(i64, u32), (Kind, Arc<str>)>,
     points: VecDeque<(Arc<[String]>, Kind, Row)>,
+    /// Bytes of the rows of both.
+    bytes: usize,
     sequence: u64,
     /// What the client has been told of whole.
     told: u64,
@@ -124,7 +128,10 @@ impl Outbox {
         *rows -= queue.len();
         queue.put(put, given);
         *rows += queue.len();
-        if *rows > ROWS_WAITING_MAX || self.all.load(Ordering::Relaxed) > ROWS_WAITING_ALL_MAX {
+        if *rows > ROWS_WAITING_MAX
+            || queue.bytes > BYTES_WAITING_MAX
+            || self.all.load(Ordering::Relaxed) > ROWS_WAITING_ALL_MAX
+        {
             *rows -= queue.len();
             queue.shrink();
             *rows += queue.len();
@@ -199,6 +206,7 @@ impl Queue {
             self.coalesced += self.len() as u64;
             self.windows.clear();
             self.points.clear();
+            self.bytes = 0;
             self.void = false;
             self.snapshot = true;
         }
@@ -218,12 +226,17 @@ impl Queue {
                 .rows
                 .into_iter()
                 .map(|(kind, row)| (self.columns.clone(), kind, row));
-            self.points.extend(points);
+            for point in points {
+                self.bytes += point.2.json.len();
+                self.points.push_back(point);
+            }
             return;
         }
         for (kind, row) in given.rows {
+            self.bytes += row.json.len();
             match self.windows.get_mut(&(row.time, row.group)) {
                 Some((old, json)) => {
+                    self.bytes -= json.len();
                     *json = row.json;
                     // A snapshot's row stays part of the snapshot, unless it has become final.
                     if *old != Kind::Snapshot || kind == Kind::Final {
@@ -247,6 +260,7 @@ impl Queue {
         let keep = if self.void { 0 } else { self.points.len() / 2 };
         self.coalesced += (self.points.len() - keep) as u64;
         self.points.drain(..self.points.len() - keep);
+        self.bytes = self.points.iter().map(|point| point.2.json.len()).sum();
     }
 
     fn take(&mut self, id: &str, out: &mut Taken) {
@@ -264,6 +278,7 @@ impl Queue {
             by_kind.entry(kind).or_default().push(Row { group, time, json });
         }
         let points = Vec::from(std::mem::take(&mut self.points));
+        self.bytes = 0;
         if std::mem::take(&mut self.snapshot) && points.first().is_none_or(|first| first.1 != Kind::Snapshot)
         {
             by_kind.entry(Kind::Snapshot).or_default();
@@ -399,6 +414,21 @@ mod tests {
         put(&outbox, 5, Put::Snapshot, vec![(Kind::Snapshot, 0, "[0,5]")]);
         let said = take(&outbox);
         assert_eq!((said[0]["type"].as_str(), said.len()), (Some("snapshot"), 1));
+    }
+
+    #[test]
+    fn too_many_bytes_are_void_as_well() {
+        let outbox = outbox();
+        let long = format!("[0,\"{}\"]", "x".repeat(1 << 20));
+        for round in 0..100 {
+            // The same rows again take no more room.
+            let rows = (0..BYTES_WAITING_MAX as i64 >> 21).map(|t| (Kind::Update, t, long.as_str()));
+            put(&outbox, round, Put::Windows, rows.collect());
+        }
+        assert!(outbox.take().void.is_empty());
+        let rows = (0..BYTES_WAITING_MAX as i64 >> 20).map(|t| (Kind::Update, t, long.as_str()));
+        put(&outbox, 100, Put::Windows, rows.collect());
+        assert_eq!(outbox.take().void, ["1"]);
     }
 
     #[test]

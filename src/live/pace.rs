@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// The pause after an update that cost nothing.
 pub const PAUSE_MIN: Duration = Duration::from_millis(2);
 /// Nobody waits longer than this for what has changed, unless updates would then take `SHARE_MOST` of a core.
-pub const PAUSE_MAX: Duration = Duration::from_secs(2);
+pub const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// One part in so many of a core is for updates if only one computation is busy.
 const SHARE_OF_ONE: u32 = 16;
 /// One part in so many, if many are.
@@ -17,7 +17,7 @@ const SHARE_OF_MANY: u32 = 80;
 /// Never more than one part in so many.
 const SHARE_MOST: u32 = 4;
 /// What telling one client costs, about: most of it on the threads of its connection.
-const TELL: Duration = Duration::from_micros(12);
+const TELL: Duration = Duration::from_micros(25);
 
 /// The time from one update to the next: it cost so much, told so many clients, and so many computations are busy.
 pub fn pause(cost: Duration, clients: usize, busy: usize) -> Duration {
@@ -39,7 +39,7 @@ pub struct Pace {
 }
 
 /// A computation is busy for so long after an update.
-const BUSY: Duration = PAUSE_MAX;
+const BUSY: Duration = Duration::from_secs(6);
 
 impl Pace {
     /// Not before this.
@@ -69,11 +69,11 @@ mod tests {
         let (us, ms) = (Duration::from_micros, Duration::from_millis);
         for (cost, clients, busy, want) in [
             (us(1), 0, 1, PAUSE_MIN),
-            (us(188), 1, 1, us(3200)),
-            (us(188), 1, 0, us(3200)),
-            (us(160), 20, 50, us(1_600_000)),
-            (us(300), 20, 50, PAUSE_MAX),
-            (ms(20), 0, 50, ms(4000)),
+            (us(175), 1, 1, us(3200)),
+            (us(175), 1, 0, us(3200)),
+            (us(160), 20, 50, us(2_640_000)),
+            (ms(1), 20, 50, PAUSE_MAX),
+            (ms(40), 0, 50, ms(8000)),
         ] {
             assert_eq!(pause(cost, clients, busy), want, "{cost:?} {clients} {busy}");
         }

@@ -307,7 +307,7 @@ fn follow(seed: u64, steps: usize) {
             if random.below(3) == 0 {
                 fields.push(format!("s=\"{}\"", ["x", "y"][random.below(2) as usize]));
             }
-            if step == 20 {
+            if step == 12 {
                 fields.push("later=1".to_string());
             }
             lines.push_str(&format!("{series} {} {time}\n", fields.join(",")));
@@ -332,5 +332,5 @@ fn folds_of(server: &Server) -> u64 {
 
 #[test]
 fn every_kind_of_select_is_followed() {
-    follow(11, 26);
+    follow(11, 20);
 }

@@ -1,13 +1,17 @@
-//! `kymo live`: prints the windows of a SELECT as they change.
+//! `kymo live`: shows the windows of a SELECT as they change.
+
+mod screen;
 
 use super::ServerArgs;
+use crate::lang::{Statement, parse_statement};
 use crate::query::time::format_time;
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 use futures_util::{SinkExt, StreamExt};
 use jiff::tz::TimeZone;
+use screen::{Screen, series_name};
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use tokio_tungstenite::tungstenite::Message;
 
 /// Flags of `kymo live`.
@@ -19,14 +23,17 @@ pub struct LiveArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub server: ServerArgs,
-    /// text: a line a row; json: the messages as they come
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub format: Format,
+    /// table: drawn in place; text: a line a row; json: a message a line. Without it a table on a terminal (text for a SELECT
+    /// without windows), else json
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
 }
 
 /// How messages are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
+    /// Drawn in place.
+    Table,
     /// A line a row.
     Text,
     /// The messages as they come.
@@ -44,7 +51,28 @@ pub fn run(args: &LiveArgs) -> anyhow::Result<()> {
     runtime.block_on(follow(args))
 }
 
+fn format(args: &LiveArgs) -> Format {
+    let windowed = || match parse_statement(&args.query) {
+        Ok(Statement::Select(select)) => select.time_dimension().is_some(),
+        _ => false,
+    };
+    match args.format {
+        Some(format) => format,
+        None if !std::io::stdout().is_terminal() => Format::Json,
+        None if windowed() => Format::Table,
+        None => Format::Text,
+    }
+}
+
+/// Columns and rows of the terminal.
+fn terminal_size() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
+    let size = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    size.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()))
+}
+
 async fn follow(args: &LiveArgs) -> anyhow::Result<()> {
+    let (format, mut screen) = (format(args), Screen::default());
     let url = args.server.url.trim_end_matches('/');
     let address = url
         .strip_prefix("http://")
@@ -76,7 +104,14 @@ async fn follow(args: &LiveArgs) -> anyhow::Result<()> {
                     );
                 }
                 let mut out = std::io::stdout().lock();
-                match args.format {
+                match format {
+                    Format::Table => {
+                        screen.take(&parsed);
+                        if parsed["more"] != true {
+                            let (width, height) = terminal_size();
+                            out.write_all(screen.draw(width, height).as_bytes())?;
+                        }
+                    }
                     Format::Json => writeln!(out, "{text}")?,
                     Format::Text => out.write_all(lines(&parsed).as_bytes())?,
                 }
@@ -97,10 +132,7 @@ fn lines(message: &Value) -> String {
         return format!("(too slow: {} changes were put together)\n", message["coalesced"]);
     }
     for series in message["series"].as_array().into_iter().flatten() {
-        let mut name = series["name"].as_str().unwrap_or_default().to_string();
-        for (key, value) in series["tags"].as_object().into_iter().flatten() {
-            name.push_str(&format!(",{key}={}", value.as_str().unwrap_or_default()));
-        }
+        let name = series_name(series);
         let columns: Vec<&str> = series["columns"]
             .as_array()
             .into_iter()

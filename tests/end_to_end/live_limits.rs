@@ -1,0 +1,193 @@
+//! What a client of `/live` may not do, and what becomes of one that is slow or gone.
+
+use crate::live::Live;
+use crate::support::{PATIENCE, Server};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// A WebSocket handshake by hand, and what the server says to it.
+fn shake_hands(server: &Server, origin: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(&server.http).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE * 3)).expect("a socket");
+    write!(
+        stream,
+        "GET /live HTTP/1.1\r\nHost: {}\r\n{origin}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        server.http
+    )
+    .expect("sent");
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).expect("an answer") > 0 {
+        head.push(byte[0]);
+    }
+    (stream, String::from_utf8_lossy(&head).into_owned())
+}
+
+#[test]
+fn a_page_of_another_origin_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    let (_, head) = shake_hands(&server, "Origin: http://elsewhere.example\r\n");
+    assert!(head.starts_with("HTTP/1.1 403"), "{head}");
+    let own = format!("Origin: http://{}\r\n", server.http);
+    for origin in ["", &own] {
+        let (_, head) = shake_hands(&server, origin);
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    }
+}
+
+#[test]
+fn who_answers_no_ping_is_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    let (mut stream, _) = shake_hands(&server, "");
+    let mut said = Vec::new();
+    // Until the server closes the connection: it says why.
+    stream.read_to_end(&mut said).expect("it ends in time");
+    assert!(said.windows(2).any(|two| two == [0x89, 0]), "a ping: {said:?}");
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.ends_with("no answer to pings"), "{said:?}");
+}
+
+#[test]
+fn what_is_asked_has_limits_with_names() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    server.create("d");
+    let mut live = Live::open(&server);
+    let mut refused = |message: Value, wanted: &str| {
+        live.send(message.clone());
+        loop {
+            let said = live.next();
+            let Some(error) = said["error"].as_str() else {
+                continue;
+            };
+            assert!(error.contains(wanted), "{message}: {error}");
+            return;
+        }
+    };
+    let subscribe = |id: &str, q: &str| json!({"type": "subscribe", "id": id, "db": "d", "q": q});
+    for (q, wanted) in [
+        ("SELECT mean(v) FROM m GROUP BY time(1s) LIMIT 1", "LIMIT"),
+        (
+            "SELECT cumulative_sum(mean(v)) FROM m GROUP BY time(1s)",
+            "cumulative_sum",
+        ),
+        ("SELECT mean(v) FROM m", "GROUP BY time"),
+        ("SELECT m.v, n.v FROM m JOIN n", "not subqueries or joins"),
+        ("SELECT v INTO n FROM m", "INTO"),
+        ("DROP MEASUREMENT m", "SELECT"),
+    ] {
+        refused(subscribe("x", q), wanted);
+    }
+    let mut late = subscribe("x", "SELECT mean(v) FROM m GROUP BY time(1s)");
+    late["lateness"] = "2d".into();
+    refused(late, "lateness_max");
+    refused(json!({"type": "subscribe"}), "docs/live.md");
+    refused(
+        json!({"type": "subscribe", "id": "x", "db": "no", "q": "SELECT v FROM m"}),
+        "database not found",
+    );
+    for i in 0..100 {
+        live.send(subscribe(
+            &i.to_string(),
+            "SELECT mean(v) FROM m GROUP BY time(1s)",
+        ));
+    }
+    let mut refused = |message: Value, wanted: &str| {
+        live.send(message);
+        while live.next()["error"]
+            .as_str()
+            .is_none_or(|error| !error.contains(wanted))
+        {}
+    };
+    refused(
+        subscribe("7", "SELECT mean(v) FROM m GROUP BY time(1s)"),
+        "there is a subscription 7",
+    );
+    refused(
+        subscribe("more", "SELECT v FROM m"),
+        "subscriptions_per_connection_max",
+    );
+}
+
+#[test]
+fn a_client_that_stops_reading_holds_up_nobody() {
+    const HOSTS: usize = 400;
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    server.create("d");
+    let mut slow = Live::open(&server);
+    slow.send(
+        json!({"type": "subscribe", "id": "1", "db": "d", "lateness": "1d",
+        "q": "SELECT last(s) FROM m GROUP BY time(52w), host"}),
+    );
+    assert_eq!(slow.next()["type"], "snapshot");
+    let mut quick = Live::open(&server);
+    quick.send(
+        json!({"type": "subscribe", "id": "1", "db": "d", "lateness": "1d",
+        "q": "SELECT count(s) FROM m GROUP BY time(52w)"}),
+    );
+    assert_eq!(quick.next()["type"], "snapshot");
+    // More than the buffers between the two hold: 8 MB each time.
+    let text = |round: usize| format!("{round} {}", "x".repeat(20_000));
+    const ROUNDS: usize = 6;
+    for round in 0..ROUNDS {
+        let lines: Vec<String> = (0..HOSTS)
+            .map(|host| format!("m,host=h{host} s=\"{}\"", text(round)))
+            .collect();
+        server.write("d", &lines.join("\n"));
+        // It was pushed to the slow one, which reads nothing; the other one has it.
+        wait_pushed(&server, (round + 1) * HOSTS);
+        let wanted = json!((round + 1) * HOSTS);
+        loop {
+            let message = quick.next();
+            let rows = message["series"][0]["values"].as_array();
+            if rows.is_some_and(|rows| rows.iter().any(|row| row[1] == wanted)) {
+                break;
+            }
+        }
+    }
+    let mut state: BTreeMap<String, String> = BTreeMap::new();
+    let mut lagged = 0;
+    let deadline = Instant::now() + PATIENCE;
+    let newest = |state: &BTreeMap<String, String>| {
+        state.len() == HOSTS && state.values().all(|s| *s == text(ROUNDS - 1))
+    };
+    while !newest(&state) && Instant::now() < deadline {
+        let Some(message) = slow.next_in(Duration::from_secs(10)) else {
+            break;
+        };
+        match message["type"].as_str() {
+            Some("lagged") => lagged += message["coalesced"].as_u64().expect("a count"),
+            Some("snapshot") => state.clear(),
+            _ => {}
+        }
+        for series in message["series"].as_array().into_iter().flatten() {
+            let host = series["tags"]["host"].as_str().expect("a tag").to_string();
+            let value = series["values"][0][1].as_str().expect("a text").to_string();
+            state.insert(host, value);
+        }
+    }
+    assert!(newest(&state), "{} hosts", state.len());
+    assert!(lagged > 0, "it was told");
+}
+
+fn wait_pushed(server: &Server, rows: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (_, metrics) = crate::support::get(&server.url("/metrics")).expect("metrics");
+        let mut lines = metrics.lines();
+        let pushed = lines.find_map(|line| line.strip_prefix("kymo_live_rows_total "));
+        let pushed: f64 = pushed.expect("the figure").parse().expect("a number");
+        if pushed >= rows as f64 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{pushed} rows were pushed, not {rows}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
