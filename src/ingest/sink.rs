@@ -363,7 +363,7 @@ impl<'a> Ingestor<'a> {
                 _ if field.key.is_empty() => "missing field key".to_string(),
                 _ => continue,
             };
-            return Err((place(row.origin.text, field.key.as_bytes()), too_long));
+            return Err((field_place(row, field.key), too_long));
         }
         Ok(())
     }
@@ -376,6 +376,28 @@ fn place(text: &[u8], part: &[u8]) -> u64 {
         Some(from) if from + part.len() <= text.len() => from as u64 + 1,
         _ => 1,
     }
+}
+
+/// Where a field's key stands in its row's text. A decoder may know the key from the row before: then it is looked for behind the series.
+fn field_place(row: &Row<'_>, key: &str) -> u64 {
+    let (text, spelling) = (row.origin.text, row.series.spelling);
+    let found = place(text, key.as_bytes());
+    if found > 1 || text.starts_with(key.as_bytes()) {
+        return found;
+    }
+    let from = place(text, spelling) as usize - 1;
+    let from = match text.get(from..).is_some_and(|rest| rest.starts_with(spelling)) {
+        true => from + spelling.len(),
+        false => 0,
+    };
+    let whole = |at: &usize| {
+        let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let before = at.checked_sub(1).and_then(|at| text.get(at));
+        let after = text.get(at + key.len());
+        !before.copied().is_some_and(is_word) && !after.copied().is_some_and(is_word)
+    };
+    let mut all = memchr::memmem::find_iter(&text[from..], key).map(|at| from + at);
+    all.find(whole).map_or(1, |at| at as u64 + 1)
 }
 
 /// The canonical key escapes with a backslash, so no part of it may end in one.
@@ -402,7 +424,9 @@ impl RowSink for Ingestor<'_> {
         let time = row.time.unwrap_or(self.now);
         if !(TIME_MIN..=TIME_MAX).contains(&time) {
             let reason = format!("time outside range {TIME_MIN} - {TIME_MAX}");
-            return self.refuse(row, 1, &reason);
+            // Where its digits stand, if it was written in nanoseconds.
+            let at = memchr::memmem::rfind(row.origin.text, time.to_string().as_bytes());
+            return self.refuse(row, at.map_or(1, |at| at as u64 + 1), &reason);
         }
         if let Some(reason) = self.settings.refuses(time, self.now) {
             return self.drop_row(row, 1, reason);
@@ -444,7 +468,7 @@ impl RowSink for Ingestor<'_> {
                 ("time", reason)
             }
         };
-        self.drop_row(row, place(row.origin.text, key.as_bytes()), reason);
+        self.drop_row(row, field_place(row, key), reason);
     }
 
     #[cold]

@@ -115,22 +115,75 @@ fn bad_points_are_told_with_line_and_column_and_good_ones_stored() {
         (&json!(2), &json!(20))
     );
     assert_eq!(server.rows("d", "SELECT f FROM m"), [json!([1, 1])]);
-    // Limits are named, with the place.
-    let long = format!("m a=1 1\nm s=\"{}\" 2\n", "x".repeat((1 << 20) + 1));
-    let (_, text) = post(&server.url("/write?db=d"), long.as_bytes()).expect("an answer");
-    let told: Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!(told["rejected"][0]["line"], 2);
-    assert!(text.contains("(line_bytes_max 1048576)"), "{}", &text[..200]);
-    let many = format!(
-        "m {} 1",
-        (0..4097).map(|i| format!("f{i}=1")).collect::<Vec<_>>().join(",")
-    );
-    let (_, text) = post(&server.url("/write?db=d"), many.as_bytes()).expect("an answer");
-    assert!(
-        text.contains("too many fields: 4097 (fields_max 4096)"),
-        "{}",
-        &text[..200]
-    );
+}
+
+#[test]
+fn every_limit_is_named_once_with_its_place_and_what_is_good_is_stored() {
+    let (_folder, server) = server();
+    let list =
+        |count: usize, one: &dyn Fn(usize) -> String| (0..count).map(one).collect::<Vec<_>>().join(",");
+    let x = |count: usize| "x".repeat(count);
+    let tags = list(257, &|i| format!("t{i}=1"));
+    let fields = list(4097, &|i| format!("f{i}=1"));
+    // The bad line, the column and the reason.
+    let cases = [
+        (
+            format!("m s=\"{}\" 2", x(1 << 20)),
+            1_048_577,
+            "(line_bytes_max 1048576)",
+        ),
+        (format!("m,t={} a=1 2", x(65_536)), 1, "(key_bytes_max)"),
+        (format!("m a=1,{}=1 2", x(65_536)), 7, "(key_bytes_max)"),
+        (format!("m,{tags} a=1 2"), 1, "too many tags: 257 (tags_max 256)"),
+        (
+            format!("m {fields} 2"),
+            1,
+            "too many fields: 4097 (fields_max 4096)",
+        ),
+        ("m a=1 9223372036854775807".into(), 7, "time outside range"),
+        ("m,t=1,t=2 a=1 2".into(), 1, "duplicate tags"),
+        ("m,time=1 a=1 2".into(), 1, "input tag \"time\""),
+        ("m a=1i 2".into(), 3, "field type conflict"),
+        ("m a=1,time=3 2".into(), 7, "input field \"time\""),
+    ];
+    for (bad, column, reason) in &cases {
+        let body = format!("m a=1 1\n{bad}\nm a=3 3\n");
+        let (status, text) = post(&server.url("/write?db=d"), body.as_bytes()).expect("an answer");
+        let told: Value = serde_json::from_str(&text).expect("JSON");
+        let shown = &told["rejected"];
+        assert_eq!(
+            (status, shown.as_array().map(Vec::len)),
+            (400, Some(1)),
+            "{reason}: {shown}"
+        );
+        assert_eq!(
+            (&shown[0]["line"], &shown[0]["column"]),
+            (&json!(2), &json!(column)),
+            "{reason}"
+        );
+        let why = shown[0]["reason"].as_str().expect("text");
+        assert!(why.contains(reason), "{why}");
+        // Said once: in the list, in InfluxDB's text, and in the ledger.
+        assert_eq!(
+            told["error"].as_str().expect("text").matches(why).count(),
+            1,
+            "{reason}"
+        );
+        assert_eq!(server.rows("d", "SHOW REJECTED ON d").len(), 1, "{reason}");
+        let (status, _) = send_delete(&server.url("/rejected?db=d"));
+        assert_eq!(status, 200);
+        assert_eq!(
+            server.rows("d", "SELECT a FROM m"),
+            [json!([1, 1]), json!([3, 3])],
+            "{reason}"
+        );
+    }
+}
+
+fn send_delete(url: &str) -> (u16, String) {
+    let mut response = ureq::delete(url).call().expect("an answer");
+    let body = response.body_mut().read_to_string().expect("text");
+    (response.status().as_u16(), body)
 }
 
 #[test]
