@@ -62,7 +62,7 @@ impl Default for SocketSettings {
             connections_max: 4096,
             idle_seconds: 3600,
             buffer_bytes_max: 32 << 20,
-            receive_bytes: 8 << 20,
+            receive_bytes: 16 << 20,
             readers: 0,
             mode: 0o660,
         }

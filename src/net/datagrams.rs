@@ -32,6 +32,8 @@ const LOOK: Timespec = Timespec {
 };
 /// How often the kernel is asked what it dropped.
 const ASK_KERNEL: Duration = Duration::from_secs(5);
+/// Niceness of the threads that empty the kernel's buffers.
+const NICENESS: i32 = -10;
 /// The largest datagram of a Unix socket that is taken whole.
 const UNIX_DATAGRAM_BYTES_MAX: usize = 256 << 10;
 
@@ -172,6 +174,10 @@ struct Receiver {
 
 impl Receiver {
     fn run(mut self) {
+        // It does little and must do it at once: the kernel's buffer is full after some tenths of a second. Only the privileged
+        // may ask for that; others rely on the buffer.
+        let own = rustix::thread::gettid();
+        let _ = rustix::process::setpriority_process(Some(own), NICENESS);
         loop {
             let stopping = self.stop.load(Ordering::Acquire);
             if !stopping {

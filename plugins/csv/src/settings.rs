@@ -1,7 +1,7 @@
 //! The options: which columns mean what.
 
 use kymo_plugin_api::{OptionError, OptionHelp, Options};
-use kymo_plugin_reading::time::{TIME_UNITS, TimeUnit};
+use kymo_plugin_reading::time::TimeUnit;
 
 /// What users may set.
 pub const OPTIONS: &[OptionHelp] = &[
@@ -92,14 +92,8 @@ impl Settings {
             let list = options.get(name)?;
             Some(list.split(',').map(|c| c.trim().to_string()).collect::<Vec<_>>())
         };
-        let mut time_unit = TimeUnit::Unit(1);
-        for name in ["precision", "time_unit"] {
-            if let Some(unit) = options.get(name) {
-                time_unit = TimeUnit::from_name(unit).ok_or_else(|| {
-                    OptionError::new(name, format!("invalid {name} \"{unit}\" (use {TIME_UNITS})"))
-                })?;
-            }
-        }
+        let time_unit = TimeUnit::of_options(|name| options.get(name))
+            .map_err(|(name, reason)| OptionError::new(name, reason))?;
         let mut types = Vec::new();
         for item in list("types").unwrap_or_default() {
             let known = item.rsplit_once(':').and_then(|(column, kind)| {

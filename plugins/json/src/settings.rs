@@ -2,7 +2,7 @@
 
 use crate::nested::Keys;
 use kymo_plugin_api::{OptionError, OptionHelp, Options};
-use kymo_plugin_reading::time::{TIME_UNITS, TimeUnit};
+use kymo_plugin_reading::time::TimeUnit;
 
 /// What users may set.
 pub const OPTIONS: &[OptionHelp] = &[
@@ -99,14 +99,8 @@ impl Settings {
             tags: tags.unwrap_or_default(),
             fields,
         });
-        let mut time_unit = TimeUnit::Unit(1);
-        for name in ["precision", "time_unit"] {
-            if let Some(unit) = options.get(name) {
-                time_unit = TimeUnit::from_name(unit).ok_or_else(|| {
-                    OptionError::new(name, format!("invalid {name} \"{unit}\" (use {TIME_UNITS})"))
-                })?;
-            }
-        }
+        let time_unit = TimeUnit::of_options(|name| options.get(name))
+            .map_err(|(name, reason)| OptionError::new(name, reason))?;
         let path = |path: &str| path.split('.').map(str::to_string).collect();
         let measurement_key = text("measurement_key", "measurement");
         let tags_key = text("tags_key", "tags");

@@ -1,6 +1,7 @@
 //! What OpenTSDB answers to `/api/put`: nothing when all is well, and counts and errors to those that ask.
 
 use kymo_plugin_api::{Answer, Tally, Told};
+use kymo_plugin_reading::json::quoted;
 
 /// What the sender asked for.
 pub struct Reply {
@@ -61,18 +62,4 @@ fn error(told: &Told) -> String {
         quoted(&told.text)
     };
     format!("{{\"datapoint\":{datapoint},\"error\":{}}}", quoted(&told.reason))
-}
-
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            c if u32::from(c) < 32 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }

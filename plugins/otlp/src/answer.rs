@@ -2,6 +2,7 @@
 
 use crate::series::{write, write_varint};
 use kymo_plugin_api::{Answer, Tally};
+use kymo_plugin_reading::json::quoted;
 
 /// The answer. A request of which nothing could be read is the sender's mistake.
 pub fn answer(tally: &Tally<'_>, is_json: bool, is_broken: bool) -> Answer {
@@ -42,18 +43,4 @@ pub fn answer(tally: &Tally<'_>, is_json: bool, is_broken: bool) -> Answer {
         headers: Vec::new(),
         body,
     }
-}
-
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            c if u32::from(c) < 32 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }

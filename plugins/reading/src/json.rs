@@ -296,6 +296,21 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// A text as a string of JSON.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if u32::from(c) < 32 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
 #[inline]
 fn plain_end(text: &str, from: usize) -> usize {
     let bytes = text.as_bytes();
@@ -429,6 +444,12 @@ mod tests {
             let got = read(&text);
             // A number beyond f64 is refused by serde_json alone.
             prop_assert!(got == want || (want.is_none() && text.contains(['e', 'E'])), "{}: {:?} not {:?}", text, got, want);
+        }
+
+        #[test]
+        fn what_is_quoted_is_read_back(text in "[\\PC\n\t\0\"\\\\]{0,12}") {
+            let json = quoted(&text);
+            prop_assert_eq!(Cursor::new(&json, 0).string(), Ok(text.as_str().into()));
         }
 
         #[test]

@@ -38,6 +38,20 @@ impl TimeUnit {
         }
     }
 
+    /// Of the options `time_unit` and `precision`, as InfluxDB calls it; nanoseconds without them.
+    ///
+    /// # Errors
+    /// The option's name, and what is wrong.
+    pub fn of_options<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, (&'static str, String)> {
+        for name in ["time_unit", "precision"] {
+            if let Some(unit) = get(name) {
+                let invalid = || (name, format!("invalid {name} \"{unit}\" (use {TIME_UNITS})"));
+                return Self::from_name(unit).ok_or_else(invalid);
+            }
+        }
+        Ok(Self::Unit(1))
+    }
+
     /// Reads a time; `None` when it is none, or out of range.
     pub fn read(self, text: &str) -> Option<i64> {
         if let Some((number, len)) = whole_number(text.as_bytes())
