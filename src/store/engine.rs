@@ -1,4 +1,5 @@
-//! The one file that calls fjall: opening with the right options, ingesting, reading, dropping whole packs.
+//! Opening fjall with the right options, and what the store asks of it: ingesting, reading, dropping whole packs. With [`super::space`]
+//! the one file that calls fjall.
 //!
 //! What was learnt from fjall 3.1.13 and lsm-tree 3.1.10 (docs/adr/0003): values of `blocks` are written once and never
 //! compacted, each pack is its own tables and blob files, so a pack's space comes back when its key range is dropped
@@ -8,8 +9,9 @@
 use super::error::StoreError;
 use super::keys;
 use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy, PartitioningPolicy, PinningPolicy};
-use fjall::{AbstractTree, CompressionType, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, UserValue};
-use std::collections::{BTreeMap, HashSet};
+use super::space::Space;
+use fjall::{CompressionType, KeyspaceCreateOptions, KvSeparationOptions, UserValue};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,10 +39,10 @@ pub type Bytes = UserValue;
 /// The keyspaces.
 pub struct Engine {
     // Declared before the database, so dropped before it.
-    blocks: Keyspace,
-    series: Keyspace,
-    index: Keyspace,
-    database: fjall::Database,
+    blocks: Space,
+    series: Space,
+    index: Space,
+    _database: Option<fjall::Database>,
     written: AtomicU64,
     /// Held for reading while a pack is written, so that [`Engine::sweep`] takes no file away that is being made.
     writing: RwLock<()>,
@@ -96,19 +98,41 @@ impl Engine {
         let series = database
             .keyspace(keys::SERIES, block_options)
             .map_err(|e| StoreError::from_fjall(place, e))?;
+        let separated = blocks.is_kv_separated();
+        let [blocks, series, index] = [blocks, series, index].map(Space::Fjall);
+        Self::checked(blocks, series, index, separated, Some(database))
+    }
+
+    /// On a simulated disk.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(test)]
+    pub fn open_simulated(disk: &super::simulated::Spaces) -> Result<Self, StoreError> {
+        let [blocks, series, index] = disk.open().map(Space::Simulated);
+        Self::checked(blocks, series, index, true, None)
+    }
+
+    fn checked(
+        blocks: Space,
+        series: Space,
+        index: Space,
+        separated: bool,
+        database: Option<fjall::Database>,
+    ) -> Result<Self, StoreError> {
         let engine = Self {
             blocks,
             series,
             index,
-            database,
+            _database: database,
             written: AtomicU64::new(0),
             writing: RwLock::new(()),
         };
-        engine.check_format()?;
+        engine.check_format(separated)?;
         Ok(engine)
     }
 
-    fn check_format(&self) -> Result<(), StoreError> {
+    fn check_format(&self, separated: bool) -> Result<(), StoreError> {
         let key = keys::index::FORMAT;
         let Some(value) = self.index_get(key)? else {
             let fresh = self.index_is_empty()? && self.header_before(None)?.is_none();
@@ -126,7 +150,7 @@ impl Engine {
         };
         let found =
             super::frame::open(key, &value, FORMAT_VERSION).map_err(|e| StoreError::Format(e.to_string()))?;
-        if found != FORMAT.as_bytes() || !self.blocks.is_kv_separated() {
+        if found != FORMAT.as_bytes() || !separated {
             let found = String::from_utf8_lossy(found);
             return Err(StoreError::Format(format!(
                 "it was made as {found:?}, this program needs {FORMAT:?}"
@@ -161,19 +185,19 @@ impl Engine {
 
     fn ingest_into<T>(
         &self,
-        keyspace: &Keyspace,
+        space: &Space,
         fill: impl FnOnce(&mut PackSink<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let fail = |e| StoreError::from_fjall("writing a pack", e);
+        let place = "writing a pack";
         let _writing = self.writing.read().unwrap_or_else(PoisonError::into_inner);
-        let mut ingestion = keyspace.start_ingestion().map_err(fail)?;
-        let mut write = |key: &[u8], value: Vec<u8>| ingestion.write(key, value);
-        let mut sink = PackSink::new(&mut write);
-        let filled = fill(&mut sink)?;
-        let bytes = sink.bytes;
-        ingestion.finish().map_err(fail)?;
+        let (filled, bytes) = space.ingest(place, |write| {
+            let mut write = |key: &[u8], value: Vec<u8>| write(key, Some(value));
+            let mut sink = PackSink::new(&mut write);
+            let filled = fill(&mut sink)?;
+            Ok((filled, sink.bytes))
+        })?;
         self.written.fetch_add(bytes, Ordering::Relaxed);
-        self.trim(keyspace).map_err(|e| fail(e.into()))?;
+        space.trim().map_err(|e| StoreError::from_fjall(place, e))?;
         Ok(filled)
     }
 
@@ -206,19 +230,10 @@ impl Engine {
         Self::last_before(&self.series, pack)
     }
 
-    fn last_before(
-        keyspace: &Keyspace,
-        pack: Option<u64>,
-    ) -> Result<Option<(Vec<u8>, UserValue)>, StoreError> {
-        let last = match pack {
-            Some(pack) => keyspace.range(..keys::pack_start(pack)).next_back(),
-            None => keyspace.range::<[u8; 8], _>(..).next_back(),
-        };
-        let Some(guard) = last else { return Ok(None) };
-        let (key, value) = guard
-            .into_inner()
-            .map_err(|e| StoreError::from_fjall("the list of packs", e))?;
-        Ok(Some((key.to_vec(), value)))
+    fn last_before(space: &Space, pack: Option<u64>) -> Result<Option<(Vec<u8>, UserValue)>, StoreError> {
+        space
+            .last_before(pack.map(keys::pack_start).as_ref().map(|key| &key[..]))
+            .map_err(|e| StoreError::from_fjall("the list of packs", e))
     }
 
     /// Forgets a pack and frees its files. Nobody may read it any more.
@@ -237,13 +252,11 @@ impl Engine {
         self.drop_pack_of(&self.series, pack)
     }
 
-    fn drop_pack_of(&self, keyspace: &Keyspace, pack: u64) -> Result<(), StoreError> {
-        let fail = |e: fjall::LsmError| StoreError::from_fjall(&format!("dropping pack {pack}"), e.into());
-        keyspace
-            .tree
-            .drop_range(keys::pack_start(pack)..keys::pack_end(pack))
-            .map_err(fail)?;
-        self.trim(keyspace).map_err(fail)
+    fn drop_pack_of(&self, space: &Space, pack: u64) -> Result<(), StoreError> {
+        space
+            .drop_range(&keys::pack_start(pack)[..], &keys::pack_end(pack)[..])
+            .and_then(|()| space.trim())
+            .map_err(|e| StoreError::from_fjall(&format!("dropping pack {pack}"), e))
     }
 
     /// A value of `series`, its frame unchecked; `describe` says which, for errors.
@@ -268,24 +281,8 @@ impl Engine {
         let Ok(_idle) = self.writing.try_write() else {
             return Ok(());
         };
-        for keyspace in [&self.blocks, &self.series] {
-            let version = keyspace.tree.current_version();
-            let tables: HashSet<u64> = version.iter_tables().map(|table| table.id()).collect();
-            let blobs: HashSet<u64> = version.blob_files.list_ids().copied().collect();
-            for (folder, known) in [("tables", tables), ("blobs", blobs)] {
-                remove_unknown(&keyspace.path().join(folder), &known)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Forgets all but the newest version of a tree, so that files no version needs are deleted. fjall does so only
-    /// when memtables rotate, and ours never do.
-    fn trim(&self, keyspace: &Keyspace) -> Result<(), fjall::LsmError> {
-        keyspace
-            .tree
-            .get_version_history_lock()
-            .maintenance(keyspace.path(), fjall::SeqNo::MAX)
+        self.blocks.sweep()?;
+        self.series.sweep()
     }
 
     /// A value of `index`, its frame unchecked.
@@ -299,9 +296,12 @@ impl Engine {
     }
 
     fn index_is_empty(&self) -> Result<bool, StoreError> {
-        self.index
-            .is_empty()
-            .map_err(|e| StoreError::from_fjall("the index", e))
+        let mut empty = true;
+        self.index_scan(b"", |_, _| {
+            empty = false;
+            Ok(())
+        })?;
+        Ok(empty)
     }
 
     /// Visits the entries of `index` under a prefix, ascending, frames unchecked.
@@ -326,10 +326,8 @@ impl Engine {
         from: &[u8],
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        for guard in self.index.range(from..) {
-            let (key, value) = guard
-                .into_inner()
-                .map_err(|e| StoreError::from_fjall("the index", e))?;
+        for entry in self.index.range(from) {
+            let (key, value) = entry.map_err(|e| StoreError::from_fjall("the index", e))?;
             if !key.starts_with(prefix) {
                 break;
             }
@@ -357,10 +355,8 @@ impl Engine {
         &self,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        for guard in self.blocks.range::<[u8; 8], _>(..) {
-            let (key, value) = guard
-                .into_inner()
-                .map_err(|e| StoreError::from_fjall("the packs", e))?;
+        for entry in self.blocks.range(b"") {
+            let (key, value) = entry.map_err(|e| StoreError::from_fjall("the packs", e))?;
             visit(&key, &value)?;
         }
         Ok(())
@@ -374,10 +370,8 @@ impl Engine {
         &self,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        for guard in self.series.range::<[u8; 8], _>(..) {
-            let (key, value) = guard
-                .into_inner()
-                .map_err(|e| StoreError::from_fjall("the index packs", e))?;
+        for entry in self.series.range(b"") {
+            let (key, value) = entry.map_err(|e| StoreError::from_fjall("the index packs", e))?;
             visit(&key, &value)?;
         }
         Ok(())
@@ -391,21 +385,19 @@ impl Engine {
         if changes.is_empty() {
             return Ok(());
         }
-        let fail = |e| StoreError::from_fjall("writing the index", e);
-        let mut ingestion = self.index.start_ingestion().map_err(fail)?;
-        let mut bytes = 0;
-        for (key, value) in changes {
-            bytes += key.len() + value.as_ref().map_or(0, Vec::len);
-            match value {
-                Some(value) => ingestion.write(&key[..], &value[..]),
-                None => ingestion.write_tombstone(&key[..]),
+        let place = "writing the index";
+        let fail = |e| StoreError::from_fjall(place, e);
+        let bytes = self.index.ingest(place, |write| {
+            let mut bytes = 0;
+            for (key, value) in changes {
+                bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+                write(key, value.clone()).map_err(fail)?;
             }
-            .map_err(fail)?;
-        }
-        ingestion.finish().map_err(fail)?;
+            Ok(bytes)
+        })?;
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
         // Not vital: it is done again at the next write.
-        self.trim(&self.index).map_err(|e| fail(e.into()))
+        self.index.trim().map_err(fail)
     }
 
     /// Bytes handed to fjall since the store was opened.
@@ -420,13 +412,7 @@ impl Engine {
 
     /// Tables and blob files, for metrics.
     pub fn files(&self) -> usize {
-        let packs = [&self.blocks, &self.series].map(|k| k.tree.table_count() + k.tree.blob_file_count());
-        packs.iter().sum::<usize>() + self.index.tree.table_count()
-    }
-
-    /// Is fjall still usable? After a failed fsync of its own it is not.
-    pub fn database(&self) -> &fjall::Database {
-        &self.database
+        [&self.blocks, &self.series, &self.index].map(Space::files).iter().sum()
     }
 }
 
@@ -462,24 +448,6 @@ impl<'a> PackSink<'a> {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
-}
-
-/// Removes the files of a folder whose names are numbers that are not known.
-fn remove_unknown(folder: &Path, known: &HashSet<u64>) -> Result<(), StoreError> {
-    for entry in std::fs::read_dir(folder).map_err(StoreError::Io)? {
-        let path = entry.map_err(StoreError::Io)?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        let id = name.and_then(|name| name.parse::<u64>().ok());
-        if id.is_some_and(|id| !known.contains(&id)) {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(StoreError::Io(error));
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(())
 }
 
 fn common_options() -> KeyspaceCreateOptions {

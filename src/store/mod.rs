@@ -22,6 +22,9 @@ pub mod pack;
 pub mod partition;
 pub mod runs;
 pub mod seal;
+#[cfg(test)]
+pub mod simulated;
+mod space;
 pub mod state;
 pub mod upkeep;
 pub mod verify;
@@ -136,7 +139,18 @@ impl Store {
     /// # Errors
     /// Another format, damage of the index, input/output.
     pub fn open(dir: &Path, options: StoreOptions, load: &mut dyn FnMut(Loaded)) -> Result<Self, StoreError> {
-        let engine = Engine::open(dir)?;
+        Self::open_on(Engine::open(dir)?, options, load)
+    }
+
+    /// As [`open`](Self::open), on keyspaces that are open.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_on(
+        engine: Engine,
+        options: StoreOptions,
+        load: &mut dyn FnMut(Loaded),
+    ) -> Result<Self, StoreError> {
         let core = Arc::new(Core {
             key_seed: names::key_seed(&engine)?,
             engine,
