@@ -7,20 +7,21 @@
 mod any_query;
 pub mod attempt;
 pub mod merger;
+pub mod recovery;
 #[cfg(test)]
 mod reused_tables;
 pub mod room;
+pub mod sealer;
 
-use crate::batch::{Batch, BatchError, Command, EncodedBatch};
+use crate::batch::{Batch, EncodedBatch};
 use crate::budget::{self, Budget, Budgets, Current};
 use crate::catalog::Catalog;
 use crate::ingest::{Limits, Registry};
 use crate::journal::JournalError;
 use crate::journal::disk::Folder;
-use crate::journal::replay::{harden, replay};
 use crate::journal::thread::{Entry, Full, Journal, Outcome};
 use crate::journal::writer::{SEGMENT_BYTES, Writer};
-use crate::model::{MeasurementId, TimeRange};
+use crate::model::TimeRange;
 use crate::query::resources::Pool;
 use crate::query::scan::Scan;
 use crate::query::snapshot::Snapshot;
@@ -29,21 +30,21 @@ use crate::query::{Running, Value, Workers};
 use crate::rejected::{self, Filter, LEDGER_BYTES_MAX, Ledger};
 use crate::rollup::Rollups;
 use crate::shard::dispatch::Dispatcher;
-use crate::shard::publish::{Head, Observer};
-use crate::shard::seal::sealed_tables;
+use crate::shard::publish::Head;
 use crate::shard::{Ack, CommitError, Group};
-use crate::store::{Loaded, RunSet, SealInput, Store, StoreCounters, StoreError, StoreOptions};
-use attempt::Attempt;
+use crate::store::{RunSet, Store, StoreCounters, StoreError};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use merger::{MergeControl, MergeCounters, Merger};
+use recovery::Core;
+pub use recovery::Recovery;
 use room::Room;
-use std::collections::BTreeMap;
+pub use sealer::SealCounters;
+use sealer::{SealControl, Sealer};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -71,18 +72,6 @@ impl EngineOptions {
 
 /// A batch larger than this is refused: bytes, encoded.
 pub const BATCH_BYTES_MAX: usize = 512 << 20;
-/// Unsealed points are sealed at this age even if they are few, so that a restart has little to replay.
-const SEAL_AGE: Duration = Duration::from_secs(600);
-/// Unsealed points are sealed when nothing came for so long, ..
-const SEAL_IDLE: Duration = Duration::from_secs(3);
-/// .. if they are so many bytes; fewer wait for their age.
-const SEAL_IDLE_BYTES: usize = 1 << 20;
-/// The journal is let grow to so many times the head before a seal: batches may hold little but names.
-const JOURNAL_TO_HEAD: u64 = 4;
-/// How often the sealer looks.
-const SEAL_TICK: Duration = Duration::from_millis(200);
-/// Between tries when a seal fails.
-const SEAL_RETRY: Duration = Duration::from_secs(2);
 /// Committed batches that may wait for one subscriber before it is told of a gap.
 const COMMITS_MAX: usize = 1024;
 
@@ -239,14 +228,6 @@ impl Outcome<Pending> for FromJournal {
     }
 }
 
-/// Hears of every group as it becomes visible.
-struct Published {
-    catalog: Arc<Catalog>,
-    store: Arc<Store>,
-    rollups: Arc<Rollups>,
-    commits: Arc<Mutex<Vec<Subscriber>>>,
-}
-
 struct Subscriber {
     sender: Sender<Committed>,
     gap: Arc<Mutex<Option<Gap>>>,
@@ -300,61 +281,6 @@ impl Commits {
     }
 }
 
-impl Observer<RunSet> for Published {
-    fn before(&self, group: &Group) -> bool {
-        let mut changed = false;
-        for (sequence, batch) in (group.first..).zip(&group.batches) {
-            self.catalog.commit(batch);
-            let commands = batch.commands();
-            self.rollups.note(sequence, batch, &commands, &self.catalog);
-            for command in commands {
-                if matches!(command, Command::Delete { .. } | Command::DropSeries { .. }) {
-                    self.store.apply_command(sequence, &command);
-                    changed = true;
-                }
-            }
-        }
-        changed
-    }
-
-    fn runs(&self) -> Arc<RunSet> {
-        self.store.runs()
-    }
-
-    fn after(&self, group: &Group) {
-        let mut subscribers = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
-        subscribers.retain(|subscriber| {
-            let mut batches = (group.first..).zip(&group.batches);
-            batches.all(|(sequence, batch)| subscriber.tell(sequence, batch))
-        });
-    }
-}
-
-/// What the sealing thread is told.
-#[derive(Default)]
-struct SealControl {
-    state: Mutex<SealState>,
-    wake: Condvar,
-}
-
-#[derive(Default)]
-struct SealState {
-    stopping: bool,
-}
-
-/// Figures of seals for /metrics, since the start.
-#[derive(Debug, Default)]
-pub struct SealCounters {
-    /// Seals.
-    pub seals: AtomicU64,
-    /// Seals that failed and were tried again.
-    pub failures: AtomicU64,
-    /// Nanoseconds spent.
-    pub nanoseconds: AtomicU64,
-    /// Last sequence that is in the store.
-    pub sequence: AtomicU64,
-}
-
 /// See the module. Shared.
 pub struct Engine {
     catalog: Arc<Catalog>,
@@ -382,25 +308,6 @@ pub struct Engine {
     _lock: File,
 }
 
-/// What was found at start.
-#[derive(Clone, Debug, Default)]
-pub struct Recovery {
-    /// Batches replayed from the journal.
-    pub batches: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-    /// Batches that were damaged and left out.
-    pub damaged: u64,
-    /// Batches that lie in the data folder as `quarantine-N.batch`.
-    pub quarantined: u64,
-    /// How long it took.
-    pub took: Duration,
-    /// The last sequence that was in the store.
-    pub sealed: u64,
-    /// Where in time the rows of the batches after it lie, a measurement each.
-    pub touched: BTreeMap<MeasurementId, TimeRange>,
-}
-
 impl Engine {
     /// Opens or makes the data folder, replays the journal, and starts the threads.
     ///
@@ -416,129 +323,28 @@ impl Engine {
         std::fs::create_dir_all(dir).map_err(folder)?;
         let lock = lock(dir)?;
         let ledger = Ledger::open(&dir.join("rejected"), LEDGER_BYTES_MAX).map_err(folder)?;
-        let catalog = Arc::new(Catalog::new());
-        let store_options = StoreOptions {
-            cache_bytes: options.budgets.get().size(Budget::BlockCache),
-            index_cache_bytes: options.budgets.get().size(Budget::IndexCache),
-        };
-        let spelling_bytes = options.budgets.get().size(Budget::Spellings);
-        catalog.spellings().set_budget(spelling_bytes);
-        let mut loaded_well = Ok(());
-        let store = Store::open(&dir.join("store"), store_options, &mut |loaded| match loaded {
-            Loaded::Index(index) => catalog.use_index(index),
-            Loaded::Definitions(definitions) => {
-                if let Err(error) = catalog.apply_definitions(&definitions, true) {
-                    loaded_well = Err(error);
-                }
-            }
-            Loaded::Command(command) => catalog.apply_command(&command),
-            Loaded::NextIds(ids) => catalog.raise_next_ids(ids),
-        })?;
-        loaded_well?;
-        let store = Arc::new(store);
-        let watermark = store.watermark();
-        let commits = Arc::new(Mutex::new(Vec::new()));
-        let rollups = Arc::new(Rollups::default());
-        rollups.load(&catalog, watermark);
-        let published = Published {
-            catalog: catalog.clone(),
-            store: store.clone(),
-            rollups: rollups.clone(),
-            commits: commits.clone(),
-        };
-        let head = Arc::new(Head::new(shards, watermark, store.runs(), published));
-        let dispatcher = Dispatcher::start(shards, head.clone()).map_err(OpenError::Thread)?;
-        let dispatcher = Arc::new(dispatcher);
+        let budgets = options.budgets.get();
+        let core = Core::open(
+            &budgets,
+            |options, load| Store::open(&dir.join("store"), options, load),
+            Dispatcher::start,
+        )?;
         let disk = Folder::open(&dir.join("journal")).map_err(folder)?;
         let seal_counters = Arc::new(SealCounters::default());
-        seal_counters.sequence.store(watermark, Ordering::Relaxed);
-
-        let mut sealer = Sealer {
-            catalog: catalog.clone(),
-            head: head.clone(),
-            dispatcher: dispatcher.clone(),
-            store: store.clone(),
-            rollups: rollups.clone(),
-            counters: seal_counters.clone(),
-        };
-        let mut recovery = Recovery {
-            sealed: watermark,
-            ..Recovery::default()
-        };
-        let (mut damaged, mut last_command, mut last_dispatched) = (0, 0, 0);
-        let mut attempt = Attempt::begin(dir).map_err(folder)?;
-        let replayed = replay(&disk, watermark, |sequence, bytes| {
-            // Names are made again only after what was dropped before them is dropped.
-            while head.sequence() < last_command {
-                std::thread::yield_now();
-            }
-            if attempt.leave_out(sequence, bytes)? {
-                damaged += 1;
-                return Ok(());
-            }
-            match std::panic::catch_unwind(AssertUnwindSafe(|| recover(bytes, &catalog, shards))) {
-                Ok(Ok(batch)) => {
-                    if !batch.commands().is_empty() {
-                        last_command = sequence;
-                    }
-                    for table in batch.tables() {
-                        let range = table.time_range();
-                        let known = recovery.touched.entry(table.measurement()).or_insert(range);
-                        known.min = known.min.min(range.min);
-                        known.max = known.max.max(range.max);
-                    }
-                    let batch = Arc::new(batch);
-                    let group = Group {
-                        first: sequence,
-                        last: sequence,
-                        batches: vec![batch],
-                    };
-                    last_dispatched = sequence;
-                    dispatcher.dispatch(group, Vec::new());
-                }
-                Ok(Err(RecoverError::Index(error))) => return Err(io::Error::other(error)),
-                Ok(Err(RecoverError::Batch(error))) => {
-                    damaged += 1;
-                    attempt.set_aside(sequence, bytes, &error.to_string())?;
-                }
-                Err(_) => {
-                    damaged += 1;
-                    attempt.set_aside(sequence, bytes, "reading it panicked")?;
-                }
-            }
-            while attempt.is_careful() && head.sequence() < last_dispatched {
-                std::thread::yield_now();
-            }
-            // Replay stays within the memory that running has.
-            let (active, frozen) = head.bytes();
-            if active + frozen + catalog.delta_bytes() >= options.budgets.get().size(Budget::Head) {
-                sealer
-                    .seal(&|| true)
-                    .map_err(|error| io::Error::other(error.to_string()))?;
-            }
-            Ok(())
-        })
-        .map_err(OpenError::Journal)?;
-        harden(&disk, &replayed).map_err(OpenError::Journal)?;
-        for damage in &replayed.damage {
-            tracing::error!(
-                file = damage.file,
-                offset = damage.offset,
-                from = damage.lost.0,
-                to = damage.lost.1,
-                "damage in the journal: these sequences are lost"
-            );
-            damaged += 1;
-        }
-        recovery.batches = replayed.frames;
-        recovery.bytes = replayed.bytes;
-        recovery.damaged = damaged;
-        // What the shards still work on ends the process while the note is there, if it does.
-        while head.sequence() < last_dispatched {
-            std::thread::yield_now();
-        }
-        recovery.quarantined = attempt.finish().map_err(folder)?;
-        let writer = Writer::new(disk, SEGMENT_BYTES, replayed.existing);
+        seal_counters
+            .sequence
+            .store(core.store.watermark(), Ordering::Relaxed);
+        let mut sealer = Sealer::new(&core, seal_counters.clone());
+        let (mut recovery, existing) = core.replay(&disk, dir, budgets.size(Budget::Head), &mut sealer)?;
+        let Core {
+            catalog,
+            store,
+            head,
+            dispatcher,
+            rollups,
+            commits,
+        } = core;
+        let writer = Writer::new(disk, SEGMENT_BYTES, existing);
         let outcome = FromJournal {
             catalog: catalog.clone(),
             head: head.clone(),
@@ -791,30 +597,6 @@ impl From<Full> for SubmitError {
     }
 }
 
-/// Why a batch of the journal cannot be used.
-#[derive(Debug, thiserror::Error)]
-enum RecoverError {
-    /// It is damaged.
-    #[error(transparent)]
-    Batch(#[from] BatchError),
-    /// What it defines cannot be compared with what is there.
-    #[error(transparent)]
-    Index(#[from] StoreError),
-}
-
-/// Makes a batch of the journal ready for the shards of this run.
-fn recover(bytes: &[u8], catalog: &Catalog, shards: u16) -> Result<EncodedBatch, RecoverError> {
-    let batch = EncodedBatch::from_bytes(bytes)?;
-    if batch.has_definitions() {
-        catalog.apply_definitions(&batch.definitions(), false)?;
-    }
-    Ok(if batch.shards() == shards {
-        batch
-    } else {
-        EncodedBatch::encode(batch.decode().resplit(shards))
-    })
-}
-
 /// Takes the data folder for this process, as long as the file is held.
 ///
 /// # Errors
@@ -850,111 +632,6 @@ pub fn lock(dir: &Path) -> Result<File, OpenError> {
     file.rewind().map_err(folder)?;
     write!(file, "{}", std::process::id()).map_err(folder)?;
     Ok(file)
-}
-
-/// The thread that moves the head into the store.
-struct Sealer {
-    catalog: Arc<Catalog>,
-    head: Arc<Head<RunSet>>,
-    dispatcher: Arc<Dispatcher<RunSet>>,
-    store: Arc<Store>,
-    rollups: Arc<Rollups>,
-    counters: Arc<SealCounters>,
-}
-
-impl Sealer {
-    fn run(&mut self, control: &SealControl, journal: &Journal<Pending>, budgets: &Current) {
-        let mut since: Option<Instant> = None;
-        let (mut last, mut last_commit) = (self.head.sequence(), Instant::now());
-        let mut rested = false;
-        loop {
-            let state = control.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let waited = control.wake.wait_timeout_while(state, SEAL_TICK, |s| !s.stopping);
-            let stopping = waited.unwrap_or_else(PoisonError::into_inner).0.stopping;
-            let sequence = self.head.sequence();
-            if sequence != last {
-                (last, last_commit, rested) = (sequence, Instant::now(), false);
-            }
-            let dirty = sequence > self.store.watermark();
-            if dirty && since.is_none() {
-                since = Some(Instant::now());
-            }
-            let idle = last_commit.elapsed() >= SEAL_IDLE;
-            let bytes = self.head.bytes().0 + self.catalog.delta_bytes();
-            let old = since.is_some_and(|since| since.elapsed() >= SEAL_AGE);
-            let journal_bytes = journal.counters().segment_bytes.load(Ordering::Relaxed);
-            let head_bytes = budgets.get().size(Budget::Head);
-            let long = journal_bytes > head_bytes as u64 * JOURNAL_TO_HEAD;
-            let settle = idle && (bytes >= SEAL_IDLE_BYTES || journal_bytes >= SEAL_IDLE_BYTES as u64);
-            if dirty && (stopping || old || long || settle || bytes >= head_bytes) {
-                // What arrives while it is being sealed belongs to the next.
-                since = None;
-                let stopping = || {
-                    control
-                        .state
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .stopping
-                };
-                match self.seal(&stopping) {
-                    Ok(sequence) => journal.release(sequence),
-                    Err(error) => {
-                        tracing::error!(%error, "sealing failed; the journal keeps the data");
-                        return;
-                    }
-                }
-            } else if !dirty && idle && !rested {
-                journal.rest(sequence);
-                rested = true;
-            }
-            if stopping {
-                return;
-            }
-        }
-    }
-
-    /// Freezes the head and writes it, again and again until it is written or `give_up` says so; after that nothing may
-    /// be frozen again.
-    fn seal(&mut self, give_up: &dyn Fn() -> bool) -> Result<u64, StoreError> {
-        self.dispatcher.freeze();
-        let (sequence, frozen) = self.head.wait_frozen();
-        let began = Instant::now();
-        loop {
-            let mut unsealed = self.catalog.take_unsealed();
-            // What of rollups waits is known again after a restart: this, and what the journal has of later batches.
-            unsealed.commands.extend(self.rollups.records(sequence));
-            let input = SealInput {
-                watermark: sequence,
-                definitions: &unsealed.definitions,
-                series: &unsealed.series,
-                commands: &unsealed.commands,
-                next_ids: self.catalog.next_ids(),
-            };
-            let alive = |measurement| self.catalog.measurement_by_id(measurement).is_some();
-            match self.store.seal(&input, sealed_tables(&frozen, alive)) {
-                Ok(_) => {
-                    self.catalog.sealed(&unsealed);
-                    break;
-                }
-                Err(error) => {
-                    self.catalog.restore_unsealed(unsealed);
-                    self.counters.failures.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(%error, "sealing failed; trying again");
-                    if give_up() {
-                        return Err(error);
-                    }
-                    std::thread::sleep(SEAL_RETRY);
-                }
-            }
-        }
-        self.head.thaw();
-        self.counters.seals.fetch_add(1, Ordering::Relaxed);
-        self.counters
-            .nanoseconds
-            .fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        self.counters.sequence.store(sequence, Ordering::Relaxed);
-        Ok(sequence)
-    }
 }
 
 impl Target for Engine {

@@ -172,7 +172,7 @@ impl Merger {
         let mut memory = lock();
         // What will be sealed in a moment is better merged with the rest.
         let (active, frozen) = self.head.bytes();
-        let settled = active < super::SEAL_IDLE_BYTES && frozen == 0;
+        let settled = active < super::sealer::SEAL_IDLE_BYTES && frozen == 0;
         let idle = if settled {
             now.saturating_duration_since(memory.last_commit)
         } else {

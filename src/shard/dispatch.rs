@@ -11,12 +11,16 @@ use std::thread::JoinHandle;
 /// The way into the shards. Dropping it lets them finish what is queued and end; see [`Dispatcher::stop`].
 pub struct Dispatcher<R> {
     head: Arc<Head<R>>,
+    shards: u16,
     // The lock makes the order of tickets the order in every shard's queue, and so the order of sequences.
     lanes: Mutex<Lanes>,
 }
 
 struct Lanes {
     senders: Vec<Sender<Message>>,
+    /// In simulations: the shards themselves, without threads.
+    #[cfg(test)]
+    inline: Vec<super::head::ShardHead>,
     threads: Vec<JoinHandle<()>>,
     last: u64,
 }
@@ -30,6 +34,8 @@ impl<R: Send + Sync + 'static> Dispatcher<R> {
         let last = head.sequence();
         let mut lanes = Lanes {
             senders: Vec::new(),
+            #[cfg(test)]
+            inline: Vec::new(),
             threads: Vec::new(),
             last,
         };
@@ -40,8 +46,30 @@ impl<R: Send + Sync + 'static> Dispatcher<R> {
         }
         Ok(Self {
             head,
+            shards,
             lanes: Mutex::new(lanes),
         })
+    }
+
+    /// Without threads: whoever dispatches does the shards' work at once.
+    #[cfg(test)]
+    pub fn inline(shards: u16, head: Arc<Head<R>>) -> Self {
+        let lanes = Lanes {
+            senders: Vec::new(),
+            inline: (0..shards).map(super::head::ShardHead::new).collect(),
+            threads: Vec::new(),
+            last: head.sequence(),
+        };
+        Self {
+            head,
+            shards,
+            lanes: Mutex::new(lanes),
+        }
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> u16 {
+        self.shards
     }
 
     /// Hands a group to every shard. Blocks while a shard's queue is full: that is how a slow head slows the journal.
@@ -56,14 +84,22 @@ impl<R: Send + Sync + 'static> Dispatcher<R> {
             ticket,
             group: group.clone(),
         });
+        #[cfg(test)]
+        lanes.work(&self.head, || Message::Apply {
+            ticket,
+            group: group.clone(),
+        });
     }
 
     /// Freezes the head after everything dispatched so far. The caller then waits with [`Head::wait_frozen`] and must
     /// [`Head::thaw`] before the next freeze.
     pub fn freeze(&self) {
-        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        #[cfg_attr(not(test), allow(unused_mut, reason = "simulations work in the lanes"))]
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let ticket = self.head.expect_freeze(lanes.last);
         lanes.send(|| Message::Freeze { ticket });
+        #[cfg(test)]
+        lanes.work(&self.head, || Message::Freeze { ticket });
     }
 
     /// Lets the shards finish what is queued and waits for them.
@@ -85,6 +121,13 @@ impl<R: Send + Sync + 'static> Dispatcher<R> {
 }
 
 impl Lanes {
+    #[cfg(test)]
+    fn work<R>(&mut self, head: &Head<R>, message: impl Fn() -> Message) {
+        for (shard, core) in (0..).zip(&mut self.inline) {
+            writer::handle(core, shard, head, message());
+        }
+    }
+
     fn send(&self, message: impl Fn() -> Message) {
         for sender in &self.senders {
             if sender.send(message()).is_err() {

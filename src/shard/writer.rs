@@ -34,15 +34,20 @@ pub(super) fn spawn<R: Send + Sync + 'static>(
 fn run<R>(shard: u16, head: &Head<R>, messages: &Receiver<Message>) {
     let mut core = ShardHead::new(shard);
     while let Some(message) = messages.recv() {
-        match message {
-            Message::Apply { ticket, group } => {
-                let update = core.apply(&group);
-                head.done(ticket, shard, update);
-            }
-            Message::Freeze { ticket } => {
-                core.freeze();
-                head.done(ticket, shard, Update::default());
-            }
+        handle(&mut core, shard, head, message);
+    }
+}
+
+/// Does what a shard is told.
+pub(super) fn handle<R>(core: &mut ShardHead, shard: u16, head: &Head<R>, message: Message) {
+    match message {
+        Message::Apply { ticket, group } => {
+            let update = core.apply(&group);
+            head.done(ticket, shard, update);
+        }
+        Message::Freeze { ticket } => {
+            core.freeze();
+            head.done(ticket, shard, Update::default());
         }
     }
 }

@@ -8,8 +8,8 @@
 
 use super::error::StoreError;
 use super::keys;
-use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy, PartitioningPolicy, PinningPolicy};
 use super::space::Space;
+use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy, PartitioningPolicy, PinningPolicy};
 use fjall::{CompressionType, KeyspaceCreateOptions, KvSeparationOptions, UserValue};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -412,7 +412,10 @@ impl Engine {
 
     /// Tables and blob files, for metrics.
     pub fn files(&self) -> usize {
-        [&self.blocks, &self.series, &self.index].map(Space::files).iter().sum()
+        [&self.blocks, &self.series, &self.index]
+            .map(Space::files)
+            .iter()
+            .sum()
     }
 }
 

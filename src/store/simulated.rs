@@ -118,7 +118,10 @@ impl Space {
     pub(super) fn last_before(&self, end: Option<&[u8]>) -> Option<super::space::Entry> {
         let image = lock(&self.image);
         let last = match end {
-            Some(end) => image.live.range::<[u8], _>((Unbounded, Excluded(end))).next_back(),
+            Some(end) => image
+                .live
+                .range::<[u8], _>((Unbounded, Excluded(end)))
+                .next_back(),
             None => image.live.iter().next_back(),
         };
         last.map(|(key, value)| (UserValue::from(&key[..]), value.clone()))

@@ -1,0 +1,281 @@
+//! What a start does before anything is served: names, runs and deletes come from the store, then the batches of the journal
+//! that the store does not have. Whatever the disk, real or simulated, and whatever a crash left on it, this is the one way in.
+
+use super::attempt::Attempt;
+use super::sealer::Sealer;
+use super::{OpenError, Subscriber};
+use crate::batch::{BatchError, Command, EncodedBatch};
+use crate::budget::{Budget, Budgets};
+use crate::catalog::Catalog;
+use crate::journal::disk::Disk;
+use crate::journal::replay::{harden, replay};
+use crate::journal::writer::Existing;
+use crate::model::{MeasurementId, TimeRange};
+use crate::rollup::Rollups;
+use crate::shard::Group;
+use crate::shard::dispatch::Dispatcher;
+use crate::shard::publish::{Head, Observer};
+use crate::store::{Loaded, RunSet, Store, StoreError, StoreOptions};
+use std::collections::BTreeMap;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// What was found at start.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    /// Batches replayed from the journal.
+    pub batches: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Batches that were damaged and left out.
+    pub damaged: u64,
+    /// Batches that lie in the data folder as `quarantine-N.batch`.
+    pub quarantined: u64,
+    /// The most that unsealed points and new series took in memory meanwhile.
+    pub peak_bytes: usize,
+    /// How long it took.
+    pub took: Duration,
+    /// The last sequence that was in the store.
+    pub sealed: u64,
+    /// Where in time the rows of the batches after it lie, a measurement each.
+    pub touched: BTreeMap<MeasurementId, TimeRange>,
+}
+
+/// Names, head and store, and the ways between them. Threads come later.
+pub(crate) struct Core {
+    /// Names.
+    pub catalog: Arc<Catalog>,
+    /// What is sealed.
+    pub store: Arc<Store>,
+    /// What is committed and not sealed.
+    pub head: Arc<Head<RunSet>>,
+    /// The way into it.
+    pub dispatcher: Arc<Dispatcher<RunSet>>,
+    /// Which intervals of rollups can be believed.
+    pub rollups: Arc<Rollups>,
+    /// Who hears of commits.
+    pub(super) commits: Arc<Mutex<Vec<Subscriber>>>,
+}
+
+impl Core {
+    /// Opens the store with `open_store` and the shards with `start`.
+    ///
+    /// # Errors
+    /// Theirs.
+    pub fn open(
+        budgets: &Budgets,
+        open_store: impl FnOnce(StoreOptions, &mut dyn FnMut(Loaded)) -> Result<Store, StoreError>,
+        start: impl FnOnce(u16, Arc<Head<RunSet>>) -> io::Result<Dispatcher<RunSet>>,
+    ) -> Result<Self, OpenError> {
+        let catalog = Arc::new(Catalog::new());
+        let store_options = StoreOptions {
+            cache_bytes: budgets.size(Budget::BlockCache),
+            index_cache_bytes: budgets.size(Budget::IndexCache),
+        };
+        catalog.spellings().set_budget(budgets.size(Budget::Spellings));
+        let mut loaded_well = Ok(());
+        let store = open_store(store_options, &mut |loaded| match loaded {
+            Loaded::Index(index) => catalog.use_index(index),
+            Loaded::Definitions(definitions) => {
+                if let Err(error) = catalog.apply_definitions(&definitions, true) {
+                    loaded_well = Err(error);
+                }
+            }
+            Loaded::Command(command) => catalog.apply_command(&command),
+            Loaded::NextIds(ids) => catalog.raise_next_ids(ids),
+        })?;
+        loaded_well?;
+        let store = Arc::new(store);
+        let commits = Arc::new(Mutex::new(Vec::new()));
+        let rollups = Arc::new(Rollups::default());
+        rollups.load(&catalog, store.watermark());
+        let published = Published {
+            catalog: catalog.clone(),
+            store: store.clone(),
+            rollups: rollups.clone(),
+            commits: commits.clone(),
+        };
+        let shards = budgets.get(Budget::Shards) as u16;
+        let head = Arc::new(Head::new(shards, store.watermark(), store.runs(), published));
+        let dispatcher = start(shards, head.clone()).map_err(OpenError::Thread)?;
+        Ok(Self {
+            catalog,
+            store,
+            head,
+            dispatcher: Arc::new(dispatcher),
+            rollups,
+            commits,
+        })
+    }
+
+    /// Takes over what the journal has and the store has not. What of the journal is left goes to its writer.
+    ///
+    /// # Errors
+    /// Input/output; a seal that fails.
+    pub fn replay<D: Disk>(
+        &self,
+        disk: &D,
+        dir: &Path,
+        head_bytes_max: usize,
+        sealer: &mut Sealer,
+    ) -> Result<(Recovery, Existing), OpenError> {
+        let Self {
+            catalog,
+            store,
+            head,
+            dispatcher,
+            ..
+        } = self;
+        let folder = |error| OpenError::Folder {
+            folder: dir.to_path_buf(),
+            error,
+        };
+        let watermark = store.watermark();
+        let mut recovery = Recovery {
+            sealed: watermark,
+            ..Recovery::default()
+        };
+        let (mut damaged, mut last_command, mut last_dispatched) = (0, 0, 0);
+        let mut attempt = Attempt::begin(dir).map_err(folder)?;
+        let replayed = replay(disk, watermark, |sequence, bytes| {
+            // Names are made again only after what was dropped before them is dropped.
+            while head.sequence() < last_command {
+                std::thread::yield_now();
+            }
+            if attempt.leave_out(sequence, bytes)? {
+                damaged += 1;
+                return Ok(());
+            }
+            match std::panic::catch_unwind(AssertUnwindSafe(|| recover(bytes, catalog, dispatcher.shards())))
+            {
+                Ok(Ok(batch)) => {
+                    if !batch.commands().is_empty() {
+                        last_command = sequence;
+                    }
+                    for table in batch.tables() {
+                        let range = table.time_range();
+                        let known = recovery.touched.entry(table.measurement()).or_insert(range);
+                        known.min = known.min.min(range.min);
+                        known.max = known.max.max(range.max);
+                    }
+                    let batch = Arc::new(batch);
+                    let group = Group {
+                        first: sequence,
+                        last: sequence,
+                        batches: vec![batch],
+                    };
+                    last_dispatched = sequence;
+                    dispatcher.dispatch(group, Vec::new());
+                }
+                Ok(Err(RecoverError::Index(error))) => return Err(io::Error::other(error)),
+                Ok(Err(RecoverError::Batch(error))) => {
+                    damaged += 1;
+                    attempt.set_aside(sequence, bytes, &error.to_string())?;
+                }
+                Err(_) => {
+                    damaged += 1;
+                    attempt.set_aside(sequence, bytes, "reading it panicked")?;
+                }
+            }
+            while attempt.is_careful() && head.sequence() < last_dispatched {
+                std::thread::yield_now();
+            }
+            // Replay stays within the memory that running has.
+            let (active, frozen) = head.bytes();
+            let bytes = active + frozen + catalog.delta_bytes();
+            recovery.peak_bytes = recovery.peak_bytes.max(bytes);
+            if bytes >= head_bytes_max {
+                sealer
+                    .seal(&|| true)
+                    .map_err(|error| io::Error::other(error.to_string()))?;
+            }
+            Ok(())
+        })
+        .map_err(OpenError::Journal)?;
+        harden(disk, &replayed).map_err(OpenError::Journal)?;
+        for damage in &replayed.damage {
+            tracing::error!(
+                file = damage.file,
+                offset = damage.offset,
+                from = damage.lost.0,
+                to = damage.lost.1,
+                "damage in the journal: these sequences are lost"
+            );
+            damaged += 1;
+        }
+        recovery.batches = replayed.frames;
+        recovery.bytes = replayed.bytes;
+        recovery.damaged = damaged;
+        // What the shards still work on ends the process while the note is there, if it does.
+        while head.sequence() < last_dispatched {
+            std::thread::yield_now();
+        }
+        recovery.quarantined = attempt.finish().map_err(folder)?;
+        Ok((recovery, replayed.existing))
+    }
+}
+
+/// Why a batch of the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum RecoverError {
+    /// It is damaged.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// What it defines cannot be compared with what is there.
+    #[error(transparent)]
+    Index(#[from] StoreError),
+}
+
+/// Makes a batch of the journal ready for the shards of this run.
+fn recover(bytes: &[u8], catalog: &Catalog, shards: u16) -> Result<EncodedBatch, RecoverError> {
+    let batch = EncodedBatch::from_bytes(bytes)?;
+    if batch.has_definitions() {
+        catalog.apply_definitions(&batch.definitions(), false)?;
+    }
+    Ok(if batch.shards() == shards {
+        batch
+    } else {
+        EncodedBatch::encode(batch.decode().resplit(shards))
+    })
+}
+
+/// Hears of every group as it becomes visible.
+struct Published {
+    catalog: Arc<Catalog>,
+    store: Arc<Store>,
+    rollups: Arc<Rollups>,
+    commits: Arc<Mutex<Vec<Subscriber>>>,
+}
+
+impl Observer<RunSet> for Published {
+    fn before(&self, group: &Group) -> bool {
+        let mut changed = false;
+        for (sequence, batch) in (group.first..).zip(&group.batches) {
+            self.catalog.commit(batch);
+            let commands = batch.commands();
+            self.rollups.note(sequence, batch, &commands, &self.catalog);
+            for command in commands {
+                if matches!(command, Command::Delete { .. } | Command::DropSeries { .. }) {
+                    self.store.apply_command(sequence, &command);
+                    changed = true;
+                }
+            }
+        }
+        changed
+    }
+
+    fn runs(&self) -> Arc<RunSet> {
+        self.store.runs()
+    }
+
+    fn after(&self, group: &Group) {
+        let mut subscribers = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        subscribers.retain(|subscriber| {
+            let mut batches = (group.first..).zip(&group.batches);
+            batches.all(|(sequence, batch)| subscriber.tell(sequence, batch))
+        });
+    }
+}
