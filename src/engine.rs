@@ -12,6 +12,9 @@ pub mod recovery;
 mod reused_tables;
 pub mod room;
 pub mod sealer;
+#[cfg(test)]
+#[path = "../tests/simulation/mod.rs"]
+mod simulation;
 
 use crate::batch::{Batch, EncodedBatch};
 use crate::budget::{self, Budget, Budgets, Current};

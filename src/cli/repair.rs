@@ -3,9 +3,14 @@
 use super::verify::settle;
 use crate::journal::disk::Folder;
 use crate::journal::replay::replay;
-use crate::store::files;
+use crate::store::repair::Lost;
+use crate::store::{Store, StoreOptions, files};
 use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
+
+/// Bytes of cache: every block is read once.
+const CACHE_BYTES: usize = 16 << 20;
 
 /// Repairs what can be repaired.
 ///
@@ -23,8 +28,52 @@ pub fn repair(dir: &Path) -> anyhow::Result<()> {
             keep(dir, &folder.join(&damage.file)).context("cannot keep a damaged segment")?;
         }
     }
+    repair_runs(dir)?;
     // What is sound in the journal goes into the store, and the journal's files go.
     settle(dir).context("the store does not open: restore a backup")
+}
+
+/// Rewrites runs around what is damaged in them, after keeping the files they are in.
+fn repair_runs(dir: &Path) -> anyhow::Result<()> {
+    let folder = dir.join("store");
+    for flaw in files::check_files(&folder, &mut |_| {})? {
+        let path = Path::new(&flaw.place);
+        if path.is_file() {
+            keep(dir, path).context("cannot keep a damaged file")?;
+        }
+    }
+    let mut lost = rewrite(&folder, false)?;
+    if !files::check_files(&folder, &mut |_| {})?.is_empty() {
+        // What is damaged is in no value, but in a file that must go all the same.
+        lost.extend(rewrite(&folder, true)?);
+    }
+    for lost in &lost {
+        println!("lost: {}: {}", lost.place, lost.what);
+    }
+    if !lost.is_empty() {
+        let rows: u64 = lost.iter().map(|lost| lost.rows).sum();
+        println!("{rows} rows are lost; everything else of their runs was written again");
+    }
+    Ok(())
+}
+
+fn rewrite(folder: &Path, all: bool) -> anyhow::Result<Vec<Lost>> {
+    let options = StoreOptions {
+        cache_bytes: CACHE_BYTES,
+        index_cache_bytes: CACHE_BYTES,
+    };
+    let Ok(store) = Store::open(folder, options, &mut |_| {}) else {
+        // Opening it as the server does comes next, and says why.
+        return Ok(Vec::new());
+    };
+    let rows = store.runs().runs().iter().map(|run| run.entry.rows).sum();
+    let bar = ProgressBar::new(rows);
+    bar.set_style(
+        ProgressStyle::with_template("{bar:30} {pos}/{len} rows {eta}").context("a fixed template")?,
+    );
+    let lost = store.repair_runs(all, &mut |rows| bar.inc(rows));
+    bar.finish_and_clear();
+    lost.context("cannot rewrite a run")
 }
 
 /// Copies a file to the quarantine.

@@ -281,7 +281,7 @@ impl Merger {
         !same
     }
 
-    fn merge(
+    pub(super) fn merge(
         &self,
         plan: &Plan,
         sequence: u64,

@@ -60,6 +60,8 @@ pub(crate) struct Sealer {
     store: Arc<Store>,
     rollups: Arc<Rollups>,
     counters: Arc<SealCounters>,
+    /// Between tries; simulations do not wait.
+    pub pause: fn(Duration),
 }
 
 impl Sealer {
@@ -72,6 +74,7 @@ impl Sealer {
             store: core.store.clone(),
             rollups: core.rollups.clone(),
             counters,
+            pause: std::thread::sleep,
         }
     }
 
@@ -155,7 +158,7 @@ impl Sealer {
                     if give_up() {
                         return Err(error);
                     }
-                    std::thread::sleep(SEAL_RETRY);
+                    (self.pause)(SEAL_RETRY);
                 }
             }
         }

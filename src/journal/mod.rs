@@ -10,6 +10,8 @@ pub mod disk;
 pub mod replay;
 pub mod segment;
 #[cfg(test)]
+pub mod simulated;
+#[cfg(test)]
 mod simulation;
 pub mod thread;
 pub mod writer;

@@ -62,6 +62,13 @@ pub fn replay<D: Disk>(
         let file = disk.open(&name)?;
         let mut bytes = [0; HEADER_BYTES as usize];
         let read = read_full(&file, 0, &mut bytes)?;
+        // IMPORTANT: neither damage nor the end of the journal. What it holds was acknowledged, and only another program can read it.
+        if let Some(version) = segment::other_version(&bytes) {
+            let text = format!(
+                "{name} is of version {version}, this program reads version 1: start the one that wrote it, which stops with an empty journal"
+            );
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
         if let Some(header) = Header::decode(&bytes[..read]).filter(|header| header.number == number) {
             open.push((name, file, header));
             continue;
@@ -149,6 +156,9 @@ pub fn replay<D: Disk>(
 /// # Errors
 /// Input/output.
 pub fn harden<D: Disk>(disk: &D, replayed: &Replayed) -> io::Result<()> {
+    // IMPORTANT: also without a segment. What a process that ended has renamed may not be durable yet, and a spare must not be
+    // written while power loss could give it its old name back.
+    disk.sync_folder()?;
     let Some((name, end)) = &replayed.tail else {
         return Ok(());
     };
@@ -164,8 +174,7 @@ pub fn harden<D: Disk>(disk: &D, replayed: &Replayed) -> io::Result<()> {
         file.write_at(at, &piece[..read])?;
         at += read as u64;
     }
-    file.sync()?;
-    disk.sync_folder()
+    file.sync()
 }
 
 /// The header of a segment whose own is damaged, if its first frame is sound: all of it follows from the name and that frame.

@@ -14,6 +14,8 @@ const ALIGNMENT: u64 = 8;
 pub const PAYLOAD_BYTES_MAX: u64 = 1 << 30;
 
 const MAGIC: &[u8; 8] = b"KYMOJRN1";
+/// Bytes of it that every version begins with.
+const MAGIC_COMMON: usize = 7;
 
 /// What a segment says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,12 @@ impl Header {
             first: number(bytes, 24),
         })
     }
+}
+
+/// The version of a header that is sound and not ours: in every version the checksum of the first 56 bytes is in the last eight.
+pub fn other_version(bytes: &[u8; HEADER_BYTES as usize]) -> Option<char> {
+    let sound = bytes[..MAGIC_COMMON] == MAGIC[..MAGIC_COMMON] && number(bytes, 56) == xxh3_64(&bytes[..56]);
+    (sound && bytes[..8] != *MAGIC).then_some(char::from(bytes[MAGIC_COMMON]))
 }
 
 fn number(bytes: &[u8], at: usize) -> u64 {
@@ -204,6 +212,17 @@ mod tests {
             (header.sequence, header.place)
         };
         assert_eq!((frame(64, 7), frame(96, 17)), ((9, 0), (10, 1)));
+    }
+
+    #[test]
+    fn another_version_is_told_from_damage() {
+        let mut bytes = Header::new(3, 9).encode();
+        assert_eq!(other_version(&bytes), None);
+        bytes[7] = b'2';
+        assert_eq!(other_version(&bytes), None, "a flipped bit is no version");
+        let checksum = xxh3_64(&bytes[..56]);
+        bytes[56..].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(other_version(&bytes), Some('2'));
     }
 
     #[test]

@@ -3,227 +3,12 @@
 //! process ends and the page cache stays. Seeded; a failing seed prints the command that replays it.
 
 use super::JournalError;
-use super::disk::{Disk, DiskFile};
 use super::replay::{harden, replay};
+use super::simulated::{Image, Random, SimDisk};
 use super::writer::Writer;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
 
-const SECTOR: usize = 512;
 const SEGMENT: u64 = 8 << 10;
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let mixed = (self.0 ^ self.0 >> 31).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        mixed ^ mixed >> 32
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-}
-
-#[derive(Default)]
-struct Image {
-    /// What reads see, and what a crash is sure to leave.
-    files: BTreeMap<u64, (Vec<u8>, Vec<u8>)>,
-    names: BTreeMap<String, u64>,
-    durable_names: BTreeMap<String, u64>,
-    next_file: u64,
-    /// The operation that fails, and everything after it.
-    crash_in: Option<u64>,
-    off: bool,
-    full: bool,
-    /// The sync that fails. What it should have written the kernel takes for written: no later sync writes it.
-    fail_sync_in: Option<u64>,
-    /// Files by sectors that changed since they were last written out, or given up by a failed sync.
-    dirty: BTreeMap<u64, BTreeSet<usize>>,
-}
-
-#[derive(Clone, Default)]
-struct SimDisk(Arc<Mutex<Image>>);
-
-struct SimFile {
-    disk: SimDisk,
-    id: u64,
-}
-
-impl SimDisk {
-    fn with<T>(&self, run: impl FnOnce(&mut Image) -> T) -> T {
-        run(&mut self.0.lock().expect("no test panics while holding it"))
-    }
-
-    /// Counts an operation that changes something; fails once the crash is due.
-    fn step(&self) -> io::Result<()> {
-        self.with(|image| match &mut image.crash_in {
-            Some(0) => Err(io::Error::other("the power is gone")),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        })
-    }
-
-    /// Power comes back: unsynced sectors are there or not, each by chance; so are unsynced names.
-    fn reboot(&self, random: &mut Random) {
-        self.with(|image| {
-            for (live, durable) in image.files.values_mut() {
-                durable.resize(live.len().max(durable.len()), 0);
-                let mode = random.below(3);
-                for (i, sector) in live.chunks(SECTOR).enumerate() {
-                    let survives = match mode {
-                        0 => false,
-                        1 => true,
-                        _ => random.below(2) == 0,
-                    };
-                    if survives {
-                        durable[i * SECTOR..][..sector.len()].copy_from_slice(sector);
-                    }
-                }
-                *live = durable.clone();
-            }
-            image.dirty.clear();
-            if random.below(2) == 0 {
-                image.durable_names = image.names.clone();
-            }
-            image.names = image.durable_names.clone();
-            image.crash_in = None;
-            image.off = false;
-            image.fail_sync_in = None;
-        });
-    }
-
-    /// Only the process ends: what it wrote is in the page cache.
-    fn restart(&self) {
-        self.with(|image| {
-            image.crash_in = None;
-            image.off = false;
-            image.fail_sync_in = None;
-        });
-    }
-}
-
-impl Disk for SimDisk {
-    type File = SimFile;
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.with(|image| image.names.keys().cloned().collect()))
-    }
-
-    fn create(&self, name: &str, len: u64) -> io::Result<SimFile> {
-        self.step()?;
-        if self.with(|image| image.full) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let id = self.with(|image| {
-            let id = image.next_file;
-            image.next_file += 1;
-            image
-                .files
-                .insert(id, (vec![0; len as usize], vec![0; len as usize]));
-            image.names.insert(name.to_string(), id);
-            id
-        });
-        Ok(SimFile {
-            disk: self.clone(),
-            id,
-        })
-    }
-
-    fn open(&self, name: &str) -> io::Result<SimFile> {
-        let id = self
-            .with(|image| image.names.get(name).copied())
-            .ok_or(io::ErrorKind::NotFound)?;
-        Ok(SimFile {
-            disk: self.clone(),
-            id,
-        })
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.step()?;
-        self.with(|image| {
-            let id = image.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-            image.names.insert(to.to_string(), id);
-            Ok(())
-        })
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.step()?;
-        self.with(|image| image.names.remove(name));
-        Ok(())
-    }
-
-    fn sync_folder(&self) -> io::Result<()> {
-        self.step()?;
-        self.with(|image| image.durable_names = image.names.clone());
-        Ok(())
-    }
-}
-
-impl DiskFile for SimFile {
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.disk.with(|image| image.files[&self.id].0.len() as u64))
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        // Some of a write that the crash interrupts may have reached the file.
-        let whole = self.disk.step();
-        self.disk.with(|image| {
-            let count = match whole {
-                Ok(()) => bytes.len(),
-                Err(_) if image.off => 0,
-                Err(_) => bytes.len() / 2,
-            };
-            image.off |= whole.is_err();
-            let live = &mut image.files.get_mut(&self.id).expect("open files exist").0;
-            live[offset as usize..][..count].copy_from_slice(&bytes[..count]);
-            let sectors = offset as usize / SECTOR..(offset as usize + count).div_ceil(SECTOR);
-            image.dirty.entry(self.id).or_default().extend(sectors);
-        });
-        whole
-    }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        self.disk.with(|image| {
-            let live = &image.files[&self.id].0;
-            let rest = live.get(offset as usize..).unwrap_or_default();
-            let count = rest.len().min(into.len());
-            into[..count].copy_from_slice(&rest[..count]);
-            Ok(count)
-        })
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.disk.step()?;
-        self.disk.with(|image| {
-            let dirty = image.dirty.remove(&self.id).unwrap_or_default();
-            match &mut image.fail_sync_in {
-                Some(0) => {
-                    image.fail_sync_in = None;
-                    return Err(io::Error::other("input/output error"));
-                }
-                Some(left) => *left -= 1,
-                None => {}
-            }
-            let (live, durable) = image.files.get_mut(&self.id).expect("open files exist");
-            for sector in dirty {
-                let range = sector * SECTOR..((sector + 1) * SECTOR).min(live.len());
-                durable[range.clone()].copy_from_slice(&live[range]);
-            }
-            Ok(())
-        })
-    }
-}
 
 fn payload(sequence: u64, random: &mut Random) -> Vec<u8> {
     let mut bytes = sequence.to_le_bytes().to_vec();
@@ -275,7 +60,11 @@ fn simulate(seed: u64) {
         assert_eq!(writer.next_sequence(), last + 1, "seed {seed}, life {life}");
         let crash_in = random.below(60);
         let fail_sync_in = (random.below(3) == 0).then(|| random.below(25));
-        disk.with(|image| (image.crash_in, image.fail_sync_in) = (Some(crash_in), fail_sync_in));
+        let fail_write_in = (random.below(6) == 0).then(|| random.below(25));
+        disk.with(|image| {
+            (image.crash_in, image.fail_sync_in) = (Some(crash_in), fail_sync_in);
+            image.fail_write_in = fail_write_in;
+        });
         for _ in 0..200 {
             let full = random.below(10) == 0;
             disk.with(|image| image.full = full);
@@ -417,4 +206,63 @@ fn every_flipped_bit_costs_at_most_its_frame() {
         told > 0 && whole > 0 && tail > 0,
         "{told} told, {whole} harmless, {tail} in the last group"
     );
+}
+
+/// Another version is an error, wherever it stands, and never the end of the journal.
+#[test]
+fn a_segment_of_another_version_is_an_error() {
+    let disk = SimDisk::default();
+    let existing = super::writer::Existing {
+        next_sequence: 1,
+        ..Default::default()
+    };
+    let mut writer = Writer::new(disk.clone(), 600, existing);
+    for _ in 0..6 {
+        assert!(writer.commit(&[&[7; 200]]).1.is_none());
+    }
+    let ids: Vec<u64> = disk.with(|image| image.names.values().copied().collect());
+    assert!(ids.len() > 2, "several segments");
+    for id in ids {
+        let swap = |image: &mut Image, version: u8| {
+            let bytes = &mut image.files.get_mut(&id).expect("it is there").0;
+            bytes[7] = version;
+            let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..56]);
+            bytes[56..64].copy_from_slice(&checksum.to_le_bytes());
+        };
+        disk.with(|image| swap(image, b'2'));
+        let error = replay(&disk, 0, |_, _| Ok(())).expect_err("another version");
+        assert!(error.to_string().contains("is of version 2"), "{error}");
+        disk.with(|image| swap(image, b'1'));
+        assert_eq!(replay(&disk, 0, |_, _| Ok(())).expect("ours").frames, 6);
+    }
+}
+
+/// A spare that a process renamed and did not live to make durable: its old name may come back, so nothing is written into it before.
+#[test]
+fn names_left_by_a_process_that_ended_are_made_durable_first() {
+    for seed in [407_289, 1_000_003] {
+        simulate(seed);
+    }
+    let disk = SimDisk::default();
+    let existing = super::writer::Existing {
+        next_sequence: 1,
+        ..Default::default()
+    };
+    let mut writer = Writer::new(disk.clone(), 600, existing);
+    for _ in 0..4 {
+        assert!(writer.commit(&[&[7; 200]]).1.is_none());
+    }
+    // Everything is in the store: segments are renamed, and the process ends before the folder's sync.
+    let changes = disk.with(|image| image.names.len() as u64 - 1);
+    disk.with(|image| image.crash_in = Some(changes));
+    assert!(writer.release(4).is_err());
+    disk.restart();
+    let replayed = replay(&disk, 4, |_, _| Ok(())).expect("sound");
+    harden(&disk, &replayed).expect("a disk");
+    let mut writer = Writer::new(disk.clone(), 600, replayed.existing);
+    assert!(writer.commit(&[&[8; 200]]).1.is_none());
+    for seed in 0..20 {
+        disk.reboot(&mut Random(seed));
+        assert_eq!(replay(&disk, 4, |_, _| Ok(())).expect("sound").damage, []);
+    }
 }

@@ -68,8 +68,9 @@ pub struct Journal<E> {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What the thread and those who hand in entries share.
 #[derive(Default)]
-struct Shared {
+pub(crate) struct Shared {
     queued_bytes: AtomicUsize,
     stopping: AtomicBool,
     room: Condvar,
@@ -262,7 +263,8 @@ fn run<E: Entry, D: Disk>(
     }
 }
 
-fn commit<E: Entry, D: Disk>(
+/// One group: written, synced, and only then handed on; what could not be is refused.
+pub(crate) fn commit<E: Entry, D: Disk>(
     writer: &mut Writer<D>,
     outcome: &mut impl Outcome<E>,
     mut group: Vec<E>,

@@ -20,6 +20,7 @@ pub mod merge_policy;
 pub mod names;
 pub mod pack;
 pub mod partition;
+pub mod repair;
 pub mod runs;
 pub mod seal;
 #[cfg(test)]
@@ -200,6 +201,12 @@ impl Store {
     fn commit(&self) -> MutexGuard<'_, Commit> {
         // It is changed only after what it describes is durable, in one step.
         self.commit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is somebody at the last step of a pack?
+    #[cfg(test)]
+    pub fn is_committing(&self) -> bool {
+        self.commit.try_lock().is_err()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -10,11 +10,11 @@ use kymo::store::verify::verify;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const MEASUREMENTS: [&str; 3] = ["cpu", "noise", "late"];
+pub const MEASUREMENTS: [&str; 3] = ["cpu", "noise", "late"];
 
 /// A small folder that has everything: names, several runs, blob files, deletes, and a journal with batches that are not
 /// sealed. Taken while the engine runs, as a crash leaves it.
-fn example(dir: &Path) -> (Image, Vec<Rows>) {
+pub fn example(dir: &Path) -> (Image, Vec<Rows>) {
     let mut random = Random(1);
     for life in 0..2i64 {
         let db = Db::open(dir).expect("a sound folder");

@@ -1,0 +1,79 @@
+//! `kymo verify --repair` of folders with one flipped bit in a file of runs: it ends sound, says what is lost, and keeps the rest.
+
+use crate::db::Db;
+use crate::flips::{MEASUREMENTS, example};
+use crate::folder::{Content, fast_folder};
+use crate::support::KYMO;
+use crate::{Random, rounds};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The keyspace of runs.
+const BLOCKS: &str = "store/keyspaces/2/";
+
+#[test]
+fn repair_keeps_what_is_sound_and_says_what_is_lost() {
+    let dir = fast_folder();
+    let (image, expected) = example(&dir.path().join("example"));
+    let work = dir.path().join("work");
+    let files: Vec<(PathBuf, Content)> = image
+        .0
+        .iter()
+        .filter(|(path, _)| path.starts_with(BLOCKS) && (path.iter().any(|p| p == "tables" || p == "blobs")))
+        .map(|(path, content)| (path.clone(), content.clone()))
+        .collect();
+    assert!(files.len() > 3, "tables and blob files: {:?}", files.len());
+    let mut random = Random(rounds("KYMO_SEED", 9));
+    let (mut sound, mut with_loss, mut refused) = (0, 0, 0);
+    for round in 0..rounds("KYMO_REPAIRS", 16) {
+        let (path, content) = &files[(round % files.len() as u64) as usize];
+        let bit = random.below(content.bytes.len() as u64 * 8);
+        let place = format!("{} bit {bit}", path.display());
+        let mut bad = image.clone();
+        bad.0.get_mut(path).expect("it is in there").flip(bit);
+        bad.put(&work);
+        let output = Command::new(KYMO)
+            .args(["verify", "--repair", "--data-dir"])
+            .arg(&work)
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            // The header of a pack, or the end of a table: without it nobody knows what is in there.
+            let why = String::from_utf8_lossy(&output.stderr);
+            assert!(why.contains("restore a backup"), "{place}: {why} {said}");
+            refused += 1;
+            continue;
+        }
+        let again = Command::new(KYMO)
+            .args(["verify", "--data-dir"])
+            .arg(&work)
+            .output();
+        let again = again.expect("it runs");
+        assert!(again.status.success(), "{place}: {again:?}");
+        let db = Db::open(&work).unwrap_or_else(|error| panic!("{place}: {error}"));
+        let mut missing = 0;
+        for (measurement, expected) in MEASUREMENTS.iter().zip(&expected) {
+            let rows = db
+                .rows(measurement)
+                .unwrap_or_else(|error| panic!("{place}: {error}"));
+            for key in rows.keys() {
+                assert!(expected.contains_key(key), "{place}: {measurement} {key:?}");
+            }
+            missing += expected
+                .iter()
+                .filter(|(key, values)| rows.get(*key) != Some(*values))
+                .count();
+        }
+        db.0.stop();
+        assert_eq!(
+            missing > 0,
+            said.contains("lost: "),
+            "{place}: {missing} rows changed; {said}"
+        );
+        sound += 1;
+        with_loss += u64::from(missing > 0);
+    }
+    eprintln!("{sound} repaired, {with_loss} of them with a loss that was told; {refused} need a backup");
+    assert!(sound > refused && with_loss > 0);
+}

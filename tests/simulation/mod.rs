@@ -1,0 +1,45 @@
+//! The whole core on a simulated disk: journal, shards, seals, merges, the store's manifest, replay and real queries, in one
+//! thread, on a clock that only moves when the simulation says so. Compiled into the library's own tests, since it drives what nobody
+//! outside may call.
+//!
+//! The journal's files have live and durable images ([`crate::journal::simulated`]). fjall's files have not: under the store lies a
+//! model of what fjall promises ([`crate::store::simulated`]), an ingestion that is atomic and, when it returns, durable. That fjall
+//! keeps that promise is shown elsewhere: crash images and power loss of the real one in tests/crash.
+//!
+//! Every operation of the disk may be the last before the power goes; syncs, writes and ingestions fail and disks fill up. A slow
+//! disk is one under which others get far: while a seal or a merge writes, batches are committed, deletes arrive, queries are
+//! asked, and seals overtake merges. After each life the folder is opened again and compared with the model ([`model`]).
+
+mod life;
+mod model;
+mod world;
+
+use world::World;
+
+/// Seeds in CI.
+const SEEDS: u64 = 2000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|n| n.parse().ok())
+}
+
+#[test]
+fn the_core_keeps_what_it_acknowledged_on_any_disk() {
+    let first = number("KYMO_CORE_SEED").unwrap_or(0);
+    let seeds = number("KYMO_CORE_SEEDS").unwrap_or(SEEDS);
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut total = world::Tally::default();
+    for seed in first..first + seeds {
+        let run = std::panic::catch_unwind(|| World::run(seed, dir.path()));
+        match run {
+            Ok(tally) => total.add(&tally),
+            Err(_) => panic!(
+                "seed {seed}: again with KYMO_CORE_SEED={seed} KYMO_CORE_SEEDS=1 cargo test --lib keeps_what_it_acknowledged"
+            ),
+        }
+    }
+    eprintln!("{seeds} seeds from {first}: {total:#?}");
+    if seeds >= SEEDS {
+        total.check();
+    }
+}

@@ -1,0 +1,524 @@
+//! The disk, the clock, chance, and what a life does with them.
+
+use super::life::{GROUP_BYTES, HEAD_BYTES, Life};
+use super::model::{Fields, Key, MEASUREMENTS, Model, Op, Points};
+use crate::journal::simulated::{Random, SimDisk};
+use crate::shard::CommitError;
+use crate::store::simulated::{Fate, Spaces, Step};
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+const HOSTS: u64 = 4;
+const LIVES: u64 = 4;
+/// Points lie this far apart, so that they fill a few days and often meet.
+const SLOT: i64 = 1_200_000_000_000;
+const SLOTS: u64 = 220;
+
+/// What was done, to see that everything was.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Operations of the disk that could have been the last.
+    pub crash_points: u64,
+    /// Times the power went.
+    pub crashes: u64,
+    /// Times only the process ended.
+    pub restarts: u64,
+    /// Starts that a fault or a power failure ended.
+    pub failed_starts: u64,
+    /// Batches acknowledged.
+    pub acknowledged: u64,
+    /// Batches refused because the disk was full.
+    pub full: u64,
+    /// Writes, syncs or ingestions that failed while the power was on.
+    pub faults: u64,
+    /// Seals.
+    pub seals: u64,
+    /// Merges of runs and of generations of the index.
+    pub merges: u64,
+    /// Comparisons of everything with the model.
+    pub checks: u64,
+    /// What went on while a seal or a merge wrote.
+    pub meanwhile: u64,
+    /// Bits that rotted: the start refused, a query failed or the recovery told, nothing changed.
+    pub rot: [u64; 3],
+    /// The most memory a replay took.
+    pub replay_bytes: u64,
+}
+
+impl Tally {
+    /// Of another seed.
+    pub fn add(&mut self, other: &Self) {
+        self.crash_points += other.crash_points;
+        self.crashes += other.crashes;
+        self.restarts += other.restarts;
+        self.failed_starts += other.failed_starts;
+        self.acknowledged += other.acknowledged;
+        self.full += other.full;
+        self.faults += other.faults;
+        self.seals += other.seals;
+        self.merges += other.merges;
+        self.checks += other.checks;
+        self.meanwhile += other.meanwhile;
+        for (own, other) in self.rot.iter_mut().zip(other.rot) {
+            *own += other;
+        }
+        self.replay_bytes = self.replay_bytes.max(other.replay_bytes);
+    }
+
+    /// Nothing was left out.
+    pub fn check(&self) {
+        let all = [
+            self.crashes,
+            self.restarts,
+            self.failed_starts,
+            self.acknowledged,
+            self.full,
+            self.faults,
+            self.seals,
+            self.merges,
+            self.checks,
+            self.meanwhile,
+        ];
+        assert!(all.iter().chain(&self.rot).all(|&count| count > 0), "{self:#?}");
+    }
+}
+
+/// See the module.
+pub struct World {
+    /// The journal's files.
+    pub disk: SimDisk,
+    /// The store's keyspaces.
+    pub spaces: Spaces,
+    random: Mutex<Random>,
+    model: Mutex<Model>,
+    life: Mutex<Option<Arc<Life>>>,
+    /// Nanoseconds.
+    clock: AtomicU64,
+    /// One step of the store in so many fails; 0: none.
+    faulty: u64,
+    /// Under one step of the store in so many others go on.
+    slow: u64,
+    nested: AtomicBool,
+    sealing: AtomicBool,
+    /// The journal takes nothing more in this life.
+    poisoned: AtomicBool,
+    tally: Mutex<Tally>,
+}
+
+impl World {
+    /// Some lives of one folder.
+    pub fn run(seed: u64, dir: &Path) -> Tally {
+        let mut random = Random(seed);
+        let faulty = [0, 40, 150][random.below(3) as usize];
+        let slow = [2, 8, 40][random.below(3) as usize];
+        let world = Arc::new_cyclic(|own: &std::sync::Weak<Self>| {
+            let own = own.clone();
+            let hook = move |step| own.upgrade().map_or(Fate::Done, |world| world.step(step));
+            Self {
+                disk: SimDisk::default(),
+                spaces: Spaces::new(Arc::new(hook)),
+                random: Mutex::new(random),
+                model: Mutex::default(),
+                life: Mutex::default(),
+                clock: AtomicU64::new(0),
+                faulty,
+                slow,
+                nested: AtomicBool::new(false),
+                sealing: AtomicBool::new(false),
+                poisoned: AtomicBool::new(false),
+                tally: Mutex::default(),
+            }
+        });
+        let rots = seed % 8 == 7;
+        for life in 0..LIVES {
+            if rots && life + 1 == LIVES {
+                world.rotten_start(dir);
+                break;
+            }
+            world.live(dir, life + 1 == LIVES);
+        }
+        let tally = world.tally().clone();
+        // The life points to the world.
+        world.life.lock().expect("one thread").take();
+        tally
+    }
+
+    fn below(&self, limit: u64) -> u64 {
+        self.random.lock().expect("one thread").below(limit)
+    }
+
+    fn one_in(&self, count: u64) -> bool {
+        self.below(count) == 0
+    }
+
+    /// What must be there.
+    pub fn model(&self) -> MutexGuard<'_, Model> {
+        self.model.lock().expect("one thread")
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().expect("one thread")
+    }
+
+    /// Is the power gone?
+    pub fn is_off(&self) -> bool {
+        self.disk.with(|image| image.crash_in == Some(0))
+    }
+
+    /// The journal or the shards have answered.
+    pub fn answered(&self, sequence: u64, result: Result<u64, CommitError>) {
+        match result {
+            Ok(told) => {
+                assert_eq!(told, sequence);
+                self.model().acknowledged(sequence);
+                self.tally().acknowledged += 1;
+            }
+            Err(CommitError::DiskFull) => {
+                self.model().refused(sequence);
+                self.tally().full += 1;
+            }
+            Err(_) => self.poisoned.store(true, Relaxed),
+        }
+    }
+
+    /// A step of the store: others go on meanwhile, then it succeeds or not.
+    fn step(&self, step: Step) -> Fate {
+        self.clock.fetch_add(self.below(50_000_000), Relaxed);
+        self.tally().crash_points += 1;
+        if self.one_in(self.slow) && !self.nested.swap(true, Relaxed) {
+            let life = self.life.lock().expect("one thread").clone();
+            if let Some(life) = life
+                && !self.is_off()
+            {
+                self.tally().meanwhile += 1;
+                self.meanwhile(&life);
+            }
+            self.nested.store(false, Relaxed);
+        }
+        let was_off = self.is_off();
+        let may_be_durable = matches!(step, Step::Finish | Step::Drop) && self.one_in(2);
+        if self.disk.step().is_err() {
+            return match may_be_durable && !was_off {
+                true => Fate::FailedDurably,
+                false => Fate::Failed(ErrorKind::Other),
+            };
+        }
+        if self.faulty > 0 && self.one_in(self.faulty) {
+            self.tally().faults += 1;
+            return match self.below(3) {
+                0 if may_be_durable => Fate::FailedDurably,
+                1 => Fate::Failed(ErrorKind::Other),
+                _ => Fate::Failed(ErrorKind::StorageFull),
+            };
+        }
+        Fate::Done
+    }
+
+    /// While a seal or a merge writes.
+    fn meanwhile(&self, life: &Life) {
+        for _ in 0..=self.below(2) {
+            match self.below(8) {
+                0 => self.delete(life),
+                1 => self.check(life),
+                2 | 3 if !self.sealing.load(Relaxed) && life.may_seal() => self.seal(life),
+                _ => self.write(life),
+            }
+        }
+    }
+
+    fn live(self: &Arc<Self>, dir: &Path, last: bool) {
+        let crash_in = if last { None } else { Some(1 + self.below(450)) };
+        let one_of = |n| self.one_in(n).then(|| self.below(25));
+        let (fail_sync_in, fail_write_in) = (one_of(6), one_of(8));
+        self.disk.with(|image| {
+            image.crash_in = crash_in;
+            if !last {
+                (image.fail_sync_in, image.fail_write_in) = (fail_sync_in, fail_write_in);
+            }
+        });
+        self.poisoned.store(false, Relaxed);
+        // Power takes what no sync covers.
+        let _ = std::fs::remove_file(dir.join("replaying"));
+        let shards = 1 + self.below(3) as u16;
+        let opened = loop {
+            match Life::open(self, shards, dir) {
+                Ok(opened) => break Some(opened),
+                Err(error) => {
+                    self.tally().failed_starts += 1;
+                    if self.is_off() || !last {
+                        break None;
+                    }
+                    assert!(self.faulty > 0, "it does not start: {error}");
+                }
+            }
+        };
+        let Some((life, recovery)) = opened else {
+            self.crash();
+            return;
+        };
+        assert_eq!(
+            (recovery.damaged, recovery.quarantined),
+            (0, 0),
+            "a crash is no damage"
+        );
+        assert!(
+            recovery.peak_bytes < HEAD_BYTES + GROUP_BYTES,
+            "a replay took {} bytes",
+            recovery.peak_bytes
+        );
+        {
+            let mut tally = self.tally();
+            tally.replay_bytes = tally.replay_bytes.max(recovery.peak_bytes as u64);
+        }
+        self.model().found(life.sequence());
+        let life = Arc::new(life);
+        self.check(&life);
+        *self.life.lock().expect("one thread") = Some(life.clone());
+        for _ in 0..25 {
+            if self.is_off() {
+                break;
+            }
+            self.act(&life);
+        }
+        if !self.is_off() {
+            self.check(&life);
+        }
+        drop(life);
+        self.life.lock().expect("one thread").take();
+        self.crash();
+    }
+
+    fn crash(&self) {
+        if self.one_in(3) {
+            self.disk.restart();
+            self.tally().restarts += 1;
+        } else {
+            self.disk.reboot(&mut self.random.lock().expect("one thread"));
+            self.tally().crashes += 1;
+        }
+    }
+
+    fn act(&self, life: &Life) {
+        match self.below(20) {
+            0 | 1 => self.delete(life),
+            2 | 3 => self.seal(life),
+            4..=6 => {
+                let idle = Duration::from_secs(10 * self.below(2));
+                let now = Duration::from_nanos(self.clock.fetch_add(1_000_000_000, Relaxed));
+                if life.merge(now, idle) {
+                    self.tally().merges += 1;
+                }
+            }
+            7 => {
+                // It holds what a seal needs.
+                self.sealing.store(true, Relaxed);
+                self.tally().merges += u64::from(life.merge_index());
+                self.sealing.store(false, Relaxed);
+            }
+            8 => life.rest(),
+            9 => self.check(life),
+            10 => {
+                let full = self.one_in(2);
+                self.disk.with(|image| image.full = full);
+            }
+            _ => self.write(life),
+        }
+        if life.is_full() && !self.is_off() {
+            self.seal(life);
+        }
+    }
+
+    fn seal(&self, life: &Life) {
+        self.sealing.store(true, Relaxed);
+        if life.seal().is_ok() {
+            self.tally().seals += 1;
+        }
+        self.sealing.store(false, Relaxed);
+    }
+
+    fn may_commit(&self, life: &Life) -> bool {
+        !self.poisoned.load(Relaxed) && !self.is_off() && life.has_room()
+    }
+
+    fn write(&self, life: &Life) {
+        if !self.may_commit(life) {
+            return;
+        }
+        let group = (0..=self.below(2)).map(|_| {
+            let count = if self.one_in(8) { 100 } else { 1 + self.below(20) };
+            let points: Vec<(Key, i64, Fields)> = (0..count).map(|_| self.point()).collect();
+            (life.batch(&points), Op::Write(points))
+        });
+        life.commit_group(group.collect());
+    }
+
+    fn point(&self) -> (Key, i64, Fields) {
+        let key = (self.below(MEASUREMENTS.len() as u64) as usize, self.below(HOSTS));
+        let mut fields = Fields::new();
+        for (name, often) in [("v", 1), ("w", 2), ("s", 4)] {
+            if self.one_in(often) {
+                fields.insert(name, self.below(1000) as i64);
+            }
+        }
+        (key, self.below(SLOTS) as i64 * SLOT, fields)
+    }
+
+    fn delete(&self, life: &Life) {
+        if !self.may_commit(life) {
+            return;
+        }
+        let (measurement, host) = (self.below(MEASUREMENTS.len() as u64) as usize, self.below(HOSTS));
+        let from = self.below(SLOTS) as i64 * SLOT;
+        let to = from + self.below(SLOTS / 4) as i64 * SLOT;
+        let name = MEASUREMENTS[measurement];
+        let (text, op) = match self.below(10) {
+            0 => (
+                format!("DROP MEASUREMENT {name}"),
+                Op::DropMeasurement(measurement),
+            ),
+            1 | 2 => (
+                format!("DROP SERIES FROM {name} WHERE host = 'h{host}'"),
+                Op::DropSeries(measurement, host),
+            ),
+            3..=5 => (
+                format!("DELETE FROM {name} WHERE time >= {from} AND time <= {to}"),
+                Op::Delete(measurement, None, (from, to)),
+            ),
+            _ => (
+                format!("DELETE FROM {name} WHERE host = 'h{host}' AND time >= {from} AND time <= {to}"),
+                Op::Delete(measurement, Some(host), (from, to)),
+            ),
+        };
+        *life.statement.lock().expect("one thread") = op;
+        life.query(&text);
+    }
+
+    /// Everything there is, and sums of it, against the model.
+    fn check(&self, life: &Life) {
+        self.tally().checks += 1;
+        let (from, to) = (self.below(SLOTS) as i64 * SLOT, self.below(SLOTS) as i64 * SLOT);
+        let mut model = self.model();
+        let points = model.up_to(life.sequence());
+        let found = all(life).expect("nothing is damaged");
+        assert_eq!(&found, points);
+        for (measurement, name) in MEASUREMENTS.iter().enumerate() {
+            let answer = life.query(&format!(
+                "SELECT count(v), sum(v), min(v), max(v) FROM {name} WHERE time >= {from} AND time <= {to} GROUP BY host"
+            ));
+            let mut sums: BTreeMap<u64, [i64; 4]> = BTreeMap::new();
+            for series in answer["results"][0]["series"].as_array().into_iter().flatten() {
+                let row = &series["values"][0];
+                let numbers = [1, 2, 3, 4].map(|i| row[i].as_i64().unwrap_or_default());
+                if numbers[0] > 0 {
+                    sums.insert(host(&series["tags"]["host"]), numbers);
+                }
+            }
+            let mut expected = BTreeMap::new();
+            for ((m, host), series) in points {
+                let in_range = series.iter().filter(|(time, _)| from <= **time && **time <= to);
+                let values: Vec<i64> = in_range.filter_map(|(_, f)| f.get("v").copied()).collect();
+                if let (true, Some(min), Some(max)) =
+                    (*m == measurement, values.iter().min(), values.iter().max())
+                {
+                    expected.insert(*host, [values.len() as i64, values.iter().sum(), *min, *max]);
+                }
+            }
+            assert_eq!(sums, expected, "{name} from {from} to {to}");
+        }
+    }
+
+    /// One bit of what is at rest turns over: the start refuses, or the queries that need it fail, or nothing changes.
+    fn rotten_start(self: &Arc<Self>, dir: &Path) {
+        let in_journal = self.one_in(2);
+        let (a, b, c) = (self.below(1 << 30), self.below(1 << 30), self.below(1 << 30));
+        if in_journal {
+            self.disk.rot(a, b);
+        } else {
+            self.spaces.rot(a, b, c);
+        }
+        let _ = std::fs::remove_file(dir.join("replaying"));
+        let mut tries = 0;
+        let opened = loop {
+            match Life::open(self, 2, dir) {
+                Err(_) if self.faulty > 0 && tries < 50 => tries += 1,
+                other => break other,
+            }
+        };
+        let outcome = match opened {
+            Err(error) => {
+                assert!(
+                    !in_journal,
+                    "damage in the journal must not keep it from opening: {error}"
+                );
+                0
+            }
+            Ok((life, recovery)) => {
+                let found = all(&life);
+                let told = recovery.damaged > 0 || found.is_err();
+                let mut model = self.model();
+                for (key, series) in found.iter().flatten() {
+                    for (time, fields) in series {
+                        for (name, value) in fields {
+                            assert!(
+                                model.was_ever(*key, *time, name, *value),
+                                "{key:?} {time} {name}={value}"
+                            );
+                        }
+                    }
+                }
+                if !told {
+                    assert_eq!(found.as_ref(), Ok(model.up_to(life.sequence())));
+                }
+                1 + usize::from(!told)
+            }
+        };
+        for sequence in crate::engine::attempt::aside(dir).expect("a folder") {
+            let _ = std::fs::remove_file(dir.join(crate::engine::attempt::file_name(sequence)));
+        }
+        self.tally().rot[outcome] += 1;
+    }
+}
+
+fn host(tag: &serde_json::Value) -> u64 {
+    let tag = tag.as_str().and_then(|tag| tag.strip_prefix('h'));
+    tag.and_then(|number| number.parse().ok()).expect("a host")
+}
+
+/// Every point that queries give.
+fn all(life: &Life) -> Result<Points, String> {
+    let mut points = Points::new();
+    for (measurement, name) in MEASUREMENTS.iter().enumerate() {
+        let answer = life.query(&format!("SELECT * FROM {name} GROUP BY *"));
+        let result = &answer["results"][0];
+        if let Some(error) = result["error"].as_str() {
+            if error.contains("database not found") {
+                continue;
+            }
+            return Err(error.to_string());
+        }
+        for series in result["series"].as_array().into_iter().flatten() {
+            let columns = series["columns"].as_array().expect("columns");
+            let key = (measurement, host(&series["tags"]["host"]));
+            for row in series["values"].as_array().expect("rows") {
+                let mut fields = Fields::new();
+                for (column, value) in columns.iter().zip(row.as_array().expect("a row")) {
+                    let (name, value) = match column.as_str().expect("a name") {
+                        "v" => ("v", value.as_i64()),
+                        "w" => ("w", value.as_f64().map(|value| (value - 0.5) as i64)),
+                        "s" => ("s", value.as_str().map(|text| text.parse().expect("a number"))),
+                        _ => continue,
+                    };
+                    fields.extend(value.map(|value| (name, value)));
+                }
+                let time = row[0].as_i64().expect("a time");
+                let twice = points.entry(key).or_default().insert(time, fields);
+                assert!(twice.is_none(), "a point twice: {key:?} {time}");
+            }
+        }
+    }
+    Ok(points)
+}
