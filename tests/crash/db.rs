@@ -22,9 +22,14 @@ pub type Rows = BTreeMap<(String, i64), String>;
 impl Db {
     /// Opens a folder.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        Self::with_head(dir, 8 << 20)
+    }
+
+    /// As [`open`](Self::open), with so many bytes for unsealed points.
+    pub fn with_head(dir: &Path, head: u64) -> Result<Self, OpenError> {
         let small = Overrides::default()
             .with(Budget::Shards, Some(2))
-            .with(Budget::Head, Some(8 << 20))
+            .with(Budget::Head, Some(head))
             .with(Budget::BlockCache, Some(1 << 20));
         let options = EngineOptions::new(Budgets::new(&Machine::look(), &small), || 0);
         Engine::open(dir, options).map(Self)

@@ -17,7 +17,7 @@ mod world;
 use world::World;
 
 /// Seeds in CI.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 1000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|n| n.parse().ok())
@@ -34,7 +34,7 @@ fn the_core_keeps_what_it_acknowledged_on_any_disk() {
         match run {
             Ok(tally) => total.add(&tally),
             Err(_) => panic!(
-                "seed {seed}: again with KYMO_CORE_SEED={seed} KYMO_CORE_SEEDS=1 cargo test --lib keeps_what_it_acknowledged"
+                "seed {seed}: again with KYMO_CORE_SEED={seed} KYMO_CORE_SEEDS=1 cargo test --lib keeps_what_it_acknowledged_on_any_disk"
             ),
         }
     }

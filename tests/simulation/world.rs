@@ -15,8 +15,8 @@ use std::time::Duration;
 const HOSTS: u64 = 4;
 const LIVES: u64 = 4;
 /// Points lie this far apart, so that they fill a few days and often meet.
-const SLOT: i64 = 1_200_000_000_000;
-const SLOTS: u64 = 220;
+const SLOT: i64 = 4_400_000_000_000;
+const SLOTS: u64 = 60;
 
 /// What was done, to see that everything was.
 #[derive(Clone, Debug, Default)]
