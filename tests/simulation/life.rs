@@ -10,8 +10,9 @@ use crate::engine::recovery::{Core, Recovery};
 use crate::engine::sealer::Sealer;
 use crate::engine::{FromJournal, OpenError, Pending};
 use crate::ingest::{Ingestor, Limits, Registry};
+use crate::journal::JournalError;
 use crate::journal::simulated::SimDisk;
-use crate::journal::thread::{Outcome as _, Shared, commit};
+use crate::journal::thread::{Outcome, Shared, commit};
 use crate::journal::writer::Writer;
 use crate::query::scan::Scan;
 use crate::query::snapshot::Snapshot;
@@ -38,6 +39,22 @@ pub const GROUP_BYTES: usize = 40 << 10;
 
 static WORKERS: Workers = Workers::new(0);
 
+/// What the journal hands things to. Nobody makes room while this one thread waits, so it does not: there is room, see
+/// [`Life::has_room`].
+struct Unwaiting(FromJournal);
+
+impl Outcome<Pending> for Unwaiting {
+    fn admit(&mut self) {}
+
+    fn committed(&mut self, first: u64, entries: Vec<Pending>) {
+        self.0.committed(first, entries);
+    }
+
+    fn refused(&mut self, entry: Pending, error: &JournalError) {
+        self.0.refused(entry, error);
+    }
+}
+
 /// See the module.
 pub struct Life {
     core: Core,
@@ -45,7 +62,7 @@ pub struct Life {
     merger: Merger,
     log: Mutex<RunLog>,
     writer: Mutex<Writer<SimDisk>>,
-    outcome: Mutex<FromJournal>,
+    outcome: Mutex<Unwaiting>,
     shared: Shared,
     shards: u16,
     limits: Limits,
@@ -89,12 +106,12 @@ impl Life {
                 folder: dir.to_path_buf(),
                 now: || 0,
             },
-            outcome: Mutex::new(FromJournal {
+            outcome: Mutex::new(Unwaiting(FromJournal {
                 catalog: core.catalog.clone(),
                 head: core.head.clone(),
                 dispatcher: core.dispatcher.clone(),
                 budgets,
-            }),
+            })),
             core,
             sealer: Mutex::new(sealer),
             log: Mutex::default(),
@@ -189,7 +206,6 @@ impl Life {
         }
         let count = entries.len();
         let mut outcome = self.outcome.lock().expect("one thread");
-        outcome.admit();
         commit(&mut writer, &mut *outcome, entries, &self.shared);
         count
     }

@@ -19,7 +19,7 @@ const SLOT: i64 = 4_400_000_000_000;
 const SLOTS: u64 = 60;
 
 /// What was done, to see that everything was.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Operations of the disk that could have been the last.
     pub crash_points: u64,
