@@ -197,7 +197,7 @@ impl Engine {
             Ok((filled, sink.bytes))
         })?;
         self.written.fetch_add(bytes, Ordering::Relaxed);
-        space.trim().map_err(|e| StoreError::from_fjall(place, e))?;
+        Self::trim(space);
         Ok(filled)
     }
 
@@ -255,8 +255,9 @@ impl Engine {
     fn drop_pack_of(&self, space: &Space, pack: u64) -> Result<(), StoreError> {
         space
             .drop_range(&keys::pack_start(pack)[..], &keys::pack_end(pack)[..])
-            .and_then(|()| space.trim())
-            .map_err(|e| StoreError::from_fjall(&format!("dropping pack {pack}"), e))
+            .map_err(|e| StoreError::from_fjall(&format!("dropping pack {pack}"), e))?;
+        Self::trim(space);
+        Ok(())
     }
 
     /// A value of `series`, its frame unchecked; `describe` says which, for errors.
@@ -396,8 +397,16 @@ impl Engine {
             Ok(bytes)
         })?;
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
-        // Not vital: it is done again at the next write.
-        self.index.trim().map_err(fail)
+        Self::trim(&self.index);
+        Ok(())
+    }
+
+    /// Frees files that no version needs. IMPORTANT: its failure is none of the write before it, which is durable and visible: whoever were told
+    /// otherwise would write the same again and not know of the first, whose rows would come back after deletes were forgotten.
+    fn trim(space: &Space) {
+        if let Err(error) = space.trim() {
+            tracing::warn!(%error, "cannot free files of the store; the next write tries again");
+        }
     }
 
     /// Bytes handed to fjall since the store was opened.

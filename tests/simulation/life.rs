@@ -222,6 +222,7 @@ impl Life {
             limits: QueryLimits::default(),
             deadline: None,
             read_only_hint: false,
+            rollups: crate::query::RollupUse::default(),
         };
         let mut json = Json::new(TimeFormat {
             epoch: Some(crate::model::time::Precision::Nanosecond),
@@ -307,7 +308,10 @@ impl Target for Life {
     }
 
     fn snapshot(&self) -> Arc<dyn Scan> {
-        Arc::new(Snapshot::new(self.core.head.snapshot()))
+        Arc::new(Snapshot::new(
+            self.core.head.snapshot(),
+            self.core.rollups.clone(),
+        ))
     }
 
     fn commit(&self, batch: Batch) -> Result<u64, String> {
