@@ -333,6 +333,10 @@ impl World {
     }
 
     fn seal(&self, life: &Life) {
+        // A seal that gave up leaves the head frozen; only a start goes on from there.
+        if self.is_off() {
+            return;
+        }
         self.sealing.store(true, Relaxed);
         if life.seal().is_ok() {
             self.tally().seals += 1;
