@@ -10,7 +10,7 @@ use super::error::QueryError;
 use super::exec::{self, Prepared};
 use super::expand::{self, Schema};
 use super::fill::{self, Before};
-use super::from::sources;
+use super::from::{held, sources};
 use super::input::Input;
 use super::join;
 use super::node::Node;
@@ -212,7 +212,7 @@ pub(super) fn run_over(
     };
     if prepared.fill == Fill::Previous && prepared.calls.is_empty() {
         let carry = Carry::take_over(&mut prepared);
-        let found = collect(|give| all_names(ctx, &sources, &prepared, statement, give))?;
+        let found = held(ctx, |give| all_names(ctx, &sources, &prepared, statement, give))?;
         let rows = found.iter().map(|series| carry.rows(series, prepared.ascending));
         let rows = rows.filter(|series| series.rows() > 0).collect();
         give_each(
@@ -230,7 +230,7 @@ pub(super) fn run_over(
             soffset: 0,
             ..statement.clone()
         };
-        let found = collect(|give| all_names(ctx, &sources, &prepared, &all, give))?;
+        let found = held(ctx, |give| all_names(ctx, &sources, &prepared, &all, give))?;
         let found = before.complete(found)?;
         give_each(
             match sorted_by {
@@ -242,7 +242,7 @@ pub(super) fn run_over(
         return Ok(());
     }
     if let Some(by) = sorted_by {
-        let mut found = collect(|give| all_names(ctx, &sources, &prepared, statement, give))?;
+        let mut found = held(ctx, |give| all_names(ctx, &sources, &prepared, statement, give))?;
         if found.is_empty() {
             found = fill::all_empty(ctx, &sources, &prepared)?;
         }

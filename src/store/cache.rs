@@ -1,5 +1,5 @@
 //! What was read from the store lately, within a budget of bytes: directories, stripes, steps; and in a second cache of the
-//! same kind what stripes decode to (docs/adr/0019).
+//! same kind what stripes decode to (docs/adr/0021).
 //!
 //! CLOCK: what was not asked for again since the hand last came by goes first, so one long scan does not push out what
 //! small queries use again and again. Values are checked (frame, checksum) before they come in here.

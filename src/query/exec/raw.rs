@@ -35,7 +35,7 @@ pub fn run(
     prepared: &Prepared,
     give: &mut Give<'_>,
 ) -> Result<ControlFlow<()>, QueryError> {
-    if Latest::new(prepared).is_none() && slices::fits(prepared, inputs) {
+    if Latest::new(prepared).is_none() && slices::fits(inputs) {
         return slices::run(ctx, name, inputs, prepared, give);
     }
     let resources = ctx.resources;

@@ -19,6 +19,7 @@ use crate::query::scan::{
     Zone, tasks, zones,
 };
 use crate::query::trace::{Facts, Opened};
+use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -349,6 +350,51 @@ impl<'a> Reading<'a> {
             }
         }
         Ok(Some(groups.len()))
+    }
+
+    /// Reads no other series than these from now on; `false`: there is nothing left to read.
+    pub fn narrow(&mut self, only: &Arc<RoaringBitmap>) -> bool {
+        if let From::Stored {
+            sources,
+            request,
+            tasks: list,
+            pruned,
+            ..
+        } = &mut self.from
+        {
+            request.series = SeriesSet::Chosen(only.clone());
+            let (zones, passed_over) = zones(sources, request);
+            *list = tasks(&zones);
+            *pruned = passed_over;
+        }
+        self.tasks() > 0
+    }
+
+    /// Visits the wanted series of a stored input with the group each belongs to.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn each_series(
+        &self,
+        groups: &mut Groups,
+        visit: &mut dyn FnMut(u32, SeriesId),
+    ) -> Result<(), QueryError> {
+        let From::Stored { view, request, .. } = &self.from else {
+            return Ok(());
+        };
+        let mut labels = self.labels();
+        let all;
+        let series = match &request.series {
+            SeriesSet::Chosen(set) => &**set,
+            SeriesSet::All => {
+                all = view.live()?;
+                &all
+            }
+        };
+        for id in series {
+            visit(labels.group(id, groups)?, id);
+        }
+        Ok(())
     }
 
     /// What the numbers of a field of the request amount to in a zone: (values, numbers). `None` where that is not known.

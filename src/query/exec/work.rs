@@ -51,3 +51,46 @@ pub fn check_groups(ctx: &Context<'_>, groups: &Groups) -> Result<(), QueryError
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::Workers;
+    use std::collections::HashSet;
+    use std::sync::{Barrier, Mutex};
+    use std::thread::{ThreadId, current};
+
+    /// The threads that do tasks worth so many rows of so many columns, where three are free to help.
+    fn threads(rows: u64, columns: usize) -> HashSet<ThreadId> {
+        let workers = Workers::new(3);
+        let helpers = helpers(rows, columns);
+        // Every thread there is takes one task, and waits for the others.
+        let expected = 1 + helpers.min(3);
+        let (all, barrier) = (Mutex::new(HashSet::new()), Barrier::new(expected));
+        let outcome = workers.run(
+            expected,
+            helpers,
+            || (),
+            |(), _| {
+                barrier.wait();
+                all.lock().expect("no panic").insert(current().id());
+                Ok::<(), ()>(())
+            },
+        );
+        assert!(outcome.is_ok());
+        all.into_inner().expect("no panic")
+    }
+
+    #[test]
+    fn small_queries_stay_on_the_thread_they_came_with() {
+        for (rows, columns) in [(0, 1), (1, 10), (19_999, 10), (199_999, 1)] {
+            assert_eq!(
+                threads(rows, columns),
+                HashSet::from([current().id()]),
+                "{rows} {columns}"
+            );
+        }
+        assert_eq!(threads(20_000, 10).len(), 2);
+        assert_eq!(threads(u64::MAX, 10).len(), 4);
+    }
+}

@@ -5,6 +5,7 @@ use super::sum::Total;
 use crate::model::{Column, Values};
 use crate::query::value::Value;
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// A function with its parameters.
@@ -241,6 +242,9 @@ fn best<T: Copy>(run: &Run<'_>, values: &[T], before: impl Fn(T, T) -> bool) -> 
     .map(|(row, _)| row)
 }
 
+/// So many points are gathered before the best of them are chosen.
+const RANKED_MIN: usize = 4096;
+
 impl State {
     /// Takes the rows of a run.
     pub fn push(&mut self, function: &Aggregate, run: &Run<'_>) {
@@ -340,11 +344,17 @@ impl State {
                 }
             }
         }
-        if let (Aggregate::Top { n, apart: 0 } | Aggregate::Bottom { n, apart: 0 }, Self::Points(points)) =
-            (function, &mut *self)
-            && points.len() > (n * 2).max(4096)
+        self.prune(function);
+    }
+
+    /// Lets go of points that cannot be among the best any more: at most [`RANKED_MIN`], or twice as many as are wanted, are
+    /// held (and those that came last).
+    pub(super) fn prune(&mut self, function: &Aggregate) {
+        if let (Aggregate::Top { n, apart } | Aggregate::Bottom { n, apart }, Self::Points(points)) =
+            (function, self)
+            && points.len() > n.saturating_mul(2).max(RANKED_MIN)
         {
-            rank(points, *function, *n);
+            best_apart(points, *function, *n, *apart);
         }
     }
 
@@ -504,19 +514,7 @@ impl State {
                     Aggregate::Mode => mode(points).into_iter().flat_map(one).collect(),
                     Aggregate::Integral(unit) => one(Value::Float(integral(&points, *unit))),
                     Aggregate::Top { n, apart } | Aggregate::Bottom { n, apart } => {
-                        if *apart > 0 {
-                            rank(&mut points, *function, usize::MAX);
-                            let mut seen: Vec<Box<[Value]>> = Vec::new();
-                            points.retain(|p| {
-                                let key = p.aux.as_ref().map(|aux| aux[..*apart].into()).unwrap_or_default();
-                                let new = !seen.contains(&key);
-                                if new {
-                                    seen.push(key);
-                                }
-                                new
-                            });
-                        }
-                        rank(&mut points, *function, *n);
+                        best_apart(&mut points, *function, *n, *apart);
                         points.sort_by_key(|p| p.time);
                         points
                     }
@@ -547,6 +545,20 @@ fn rank(points: &mut Vec<Picked>, function: Aggregate, n: usize) {
         order.then(a.time.cmp(&b.time))
     });
     points.truncate(n);
+}
+
+/// The same, and at most one for each combination of the first `apart` values beside them.
+fn best_apart(points: &mut Vec<Picked>, function: Aggregate, n: usize, apart: usize) {
+    if apart == 0 {
+        return rank(points, function, n);
+    }
+    rank(points, function, usize::MAX);
+    let mut seen = HashSet::new();
+    points.retain(|point| {
+        // Tags, so the text tells them apart.
+        let key = point.aux.as_ref().map(|aux| format!("{:?}", &aux[..apart]));
+        seen.len() < n && seen.insert(key)
+    });
 }
 
 fn in_order_of_time(mut points: Vec<Picked>) -> Vec<Picked> {
@@ -720,5 +732,54 @@ mod tests {
         let one = run_all(Aggregate::Stddev, &[Some(1)], false);
         assert!(matches!(one[..], [(0, Float(v))] if v.is_nan()), "{one:?}");
         assert_eq!(run_all(Aggregate::Sample(3), &input, false).len(), 3);
+    }
+
+    #[test]
+    fn the_best_by_tag_are_found_without_keeping_all_points() {
+        let rows = 200_000usize;
+        let value = |row: usize| (row * 7919 % 100_003) as i64;
+        let tag = |row: usize| Value::String(format!("h{}", row % 50).into());
+        let (function, top) = (Aggregate::Top { n: 3, apart: 1 }, 3);
+        let mut states = [State::Empty, State::Empty];
+        let mut held = 0;
+        for start in (0..rows).step_by(500) {
+            let column = Column {
+                values: Values::Integer((start..start + 500).map(value).collect()),
+                present: None,
+            };
+            let times: Vec<i64> = (start..start + 500).map(|row| row as i64).collect();
+            let aux = |i: usize| -> Box<[Value]> { [tag(start + i)].into() };
+            let run = Run {
+                times: &times,
+                column: &column,
+                start: 0,
+                aux: Some(&aux),
+            };
+            let state = &mut states[start / 500 % 2];
+            state.push(&function, &run);
+            let State::Points(points) = state else {
+                panic!("points")
+            };
+            held = held.max(points.len());
+        }
+        assert!(held < RANKED_MIN + 500, "{held} points of {rows} were held");
+        let [mut one, other] = states;
+        one.merge(&function, &other);
+        let found: Vec<(i64, Value)> = plain(one.finish(&function));
+        // By hand: the best of each tag, then the best of these.
+        let mut best: Vec<(i64, usize)> = (0..50)
+            .map(|tag| {
+                let of_tag = (tag..rows).step_by(50);
+                of_tag.map(|row| (-value(row), row)).min().expect("it has rows")
+            })
+            .collect();
+        best.sort_unstable();
+        best.truncate(top);
+        best.sort_by_key(|(_, row)| *row);
+        let want: Vec<(i64, Value)> = best
+            .iter()
+            .map(|(value, row)| (*row as i64, Value::Integer(-value)))
+            .collect();
+        assert_eq!(found, want);
     }
 }

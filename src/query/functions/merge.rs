@@ -50,7 +50,10 @@ impl State {
                 all.extend(other.floats());
                 *self = Self::Floats(all);
             }
-            (Self::Points(a), Self::Points(b)) => a.extend_from_slice(b),
+            (Self::Points(a), Self::Points(b)) => {
+                a.extend_from_slice(b);
+                self.prune(function);
+            }
             // States of one function are of one kind.
             _ => debug_assert!(false, "{function:?}: states of two kinds"),
         }
