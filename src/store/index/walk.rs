@@ -20,10 +20,23 @@ pub enum Stream {
 /// See [`Stream::Pages`].
 pub struct PageTerms {
     columns: Vec<PageColumn>,
-    /// Sorted: the first bytes of the value, the column, the code.
-    terms: Vec<(u64, u32, u16)>,
+    /// Sorted by value, then column.
+    terms: Vec<Term>,
     at: usize,
 }
+
+/// A value in a column. What a walk needs of it is here, where it is read in order, not in a column, where it is not.
+struct Term {
+    /// The first bytes of the value.
+    prefix: u64,
+    column: u32,
+    code: u16,
+    /// The slot that has it; [`SLOTS`] if there are several.
+    slot: u16,
+}
+
+/// See [`Term::slot`]: no slot has this number.
+const SLOTS: u16 = u16::MAX;
 
 struct PageColumn {
     first: u32,
@@ -45,20 +58,28 @@ impl PageTerms {
             let mut start = 0;
             for (code, &end) in (1..).zip(&sorted.ends[1..]) {
                 if end > start {
-                    terms.push((prefix(column.value(code)), at, code));
+                    terms.push(Term {
+                        prefix: prefix(column.value(code)),
+                        column: at,
+                        code,
+                        slot: match end - start {
+                            1 => sorted.slots[usize::from(start)],
+                            _ => SLOTS,
+                        },
+                    });
                 }
                 start = end;
             }
             columns.push(sorted);
         }
-        let value = |term: &(u64, u32, u16)| -> &str {
-            let column: &PageColumn = &columns[term.1 as usize];
-            column.column.value(term.2)
+        let value = |term: &Term| -> &str {
+            let column: &PageColumn = &columns[term.column as usize];
+            column.column.value(term.code)
         };
         terms.sort_unstable_by(|a, b| {
             // Pages stay in order within a value.
-            let by_value = a.0.cmp(&b.0).then_with(|| value(a).cmp(value(b)));
-            by_value.then_with(|| a.1.cmp(&b.1))
+            let by_value = a.prefix.cmp(&b.prefix).then_with(|| value(a).cmp(value(b)));
+            by_value.then_with(|| a.column.cmp(&b.column))
         });
         Self {
             columns,
@@ -68,34 +89,45 @@ impl PageTerms {
     }
 
     fn value(&self) -> Option<&str> {
-        let (_, column, code) = self.terms.get(self.at)?;
-        Some(self.columns[*column as usize].column.value(*code))
+        self.terms.get(self.at).map(|term| self.value_of(term))
+    }
+
+    fn value_of(&self, term: &Term) -> &str {
+        self.columns[term.column as usize].column.value(term.code)
     }
 
     /// Passes over the current value; its series go to `series`, if they are asked for.
     fn advance(&mut self, mut series: Option<&mut Gathered>) {
-        let Some(&(first, column, code)) = self.terms.get(self.at) else {
+        let Some(first) = self.terms.get(self.at) else {
             return;
         };
-        let value = self.columns[column as usize].column.value(code);
-        while let Some(&(prefix, column, code)) = self.terms.get(self.at) {
-            let column = &self.columns[column as usize];
-            if prefix != first || column.column.value(code) != value {
+        let mut end = self.at + 1;
+        // Mostly the next begins with other bytes; then nothing else of it is looked at.
+        while let Some(next) = self.terms.get(end) {
+            if next.prefix != first.prefix || self.value_of(next) != self.value_of(first) {
                 break;
             }
-            if let Some(series) = &mut series {
-                let (start, end) = (column.ends[usize::from(code) - 1], column.ends[usize::from(code)]);
-                let slots = &column.slots[usize::from(start)..usize::from(end)];
-                series
-                    .ids
-                    .extend(slots.iter().map(|&slot| column.first + u32::from(slot)));
-            }
-            self.at += 1;
+            end += 1;
         }
+        if let Some(series) = &mut series {
+            for term in &self.terms[self.at..end] {
+                self.columns[term.column as usize].add_series(term, &mut series.ids);
+            }
+        }
+        self.at = end;
     }
 }
 
 impl PageColumn {
+    fn add_series(&self, term: &Term, ids: &mut Vec<u32>) {
+        if term.slot != SLOTS {
+            return ids.push(self.first + u32::from(term.slot));
+        }
+        let code = usize::from(term.code);
+        let slots = &self.slots[usize::from(self.ends[code - 1])..usize::from(self.ends[code])];
+        ids.extend(slots.iter().map(|&slot| self.first + u32::from(slot)));
+    }
+
     fn new(page: &Page, column: &Arc<Column>, slots: &Slots) -> Self {
         let mut ends = vec![0u16; column.distinct() + 1];
         slots
@@ -252,6 +284,19 @@ pub fn merge(
 ) -> Result<(), StoreError> {
     let mut value = String::new();
     let mut series = Gathered::default();
+    if let [stream] = streams {
+        // Nothing to compare with, as in most seals.
+        while let Some(only) = stream.value() {
+            value.clear();
+            value.push_str(only);
+            series.clear();
+            stream.advance(with_series.then_some(&mut series))?;
+            if visit(&value, &mut series)?.is_break() {
+                break;
+            }
+        }
+        return Ok(());
+    }
     loop {
         let Some(least) = streams.iter().filter_map(Stream::value).min() else {
             return Ok(());
