@@ -1,4 +1,4 @@
-//! Opening fjall with the right options, and what the store asks of it: ingesting, reading, dropping whole packs. With [`super::space`]
+//! Opening fjall with the right options, and what the store asks of it: ingesting, reading, dropping whole packs. With `space.rs`
 //! the one file that calls fjall.
 //!
 //! What was learnt from fjall 3.1.13 and lsm-tree 3.1.10 (docs/adr/0003): values of `blocks` are written once and never
