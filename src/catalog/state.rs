@@ -477,7 +477,7 @@ impl Catalog {
                     .find(|database| database.id == *id)
                     .cloned();
                 if let Some(database) = found {
-                    names.databases.remove(&database.name);
+                    names.databases.retain(|_, known| known.id != *id);
                     database
                         .all_policies()
                         .for_each(|policy| names.drop_policy(policy.id));
@@ -678,8 +678,15 @@ impl Names {
     fn put_database(&mut self, definition: DatabaseDefinition) {
         self.next_database = self.next_database.max(definition.id + 1);
         let DatabaseDefinition { id, name } = definition;
+        // A replay meets names again whose later owners the store may know already: they were written ahead of its watermark. The
+        // older owner is dropped by what is replayed next, and stands under a key that no name can be until then.
+        let is_taken = self.databases.get(&name).is_some_and(|known| known.id > id);
         self.databases.insert(
-            name.clone(),
+            if is_taken {
+                format!("{name}\0{id}")
+            } else {
+                name.clone()
+            },
             Arc::new(Database {
                 id,
                 name,
@@ -704,6 +711,15 @@ impl Names {
             database.hidden.push(Arc::new(definition));
             return;
         }
+        // Likewise: what stood beside a later one is dropped, or made the default again, by what is replayed next.
+        let is_older = database.policies.iter().any(|known| known.id > definition.id);
+        if is_older {
+            database.policies.push(Arc::new(PolicyDefinition {
+                default: false,
+                ..definition
+            }));
+            return;
+        }
         if definition.default {
             for known in database.policies.iter_mut().filter(|known| known.default) {
                 *known = Arc::new(Policy {
@@ -724,10 +740,11 @@ impl Names {
             self.delta_bytes.clone(),
         ));
         self.measurements.insert(measurement.id, measurement.clone());
-        self.policies
-            .entry(policy)
-            .or_default()
-            .insert(name, measurement.clone());
+        let names = self.policies.entry(policy).or_default();
+        // As with databases; the older one is known by its id until it is dropped.
+        if names.get(&name).is_none_or(|known| known.id < measurement.id) {
+            names.insert(name, measurement.clone());
+        }
         measurement
     }
 
@@ -745,6 +762,7 @@ impl Names {
     fn drop_measurement(&mut self, id: MeasurementId) {
         if let Some(measurement) = self.measurements.remove(&id)
             && let Some(names) = self.policies.get_mut(&measurement.policy)
+            && names.get(&measurement.name).is_some_and(|owner| owner.id == id)
         {
             names.remove(&measurement.name);
         }
@@ -845,6 +863,57 @@ mod tests {
         assert_eq!(sort(&replayed), sort(&catalog), "both must still seal the same");
         let nothing = catalog.take_unsealed();
         assert!(nothing.definitions.is_empty() && nothing.series.is_empty());
+    }
+
+    #[test]
+    fn a_replay_leaves_names_to_their_later_owners() {
+        let make = |catalog: &Catalog, name: &str| {
+            let policy = catalog
+                .database("d")
+                .and_then(|d| d.policy(None).cloned())
+                .expect("made with it")
+                .id;
+            let made = catalog
+                .measurement_or_create(policy, name)
+                .expect("below the limit");
+            let mut all = catalog.define_database("d");
+            made.define_new(&RoaringBitmap::new(), &mut all);
+            commit(catalog, all.clone());
+            (made.id, policy, all)
+        };
+        let catalog = Catalog::new();
+        catalog.create_database("d", None).expect("a good name");
+        let (first, _, define_first) = make(&catalog, "m");
+        catalog.apply_command(&Command::DropMeasurement(first));
+        let (second, old, define_second) = make(&catalog, "m");
+        let dropped = catalog.database("d").expect("made").id;
+        catalog.apply_command(&Command::DropDatabase(dropped));
+        catalog.create_database("d", None).expect("a good name");
+        let (third, new, define_third) = make(&catalog, "m");
+        // The names of a seal whose pack did not get through, then everything from the beginning.
+        for stored in [&[][..], &[&define_second], &[&define_third]] {
+            let again = Catalog::new();
+            for definitions in stored {
+                again.apply_definitions(definitions, true).expect("no index");
+            }
+            let replay = |definitions| again.apply_definitions(definitions, false).expect("no index");
+            replay(&define_first);
+            again.apply_command(&Command::DropMeasurement(first));
+            replay(&define_second);
+            if stored != [&define_third] {
+                assert_eq!(again.measurement(old, "m").map(|m| m.id), Some(second));
+            }
+            again.apply_command(&Command::DropDatabase(dropped));
+            replay(&define_third);
+            assert_eq!(again.measurement(new, "m").map(|m| m.id), Some(third));
+            assert_eq!(again.measurement_by_id(second).map(|m| m.id), None);
+            let database = again.database("d").expect("it is there");
+            assert_eq!(
+                database.policy(None).map(|p| (p.id, p.default)),
+                Some((new, true))
+            );
+            assert_eq!(again.databases().len(), 1);
+        }
     }
 
     #[test]
