@@ -15,11 +15,13 @@ use crate::ingest::TablePool;
 use crate::listen::{ListenAddress, Transport};
 use crate::live::continuous::Continuous;
 use crate::live::hub::Hub;
+use crate::live::pace::Share;
 use crate::net::body::Bodies;
 use crate::net::clock::now;
 use crate::net::counters::Counters;
 use crate::net::datagrams::Source;
 use crate::net::feed::{Feed, Reading};
+use crate::net::live::Patience;
 use crate::net::stream::{Bound, Shared};
 use crate::net::{Services, udp, unix};
 use crate::refresh::Refresh;
@@ -64,7 +66,10 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let engine = Engine::open(&folder, options)?;
     let governor = Governor::new(budgets, args.overrides());
     let stop_governing = govern(governor, engine.clone()).context("cannot start the budgets' thread")?;
-    let hub = Arc::new(Hub::start(engine.clone(), now).context("cannot start the live thread")?);
+    let share = Share {
+        percent: args.live_cpu,
+    };
+    let hub = Arc::new(Hub::start(engine.clone(), share, now).context("cannot start the live thread")?);
     let services = Arc::new(Services {
         engine: engine.clone(),
         hub: hub.clone(),
@@ -73,6 +78,10 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         tables: TablePool::default(),
         queries: Arc::new(Semaphore::new(queries)),
         query_timeout: Duration::from_secs(args.query_timeout),
+        live_patience: Patience {
+            ping: Duration::from_secs(args.live_ping),
+            send: Duration::from_secs(args.live_patience),
+        },
         started: Instant::now(),
     });
     let sockets = tokio::runtime::Builder::new_multi_thread()

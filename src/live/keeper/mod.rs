@@ -12,9 +12,9 @@ use super::computation::Computation;
 use super::fresh::Fresh;
 use super::hub::Figures;
 use super::interest::Interest;
-use super::message::{self, Wanted};
+use super::message::Wanted;
 use super::outbox::Outbox;
-use super::pace::Pace;
+use super::pace::{Pace, Share};
 use super::recent::Recent;
 use super::tail::Tail;
 use super::watch::Watch;
@@ -128,11 +128,13 @@ pub struct Keeper {
     queue: BTreeSet<(Instant, Arc<str>)>,
     /// Computations that were brought up to date lately.
     busy: usize,
+    /// What all of this may take.
+    share: Share,
 }
 
 impl Keeper {
     /// Over an engine.
-    pub fn new(engine: Arc<Engine>, figures: Arc<Figures>) -> Self {
+    pub fn new(engine: Arc<Engine>, figures: Arc<Figures>, share: Share) -> Self {
         Self {
             engine,
             figures,
@@ -145,6 +147,7 @@ impl Keeper {
             recent: Recent::default(),
             queue: BTreeSet::new(),
             busy: 0,
+            share,
         }
     }
 
@@ -214,7 +217,7 @@ impl Keeper {
         match request {
             Request::Subscribe { key, wanted, outbox } => {
                 if let Err(error) = self.subscribe(&key, &wanted, &outbox, now) {
-                    outbox.message(message::error(&key.1, &error));
+                    outbox.error(&key.1, &error);
                 }
             }
             Request::Again { key } => self.again(&key, now),
@@ -313,7 +316,7 @@ impl Keeper {
         for ((_, id), client) in &entry.clients {
             let text = format!("the subscription has ended: {error}");
             client.outbox.forget(id);
-            client.outbox.message(message::error(id, &text));
+            client.outbox.error(id, &text);
         }
         self.count();
     }
