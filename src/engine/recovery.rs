@@ -2,13 +2,14 @@
 //! that the store does not have. Whatever the disk, real or simulated, and whatever a crash left on it, this is the one way in.
 
 use super::attempt::Attempt;
+use super::progress::Progress;
 use super::sealer::Sealer;
 use super::{OpenError, Subscriber};
 use crate::batch::{BatchError, Command, EncodedBatch};
 use crate::budget::{Budget, Budgets};
 use crate::catalog::Catalog;
 use crate::journal::disk::Disk;
-use crate::journal::replay::{harden, replay};
+use crate::journal::replay::{bytes_in_use, harden, replay};
 use crate::journal::writer::Existing;
 use crate::model::{MeasurementId, TimeRange};
 use crate::rollup::Rollups;
@@ -56,6 +57,8 @@ pub(crate) struct Core {
     pub dispatcher: Arc<Dispatcher<RunSet>>,
     /// Which intervals of rollups can be believed.
     pub rollups: Arc<Rollups>,
+    /// How far the start is.
+    pub progress: Arc<Progress>,
     /// Who hears of commits.
     pub(super) commits: Arc<Mutex<Vec<Subscriber>>>,
 }
@@ -107,6 +110,7 @@ impl Core {
             head,
             dispatcher: Arc::new(dispatcher),
             rollups,
+            progress: Arc::default(),
             commits,
         })
     }
@@ -127,6 +131,7 @@ impl Core {
             store,
             head,
             dispatcher,
+            progress,
             ..
         } = self;
         let folder = |error| OpenError::Folder {
@@ -140,7 +145,9 @@ impl Core {
         };
         let (mut damaged, mut last_command, mut last_dispatched) = (0, 0, 0);
         let mut attempt = Attempt::begin(dir).map_err(folder)?;
+        progress.replays(bytes_in_use(disk).map_err(OpenError::Journal)?);
         let replayed = replay(disk, watermark, |sequence, bytes| {
+            let frame_bytes = bytes.len();
             // Names are made again only after what was dropped before them is dropped.
             while head.sequence() < last_command {
                 std::thread::yield_now();
@@ -187,6 +194,7 @@ impl Core {
             let (active, frozen) = head.bytes();
             let bytes = active + frozen + catalog.delta_bytes();
             recovery.peak_bytes = recovery.peak_bytes.max(bytes);
+            progress.batch(frame_bytes);
             if bytes >= head_bytes_max {
                 sealer
                     .seal(&|| true)
@@ -214,6 +222,7 @@ impl Core {
             std::thread::yield_now();
         }
         recovery.quarantined = attempt.finish().map_err(folder)?;
+        progress.replayed();
         Ok((recovery, replayed.existing))
     }
 }

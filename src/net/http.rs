@@ -236,6 +236,17 @@ async fn health() -> HttpResponse {
     ))
 }
 
+/// As InfluxDB 2.x answers it; [`super::starting`] has what it says before.
+async fn ready(services: Data<Services>) -> HttpResponse {
+    let up = services.started.elapsed();
+    let now = jiff::Timestamp::from_nanosecond(i128::from(super::clock::now())).unwrap_or_default();
+    let started = now.checked_sub(up).unwrap_or_default();
+    HttpResponse::Ok().content_type("application/json").body(format!(
+        "{{\"status\":\"ready\",\"started\":\"{started}\",\"up\":\"{}s\"}}\n",
+        up.as_secs()
+    ))
+}
+
 async fn no_flux() -> Result<HttpResponse, HttpError> {
     Err(HttpError::bad_request("Flux is not supported; ask InfluxQL at /query").v2())
 }
@@ -247,6 +258,7 @@ async fn nothing_here(request: HttpRequest, services: Data<Services>) -> Result<
     let known = [
         "/ping",
         "/health",
+        "/ready",
         "/metrics",
         "/write",
         "/query",

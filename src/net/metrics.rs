@@ -74,6 +74,7 @@ fn text(services: &Services) -> String {
             cause.name()
         );
     }
+    out.gauge("kymo_ready", "0 while the journal is replayed.", 1);
     out.gauge(
         "kymo_memory_bytes",
         "Resident memory of the server.",
@@ -136,6 +137,18 @@ fn text(services: &Services) -> String {
         "kymo_recovery_batches",
         "Batches replayed at the start.",
         recovery.batches,
+    );
+    out.gauge("kymo_recovery_bytes", "Bytes of them.", recovery.bytes);
+    out.gauge(
+        "kymo_recovery_peak_bytes",
+        "The most that unsealed points and new series took in memory meanwhile.",
+        recovery.peak_bytes as u64,
+    );
+    out.one(
+        "kymo_recovery_seconds",
+        "gauge",
+        "How long opening the data folder took.",
+        recovery.took.as_secs_f64(),
     );
     out.gauge(
         "kymo_recovery_damaged",
@@ -429,6 +442,18 @@ fn text(services: &Services) -> String {
         "kymo_recovery_batches",
         "Batches replayed at the start.",
         recovery.batches,
+    );
+    out.gauge("kymo_recovery_bytes", "Bytes of them.", recovery.bytes);
+    out.gauge(
+        "kymo_recovery_peak_bytes",
+        "The most that unsealed points and new series took in memory meanwhile.",
+        recovery.peak_bytes as u64,
+    );
+    out.one(
+        "kymo_recovery_seconds",
+        "gauge",
+        "How long opening the data folder took.",
+        recovery.took.as_secs_f64(),
     );
     out.gauge(
         "kymo_recovery_damaged",

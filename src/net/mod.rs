@@ -23,6 +23,7 @@ pub mod parameters;
 pub mod query;
 pub mod rejected;
 pub mod sse;
+pub mod starting;
 pub mod stream;
 pub mod udp;
 pub mod unix;

@@ -14,6 +14,7 @@ mod merges;
 mod power;
 mod recorder;
 mod repair;
+mod start;
 #[allow(dead_code, reason = "written for the end to end tests")]
 #[path = "../end_to_end/support.rs"]
 mod support;

@@ -68,6 +68,12 @@ impl Server {
         server
     }
 
+    /// Starts a server and waits for nothing: it may still be starting, or have failed to.
+    #[allow(dead_code, reason = "for tests/crash")]
+    pub fn begin(data: &Path, extra: &[&str]) -> Self {
+        Self::spawn(&[KYMO.to_string()], data, extra)
+    }
+
     fn spawn(command: &[String], data: &Path, extra: &[&str]) -> Self {
         Self::spawn_at(free_address(), command, data, extra)
     }
