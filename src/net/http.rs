@@ -132,6 +132,7 @@ fn routes(
         .wrap(Compress::default())
         .route("/ping", web::route().to(ping))
         .route("/health", web::get().to(health))
+        .route("/ready", web::get().to(is_ready))
         .route("/metrics", web::get().to(metrics::metrics))
         .route("/write", web::post().to(write::write_v1))
         .route("/api/v2/write", web::post().to(write::write_v2))
@@ -237,7 +238,7 @@ async fn health() -> HttpResponse {
 }
 
 /// As InfluxDB 2.x answers it; [`super::starting`] has what it says before.
-async fn ready(services: Data<Services>) -> HttpResponse {
+async fn is_ready(services: Data<Services>) -> HttpResponse {
     let up = services.started.elapsed();
     let now = jiff::Timestamp::from_nanosecond(i128::from(super::clock::now())).unwrap_or_default();
     let started = now.checked_sub(up).unwrap_or_default();
