@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod any_query;
 pub mod attempt;
+pub mod losses;
 pub mod merger;
 pub mod progress;
 pub mod recovery;

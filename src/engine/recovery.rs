@@ -2,6 +2,7 @@
 //! that the store does not have. Whatever the disk, real or simulated, and whatever a crash left on it, this is the one way in.
 
 use super::attempt::Attempt;
+use super::losses::Losses;
 use super::progress::Progress;
 use super::sealer::Sealer;
 use super::{OpenError, Subscriber};
@@ -33,6 +34,8 @@ pub struct Recovery {
     pub bytes: u64,
     /// Batches that were damaged and left out.
     pub damaged: u64,
+    /// Sequences that damage of the journal took, at this start or before.
+    pub lost: u64,
     /// Batches that lie in the data folder as `quarantine-N.batch`.
     pub quarantined: u64,
     /// The most that unsealed points and new series took in memory meanwhile.
@@ -145,9 +148,16 @@ impl Core {
         };
         let (mut damaged, mut last_command, mut last_dispatched) = (0, 0, 0);
         let mut attempt = Attempt::begin(dir).map_err(folder)?;
+        let mut losses = Losses::read(dir).map_err(folder)?;
+        let mut next = watermark + 1;
         progress.replays(bytes_in_use(disk).map_err(OpenError::Journal)?);
         let replayed = replay(disk, watermark, |sequence, bytes| {
             let frame_bytes = bytes.len();
+            if sequence > next {
+                // Before what follows may be sealed: then the gap could not be told from what is in the store.
+                losses.note(next, sequence - 1)?;
+            }
+            next = sequence + 1;
             // Names are made again only after what was dropped before them is dropped.
             while head.sequence() < last_command {
                 std::thread::yield_now();
@@ -217,6 +227,7 @@ impl Core {
         recovery.batches = replayed.frames;
         recovery.bytes = replayed.bytes;
         recovery.damaged = damaged;
+        recovery.lost = losses.sequences();
         // What the shards still work on ends the process while the note is there, if it does.
         while head.sequence() < last_dispatched {
             std::thread::yield_now();

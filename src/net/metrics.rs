@@ -156,6 +156,11 @@ fn text(services: &Services) -> String {
         recovery.damaged,
     );
     out.gauge(
+        "kymo_lost_sequences",
+        "Acknowledged sequences that damage of the journal took, at this start or before.",
+        recovery.lost,
+    );
+    out.gauge(
         "kymo_quarantined_batches",
         "Batches that replay set aside in the data folder.",
         recovery.quarantined,

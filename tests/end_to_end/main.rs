@@ -26,4 +26,5 @@ mod rollups;
 mod senders;
 mod sockets;
 mod support;
+mod verify;
 mod write;
