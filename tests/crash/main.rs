@@ -11,6 +11,7 @@ mod images;
 mod index;
 mod kill;
 mod merges;
+mod mirror;
 mod power;
 mod recorder;
 mod repair;
