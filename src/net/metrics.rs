@@ -150,18 +150,6 @@ fn text(services: &Services) -> String {
         "How long opening the data folder took.",
         recovery.took.as_secs_f64(),
     );
-    out.gauge("kymo_recovery_bytes", "Bytes of them.", recovery.bytes);
-    out.gauge(
-        "kymo_recovery_peak_bytes",
-        "The most that unsealed points and new series took in memory meanwhile.",
-        recovery.peak_bytes as u64,
-    );
-    out.one(
-        "kymo_recovery_seconds",
-        "gauge",
-        "How long opening the data folder took.",
-        recovery.took.as_secs_f64(),
-    );
     out.gauge(
         "kymo_recovery_damaged",
         "Places in the journal that were damaged at the start.",
