@@ -9,11 +9,12 @@
 //! what of an answer is news (pure), `fresh` which rows are new points (pure), `folded` what is kept of windows, `recent` the last batches,
 //! [`computation`] one windowed SELECT, [`tail`] one of points, [`pace`] how often each is brought up to date (pure), [`outbox`] the
 //! bounded queue of one client, [`hub`] and `keeper` the thread that drives them. Apart from these: [`continuous`] queries,
-//! and `progress`, how far they are.
+//! `progress`, how far they are, and [`background`], the shell of their thread.
 //!
 //! **Invariant:** nothing here can slow ingestion: the hub learns of commits through a bounded channel that overflows into
 //! "look at this range of time again", and a slow client's queue coalesces.
 
+pub mod background;
 pub mod computation;
 pub mod continuous;
 pub mod evaluate;

@@ -9,7 +9,7 @@
 use super::message::{self, Encoding, Kind, Message, Told};
 use super::row::{Cells, Groups, Row};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Rows that may wait for one client.
@@ -32,6 +32,8 @@ pub type Waiting = Arc<AtomicUsize>;
 /// See the module. Shared by the hub, which fills it, and the connection, which empties it.
 pub struct Outbox {
     state: Mutex<State>,
+    /// The client is gone.
+    closed: AtomicBool,
     encoding: Encoding,
     wake: Box<dyn Fn() + Send + Sync>,
     all: Waiting,
@@ -43,7 +45,6 @@ struct State {
     /// Few: a list takes less room than a tree.
     subscriptions: Vec<(Box<str>, Box<Queue>)>,
     rows: usize,
-    closed: bool,
 }
 
 /// What rows are put in as.
@@ -205,6 +206,7 @@ impl Outbox {
     pub fn new(all: Waiting, encoding: Encoding, wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             state: Mutex::default(),
+            closed: AtomicBool::new(false),
             encoding,
             wake: Box::new(wake),
             all,
@@ -246,7 +248,8 @@ impl Outbox {
 
     fn change(&self, id: &str, change: impl FnOnce(&mut Queue)) {
         let mut state = self.state();
-        if state.closed {
+        // IMPORTANT: looked at under the lock, or what is put in now stays counted for ever.
+        if self.is_closed() {
             return;
         }
         let before = state.rows;
@@ -309,7 +312,7 @@ impl Outbox {
     /// The client is gone; nothing more need be put in.
     pub fn close(&self) {
         let mut state = self.state();
-        state.closed = true;
+        self.closed.store(true, Ordering::Release);
         state.subscriptions.clear();
         state.texts.clear();
         self.count(state.rows, 0);
@@ -318,7 +321,7 @@ impl Outbox {
 
     /// The client is gone.
     pub fn is_closed(&self) -> bool {
-        self.state().closed
+        self.closed.load(Ordering::Acquire)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -46,6 +46,11 @@ pub fn pause(share: Share, cost: Duration, clients: usize, busy: usize) -> Durat
     wanted.max(all.saturating_mul(SHARE_MOST.min(parts)))
 }
 
+/// A computation that pauses for so long waits for company, too (see [`Pace::waits`]).
+const SLOW: Duration = Duration::from_secs(1);
+/// How much longer it waits at most.
+pub const COMPANY_MAX: Duration = Duration::from_secs(1);
+
 /// When a computation was brought up to date, and when it may be again.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pace {
@@ -62,6 +67,11 @@ impl Pace {
     /// Not before this.
     pub fn due(&self, now: Instant) -> Instant {
         self.due.map_or(now, |due| due.max(now))
+    }
+
+    /// It pauses for so long that waiting a little longer is no matter: until batches that were put together for all can be read.
+    pub fn waits(&self) -> bool {
+        matches!((self.last, self.due), (Some(last), Some(due)) if due - last >= SLOW)
     }
 
     /// It was brought up to date.

@@ -256,6 +256,11 @@ impl Windows {
         }
     }
 
+    /// Once the watermark is here, another window is final.
+    pub fn closing(&self) -> i64 {
+        self.borders.next(self.closed_before)
+    }
+
     /// The watermark has moved: the windows that are final now, with their rows, as of `sequence`.
     pub fn close(&mut self, watermark: i64, sequence: u64) -> Vec<(Kind, Row)> {
         let open = self.borders.start(watermark);

@@ -2,7 +2,7 @@
 //! not, points that replace others, deletes, new series and fields, cut connections, `kill -9`.
 
 use crate::live::Live;
-use crate::support::Server;
+use crate::support::{Random, Server};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -63,19 +63,6 @@ const QUERIES: &[(&str, &str, &str, &str)] = &[
 
 /// Rows by name, tags and time; of `distinct` and `top` several at one time.
 type State = BTreeMap<(String, String, i64), Vec<Vec<Value>>>;
-
-/// A small generator: tests repeat.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
-}
 
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -13,6 +13,7 @@ mod formats;
 mod golden;
 mod http;
 mod live;
+mod live_digest;
 mod live_flat;
 mod live_limits;
 mod live_queries;

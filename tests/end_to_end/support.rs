@@ -339,6 +339,20 @@ pub fn node(module: &str) -> Option<(PathBuf, PathBuf)> {
     Some((node, modules?))
 }
 
+/// A small generator: tests repeat.
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number below another.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+}
+
 /// Something a test needs is not there: a failure under CI, a loud notice elsewhere.
 pub fn missing(what: &str) {
     assert!(

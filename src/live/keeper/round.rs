@@ -6,7 +6,7 @@ use crate::live::evaluate::Evaluator;
 use crate::live::hub::Figures;
 use crate::live::message::Kind;
 use crate::live::outbox::{Put, Rows, Shared};
-use crate::live::pace::pause;
+use crate::live::pace::{COMPANY_MAX, pause};
 use crate::live::row::Row;
 use crate::model::TimeRange;
 use crate::query::snapshot::Snapshot;
@@ -34,8 +34,23 @@ impl Keeper {
     pub(super) fn round(&mut self, now: i64) {
         let began = Instant::now();
         let mut turn = Vec::new();
+        while self.held.first().is_some_and(|(end, _)| *end <= began) {
+            turn.extend(self.held.pop_first().map(|(_, key)| key));
+        }
+        let hold = self.recent.is_shared() && !self.recent.is_group_whole();
         while self.queue.first().is_some_and(|(due, _)| *due <= began) {
-            turn.extend(self.queue.pop_first().map(|(_, key)| key));
+            let Some((due, key)) = self.queue.pop_first() else {
+                break;
+            };
+            let waits = |entry: &mut Entry| entry.work.pace().waits();
+            if hold && self.entries.get_mut(&key).is_some_and(waits) {
+                self.held.insert((due + COMPANY_MAX, key));
+            } else {
+                turn.push(key);
+            }
+        }
+        if turn.is_empty() {
+            return;
         }
         // What it shows is noted first, and is part of this round.
         let mut snapshot = self.snapshot();
