@@ -13,11 +13,11 @@ pub const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// One part in so many of a core is for updates if only one computation is busy.
 const SHARE_OF_ONE: u32 = 16;
 /// One part in so many, if many are.
-const SHARE_OF_MANY: u32 = 80;
+const SHARE_OF_MANY: u32 = 240;
 /// Never more than one part in so many.
 const SHARE_MOST: u32 = 4;
 /// What telling one client costs, about: most of it on the threads of its connection.
-const TELL: Duration = Duration::from_micros(25);
+const TELL: Duration = Duration::from_micros(12);
 
 /// What updates may take.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,9 +96,9 @@ mod tests {
         let (us, ms) = (Duration::from_micros, Duration::from_millis);
         for (cost, clients, busy, want) in [
             (us(1), 0, 1, PAUSE_MIN),
-            (us(175), 1, 1, us(3200)),
-            (us(175), 1, 0, us(3200)),
-            (us(160), 20, 50, us(2_640_000)),
+            (us(188), 1, 1, us(3200)),
+            (us(188), 1, 0, us(3200)),
+            (us(160), 20, 50, us(4_800_000)),
             (ms(1), 20, 50, PAUSE_MAX),
             (ms(40), 0, 50, ms(8000)),
         ] {
