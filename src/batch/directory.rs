@@ -6,7 +6,7 @@ use crate::model::{FieldId, FieldType, MeasurementId, TimeRange};
 use std::ops::Range;
 
 /// No table takes fewer bytes here.
-const TABLE_BYTES_MIN: usize = 7;
+const TABLE_BYTES_MIN: usize = 4;
 
 /// Tables and columns, in the order of the data.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,6 +25,8 @@ pub(super) struct TableEntry {
     pub(super) time: TimeRange,
     /// Its series ids and times.
     pub(super) keys: Range<usize>,
+    /// The table that has these keys first: mostly itself.
+    pub(super) keys_of: usize,
     /// Which of the batch's columns.
     pub(super) columns: Range<usize>,
 }
@@ -43,18 +45,28 @@ impl Directory {
         self.tables.iter().map(|table| table.rows as u64).sum()
     }
 
+    /// Adds columns of the next table, and says which they are.
+    pub(super) fn add(&mut self, columns: impl Iterator<Item = ColumnEntry>) -> Range<usize> {
+        let first = self.columns.len();
+        self.columns.extend(columns);
+        first..self.columns.len()
+    }
+
     /// As bytes.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(16 * self.tables.len() + 4 * self.columns.len() + 8);
         put(&mut out, self.tables.len() as u64);
         let (mut measurement, mut time) = (0, 0i64);
-        for table in &self.tables {
+        for (at, table) in self.tables.iter().enumerate() {
             put(&mut out, u64::from(table.shard));
             put_signed(&mut out, i64::from(table.measurement) - measurement);
-            put(&mut out, table.rows as u64);
-            put_signed(&mut out, table.time.min.wrapping_sub(time));
-            put(&mut out, table.time.max.wrapping_sub(table.time.min) as u64);
-            put(&mut out, table.keys.len() as u64);
+            put(&mut out, (at - table.keys_of) as u64);
+            if table.keys_of == at {
+                put(&mut out, table.rows as u64);
+                put_signed(&mut out, table.time.min.wrapping_sub(time));
+                put(&mut out, table.time.max.wrapping_sub(table.time.min) as u64);
+                put(&mut out, table.keys.len() as u64);
+            }
             put(&mut out, table.columns.len() as u64);
             for column in &self.columns[table.columns.clone()] {
                 put(&mut out, u64::from(column.field));
@@ -83,14 +95,23 @@ impl Directory {
             columns: Vec::with_capacity(count),
         };
         let (mut measurement, mut time) = (0, 0i64);
-        for _ in 0..count {
+        for at in 0..count {
             let shard = u16::try_from(input.get()?).ok()?;
             measurement = input.get_signed()?.checked_add(measurement)?;
-            let rows = usize::try_from(input.get()?).ok()?;
-            let min = input.get_signed()?.wrapping_add(time);
-            let max = min.wrapping_add(input.get()? as i64);
-            time = min;
-            let keys = take(input.get()?)?;
+            let back = usize::try_from(input.get()?).ok()?;
+            let keys_of = at.checked_sub(back)?;
+            let (rows, range, keys) = match read.tables.get(keys_of) {
+                // Whoever is referred to has keys of its own.
+                Some(of) if of.keys_of == keys_of => (of.rows, of.time, of.keys.clone()),
+                Some(_) => return None,
+                None => {
+                    let rows = usize::try_from(input.get()?).ok()?;
+                    let min = input.get_signed()?.wrapping_add(time);
+                    let max = min.wrapping_add(input.get()? as i64);
+                    (rows, TimeRange { min, max }, take(input.get()?)?)
+                }
+            };
+            time = range.min;
             let columns = input.get_count(bytes.len())?;
             let first = read.columns.len();
             for _ in 0..columns {
@@ -104,8 +125,9 @@ impl Directory {
                 shard,
                 measurement: MeasurementId::try_from(measurement).ok()?,
                 rows,
-                time: TimeRange { min, max },
+                time: range,
                 keys,
+                keys_of,
                 columns: first..read.columns.len(),
             });
         }
@@ -125,7 +147,10 @@ mod tests {
             any::<MeasurementId>(),
             0usize..1_000_000,
             (any::<i64>(), any::<i64>()),
-            0usize..1000,
+            (
+                0usize..1000,
+                prop::option::weighted(0.3, any::<prop::sample::Index>()),
+            ),
             prop::collection::vec(column, 0..4),
         );
         prop::collection::vec(table, 0..6).prop_map(|tables| {
@@ -135,8 +160,32 @@ mod tests {
                 at += len;
                 at - len..at
             };
-            for (shard, measurement, rows, (a, b), keys, columns) in tables {
-                let keys = take(keys);
+            for (shard, measurement, rows, (a, b), (keys, like), columns) in tables {
+                let own = TableEntry {
+                    shard,
+                    measurement,
+                    rows,
+                    time: TimeRange {
+                        min: a.min(b),
+                        max: a.max(b),
+                    },
+                    keys: 0..0,
+                    keys_of: directory.tables.len(),
+                    columns: 0..0,
+                };
+                let like = like.filter(|_| !directory.tables.is_empty());
+                let entry = match like.map(|like| &directory.tables[like.index(directory.tables.len())]) {
+                    Some(of) => TableEntry {
+                        shard,
+                        measurement,
+                        columns: 0..0,
+                        ..of.clone()
+                    },
+                    None => TableEntry {
+                        keys: take(keys),
+                        ..own
+                    },
+                };
                 let first = directory.columns.len();
                 for (field, code, chunk) in columns {
                     directory.columns.push(ColumnEntry {
@@ -146,15 +195,8 @@ mod tests {
                     });
                 }
                 directory.tables.push(TableEntry {
-                    shard,
-                    measurement,
-                    rows,
-                    time: TimeRange {
-                        min: a.min(b),
-                        max: a.max(b),
-                    },
-                    keys,
                     columns: first..directory.columns.len(),
+                    ..entry
                 });
             }
             directory
@@ -162,7 +204,10 @@ mod tests {
     }
 
     fn data_of(directory: &Directory) -> usize {
-        let tables = directory.tables.iter().map(|table| table.keys.len());
+        let tables = directory.tables.iter().enumerate();
+        let tables = tables
+            .filter(|(at, table)| table.keys_of == *at)
+            .map(|(_, table)| table.keys.len());
         let columns = directory.columns.iter().map(|column| column.chunk.len());
         tables.chain(columns).sum()
     }

@@ -1,6 +1,6 @@
 //! The bytes of a batch: a 16-byte header, names and commands as rkyv, then the tables. The only file that imports rkyv.
 //!
-//! Rows are sorted by (series, time) and packed with the codecs of blocks before they are encoded ([`super::packed`]): a tenth of the
+//! Names are squeezed by lz4 when there are many: the keys of new series look alike. Rows are sorted by (series, time) and packed with the codecs of blocks before they are encoded ([`super::packed`]): a tenth of the
 //! bytes has to be checksummed, written, and synced, for less than it costs to copy the others. What is packed lies end to end in one
 //! string of bytes: a request may have hundreds of small tables.
 //!
@@ -8,12 +8,12 @@
 //! meaning (equal lengths, order, ids, shards) by ours. Drawn in docs/formats/batch.md.
 
 use super::directory::{ColumnEntry, Directory, TableEntry};
-use super::packed::{Packed, TABLE_ROWS_MAX};
+use super::packed::{Packed, TABLE_ROWS_MAX, series_starts};
 use super::{
     Batch, Command, DatabaseDefinition, Definitions, FieldDefinition, MeasurementDefinition,
     PolicyDefinition, SeriesDefinition, Table,
 };
-use crate::block::{decode_column, decode_row_keys, decode_rows};
+use crate::block::{decode_row_keys, decode_series_column, series_range};
 use crate::model::{FieldType, MeasurementId, SeriesId, SortedRows, TimeRange};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
@@ -21,11 +21,15 @@ use rkyv::{Archive, Deserialize, Serialize};
 use std::ops::Range;
 
 /// The version of the format, in the first byte.
-pub const BATCH_VERSION: u8 = 3;
+pub const BATCH_VERSION: u8 = 4;
 
-/// Bytes before the archive: the version, three zeros, the lengths of archive and directory (u32, little endian), four zeros. Keeps the
-/// archive aligned.
+/// Bytes before the archive: the version, three zeros, the lengths of archive and directory, and of the archive before it was squeezed,
+/// 0 if it was not (u32, little endian). Keeps the archive aligned.
 const HEADER_BYTES: usize = 16;
+/// Smaller archives are not squeezed: those of batches that name nothing new.
+const SQUEEZED_MIN: usize = 1 << 10;
+/// lz4 makes nothing shorter than by so much.
+const SQUEEZED_SHARE_MAX: usize = 256;
 
 /// Rows a batch may have.
 pub const BATCH_ROWS_MAX: usize = 50_000_000;
@@ -61,6 +65,26 @@ struct WireDefinitions {
     series: Vec<(u32, u32, String)>,
 }
 
+impl WireDefinitions {
+    fn is_empty(&self) -> bool {
+        self.databases.is_empty()
+            && self.policies.is_empty()
+            && self.measurements.is_empty()
+            && self.fields.is_empty()
+            && self.series.is_empty()
+    }
+}
+
+impl ArchivedWireDefinitions {
+    fn is_empty(&self) -> bool {
+        self.databases.is_empty()
+            && self.policies.is_empty()
+            && self.measurements.is_empty()
+            && self.fields.is_empty()
+            && self.series.is_empty()
+    }
+}
+
 #[derive(Archive, Serialize, Deserialize)]
 struct WirePolicy {
     id: u32,
@@ -94,6 +118,8 @@ pub struct EncodedBatch {
     has_commands: bool,
     /// Where in the bytes the archive is.
     archive: Range<usize>,
+    /// Its bytes before it was squeezed; 0 if it was not.
+    unsqueezed: usize,
     directory: Directory,
     /// Where in the bytes the data begins.
     data: usize,
@@ -117,46 +143,41 @@ impl EncodedBatch {
     /// Encodes a batch. Of two rows of a table with the same series and time the later one is kept, field by field.
     pub fn encode(batch: Batch) -> Self {
         let (wire, packed) = to_wire(batch);
-        let Packed { directory, data } = packed;
+        let Packed { directory, data, .. } = packed;
         let directory_bytes = directory.encode();
         let room = HEADER_BYTES + data.len() + directory_bytes.len() + 256;
         let mut bytes = AlignedVec::with_capacity(room);
         bytes.extend_from_slice(&[0; HEADER_BYTES]);
         let mut bytes = rkyv::api::high::to_bytes_in::<_, rancor::Error>(&wire, bytes)
             .expect("writing to memory fails only when memory is out");
+        let mut unsqueezed = 0;
+        if bytes.len() - HEADER_BYTES >= SQUEEZED_MIN {
+            let squeezed = lz4_flex::block::compress(&bytes[HEADER_BYTES..]);
+            if squeezed.len() < bytes.len() - HEADER_BYTES {
+                unsqueezed = bytes.len() - HEADER_BYTES;
+                let room = HEADER_BYTES + squeezed.len() + directory_bytes.len() + data.len();
+                bytes = AlignedVec::with_capacity(room);
+                bytes.extend_from_slice(&[0; HEADER_BYTES]);
+                bytes.extend_from_slice(&squeezed);
+            }
+        }
         let archive = bytes.len() - HEADER_BYTES;
         bytes[0] = BATCH_VERSION;
-        for (at, len) in [(4, archive), (8, directory_bytes.len())] {
+        for (at, len) in [(4, archive), (8, directory_bytes.len()), (12, unsqueezed)] {
             let len = u32::try_from(len).expect("limits on requests keep names far below 4 GiB");
             bytes[at..at + 4].copy_from_slice(&len.to_le_bytes());
         }
         bytes.extend_from_slice(&directory_bytes);
         bytes.extend_from_slice(&data);
-        Self::with_directory(bytes, archive, directory_bytes.len(), directory)
-    }
-
-    /// Bytes that are sound, and where everything is in them.
-    fn with_directory(
-        bytes: AlignedVec,
-        archive: usize,
-        directory_bytes: usize,
-        directory: Directory,
-    ) -> Self {
-        let archive = HEADER_BYTES..HEADER_BYTES + archive;
-        let wire = access(&bytes[archive.clone()]);
-        let d = &wire.definitions;
         Self {
-            shards: wire.shards.to_native(),
-            rows: wire.rows.to_native(),
-            has_definitions: !(d.databases.is_empty()
-                && d.policies.is_empty()
-                && d.measurements.is_empty()
-                && d.fields.is_empty()
-                && d.series.is_empty()),
+            shards: wire.shards,
+            rows: wire.rows,
+            has_definitions: !wire.definitions.is_empty(),
             has_commands: !wire.commands.is_empty(),
+            archive: HEADER_BYTES..HEADER_BYTES + archive,
+            unsqueezed,
+            data: HEADER_BYTES + archive + directory_bytes.len(),
             directory,
-            data: archive.end + directory_bytes,
-            archive,
             bytes,
         }
     }
@@ -178,17 +199,34 @@ impl EncodedBatch {
             let bytes = header[at..at + 4].try_into().expect("four bytes");
             u32::from_le_bytes(bytes) as usize
         };
-        let (archive, directory) = (length(4), length(8));
+        let (archive, directory, unsqueezed) = (length(4), length(8), length(12));
         let (names, rest) = rest.split_at_checked(archive).ok_or_else(cut)?;
         let (entries, data) = rest.split_at_checked(directory).ok_or_else(cut)?;
-        let wire = rkyv::access::<ArchivedWireBatch, rancor::Error>(names)
+        let names =
+            Names::read(names, unsqueezed).ok_or(BatchError::Inconsistent("its names do not unpack"))?;
+        let wire = rkyv::access::<ArchivedWireBatch, rancor::Error>(names.bytes())
             .map_err(|error| BatchError::Malformed(error.to_string()))?;
         let entries = check(wire, entries, data)?;
-        Ok(Self::with_directory(aligned, archive, directory, entries))
+        let (shards, rows) = (wire.shards.to_native(), wire.rows.to_native());
+        let has_definitions = !wire.definitions.is_empty();
+        let has_commands = !wire.commands.is_empty();
+        drop(names);
+        Ok(Self {
+            shards,
+            rows,
+            has_definitions,
+            has_commands,
+            directory: entries,
+            archive: HEADER_BYTES..HEADER_BYTES + archive,
+            unsqueezed,
+            data: HEADER_BYTES + archive + directory,
+            bytes: aligned,
+        })
     }
 
-    fn wire(&self) -> &ArchivedWireBatch {
-        access(&self.bytes[self.archive.clone()])
+    fn names(&self) -> Names<'_> {
+        Names::read(&self.bytes[self.archive.clone()], self.unsqueezed)
+            .expect("made by encode or validated by from_bytes")
     }
 
     /// The bytes.
@@ -227,18 +265,21 @@ impl EncodedBatch {
 
     /// A copy of its definitions.
     pub fn definitions(&self) -> Definitions {
-        from_wire_definitions(&self.wire().definitions)
+        from_wire_definitions(&self.names().wire().definitions)
     }
 
     /// A copy of its definitions but for those of series, of which there may be many: see [`defined_series`](Self::defined_series).
     pub fn defined_names(&self) -> Definitions {
-        names_from_wire(&self.wire().definitions)
+        names_from_wire(&self.names().wire().definitions)
     }
 
     /// The series that it defines, without their keys.
-    pub fn defined_series(&self) -> impl Iterator<Item = (MeasurementId, SeriesId)> {
-        let series = self.wire().definitions.series.iter();
-        series.map(|series| (series.0.to_native(), series.1.to_native()))
+    pub fn defined_series(&self) -> Vec<(MeasurementId, SeriesId)> {
+        let names = self.names();
+        let series = names.wire().definitions.series.iter();
+        series
+            .map(|series| (series.0.to_native(), series.1.to_native()))
+            .collect()
     }
 
     /// Does it define anything?
@@ -251,7 +292,8 @@ impl EncodedBatch {
         if !self.has_commands {
             return Vec::new();
         }
-        self.wire().commands.iter().map(from_wire_command).collect()
+        let names = self.names();
+        names.wire().commands.iter().map(from_wire_command).collect()
     }
 
     /// The whole batch, decoded.
@@ -307,6 +349,11 @@ impl TableView<'_> {
         self.entry.time
     }
 
+    /// Its first series and its last.
+    pub fn series_range(&self) -> (SeriesId, SeriesId) {
+        series_range(&self.data[self.entry.keys.clone()]).expect("made by encode or validated by from_bytes")
+    }
+
     /// Bytes of memory it takes as it is.
     pub fn packed_bytes(&self) -> usize {
         let columns = self.columns;
@@ -331,9 +378,11 @@ impl TableView<'_> {
     /// Its rows, unpacked.
     pub fn read(&self) -> SortedRows {
         let (series, times) = self.keys();
+        let mut starts = Vec::new();
+        series_starts(&series, &mut starts);
         let columns = self.columns.iter().map(|column| {
             let chunk = &self.data[column.chunk.clone()];
-            let unpacked = decode_column(chunk, column.field_type);
+            let unpacked = decode_series_column(chunk, column.field_type, &starts);
             (
                 column.field,
                 unpacked.expect("made by encode or validated by from_bytes"),
@@ -353,10 +402,38 @@ impl TableView<'_> {
     }
 }
 
-/// The archive in bytes that are sound.
-fn access(archive: &[u8]) -> &ArchivedWireBatch {
-    rkyv::access::<ArchivedWireBatch, rancor::Error>(archive)
-        .expect("made by encode or validated by from_bytes")
+/// Names and commands of a batch, unpacked for as long as somebody reads them.
+enum Names<'a> {
+    Plain(&'a [u8]),
+    Unsqueezed(AlignedVec),
+}
+
+impl<'a> Names<'a> {
+    /// `unsqueezed`: how long it is, if it was squeezed.
+    fn read(bytes: &'a [u8], unsqueezed: usize) -> Option<Self> {
+        if unsqueezed == 0 {
+            return Some(Self::Plain(bytes));
+        }
+        if unsqueezed / SQUEEZED_SHARE_MAX > bytes.len() {
+            return None;
+        }
+        let mut plain = AlignedVec::with_capacity(unsqueezed);
+        plain.resize(unsqueezed, 0);
+        let len = lz4_flex::block::decompress_into(bytes, &mut plain).ok()?;
+        (len == unsqueezed).then_some(Self::Unsqueezed(plain))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(bytes) => bytes,
+            Self::Unsqueezed(bytes) => bytes,
+        }
+    }
+
+    fn wire(&self) -> &ArchivedWireBatch {
+        rkyv::access::<ArchivedWireBatch, rancor::Error>(self.bytes())
+            .expect("made by encode or validated by from_bytes")
+    }
 }
 
 fn check(wire: &ArchivedWireBatch, directory: &[u8], data: &[u8]) -> Result<Directory, BatchError> {
@@ -369,6 +446,8 @@ fn check(wire: &ArchivedWireBatch, directory: &[u8], data: &[u8]) -> Result<Dire
     };
     let directory = Directory::decode(directory, data.len())
         .ok_or(BatchError::Inconsistent("its directory is malformed"))?;
+    let (mut keys, mut starts) = ((Vec::new(), Vec::new()), Vec::new());
+    let mut keys_of = usize::MAX;
     for table in &directory.tables {
         ensure(
             table.shard < wire.shards.to_native(),
@@ -378,20 +457,21 @@ fn check(wire: &ArchivedWireBatch, directory: &[u8], data: &[u8]) -> Result<Dire
             (1..=TABLE_ROWS_MAX).contains(&table.rows),
             "a table has no rows or too many",
         )?;
-        let (runs, times) = decode_rows(&data[table.keys.clone()])
-            .ok_or(BatchError::Inconsistent("a table's keys are malformed"))?;
+        if table.keys_of != keys_of {
+            keys = decode_row_keys(&data[table.keys.clone()])
+                .ok_or(BatchError::Inconsistent("a table's keys are malformed"))?;
+            series_starts(&keys.0, &mut starts);
+            keys_of = table.keys_of;
+        }
+        let (series, times) = &keys;
         ensure(
             times.len() == table.rows,
             "a table has more or fewer keys than rows",
         )?;
+        let ascends = |row: usize| (series[row - 1], times[row - 1]) < (series[row], times[row]);
         ensure(
-            runs.windows(2).all(|pair| pair[0].0 < pair[1].0),
-            "a table's series do not ascend",
-        )?;
-        let ascends = |rows: &Range<usize>| times[rows.clone()].windows(2).all(|pair| pair[0] < pair[1]);
-        ensure(
-            runs.iter().all(|(_, rows)| ascends(rows)),
-            "a table's times do not ascend",
+            (1..times.len()).all(ascends),
+            "a table's series and times do not ascend",
         )?;
         ensure(
             times.iter().min() == Some(&table.time.min) && times.iter().max() == Some(&table.time.max),
@@ -403,7 +483,7 @@ fn check(wire: &ArchivedWireBatch, directory: &[u8], data: &[u8]) -> Result<Dire
             "a table's fields do not ascend",
         )?;
         for column in own {
-            let unpacked = decode_column(&data[column.chunk.clone()], column.field_type);
+            let unpacked = decode_series_column(&data[column.chunk.clone()], column.field_type, &starts);
             ensure(
                 unpacked.is_some_and(|c| c.len() == table.rows),
                 "a column is malformed or has another length than its table",
@@ -613,36 +693,39 @@ mod tests {
         })
     }
 
-    fn table() -> impl Strategy<Value = Table> {
+    /// Tables with the same keys.
+    fn tables() -> impl Strategy<Value = Vec<Table>> {
         (0usize..80).prop_flat_map(|rows| {
-            let series = prop::collection::vec(any::<u32>(), rows);
-            let times = prop::collection::vec(any::<i64>(), rows);
-            let columns = prop::collection::vec(column(rows), 0..4);
-            (0u16..2, any::<u32>(), series, times, columns).prop_map(
-                |(shard, measurement, series, times, columns)| {
-                    let columns = columns
-                        .into_iter()
-                        .enumerate()
-                        .map(|(i, c)| (i as u16, c))
-                        .collect();
-                    Table {
-                        shard,
-                        measurement,
-                        series,
-                        times,
-                        columns,
-                    }
-                },
-            )
+            let series = prop_oneof![any::<u32>(), 0u32..9];
+            let series = prop::collection::vec(series, rows);
+            let times = prop::collection::vec(prop_oneof![any::<i64>(), 0i64..99], rows);
+            let table = (0u16..2, any::<u32>(), prop::collection::vec(column(rows), 0..4));
+            let tables = prop::collection::vec(table, 1..4);
+            (series, times, any::<bool>(), tables).prop_map(|(series, times, sorted, tables)| {
+                let mut keys: Vec<(u32, i64)> = series.into_iter().zip(times).collect();
+                if sorted {
+                    keys.sort_unstable();
+                }
+                let table = |(shard, measurement, columns): (u16, u32, Vec<Column>)| Table {
+                    shard,
+                    measurement,
+                    series: keys.iter().map(|key| key.0).collect(),
+                    times: keys.iter().map(|key| key.1).collect(),
+                    columns: (0u16..).zip(columns).collect(),
+                };
+                tables.into_iter().map(table).collect()
+            })
         })
     }
 
     fn batch() -> impl Strategy<Value = Batch> {
-        let names = prop::collection::vec(".{0,8}", 0..4);
-        (prop::collection::vec(table(), 0..4), names).prop_map(|(tables, names)| Batch {
+        let few = prop::collection::vec(".{0,8}", 0..4);
+        let many = prop::collection::vec("host=[a-c]{1,9},container=[0-9a-f]{9}", 30..60);
+        let names = prop_oneof![3 => few, 1 => many];
+        (prop::collection::vec(tables(), 0..4), names).prop_map(|(tables, names)| Batch {
             shards: 2,
             packed: Packed::default(),
-            tables,
+            tables: tables.into_iter().flatten().collect(),
             definitions: Definitions {
                 databases: names
                     .iter()
@@ -742,6 +825,104 @@ mod tests {
         assert_eq!(encoded.rows(), rows as u64);
     }
 
+    fn gauges(hosts: u32, measurements: u32) -> Batch {
+        let table = |measurement| Table {
+            shard: (measurement % 2) as u16,
+            measurement,
+            series: (0..hosts).collect(),
+            times: vec![1_700_000_000_000_000_000; hosts as usize],
+            columns: vec![(
+                0,
+                Column {
+                    values: Values::Integer((0..i64::from(hosts)).map(|i| i * 7919 % 64).collect()),
+                    present: None,
+                },
+            )],
+        };
+        Batch {
+            shards: 2,
+            tables: (0..measurements).map(table).collect(),
+            ..Batch::default()
+        }
+    }
+
+    #[test]
+    fn tables_share_their_keys() {
+        let (one, many) = (
+            EncodedBatch::encode(gauges(50, 1)),
+            EncodedBatch::encode(gauges(50, 101)),
+        );
+        let each = (many.bytes().len() - one.bytes().len()) / 100;
+        assert!(each < 50 * 6 / 8 + 20, "{each} bytes for a table of 50 rows");
+        let back = EncodedBatch::from_bytes(many.bytes()).expect("it was just encoded");
+        assert_eq!(points(&back.decode()), points(&gauges(50, 101)));
+        assert_eq!(back.rows(), 50 * 101);
+    }
+
+    #[test]
+    fn rows_of_few_series_are_told_apart() {
+        let rows = 500u32;
+        let mut batch = gauges(rows * 5, 1);
+        let table = &mut batch.tables[0];
+        table.series = (0..rows * 5).map(|row| row / 5).collect();
+        table.times = (0..i64::from(rows) * 5).map(|row| row % 5 * 10).collect();
+        let walk = |row: i64| row / 5 * 7919 % 101 + row % 5 * (row / 5 % 3);
+        table.columns[0].1.values = Values::Integer((0..i64::from(rows) * 5).map(walk).collect());
+        let encoded = EncodedBatch::encode(batch.clone());
+        let bits = encoded.bytes().len() * 8 / (rows as usize * 5);
+        assert!(bits < 5, "{bits} bits a number of 0 to 108");
+        let back = EncodedBatch::from_bytes(encoded.bytes()).expect("it was just encoded");
+        assert_eq!(points(&back.decode()), points(&batch));
+    }
+
+    #[test]
+    fn many_names_are_squeezed() {
+        let name = |id: u32| SeriesDefinition {
+            measurement: 1,
+            id,
+            key: format!(
+                "host=h_{},container={:08x},endpoint=ep_{}",
+                id / 100,
+                id.wrapping_mul(2_654_435_761),
+                id % 10
+            ),
+        };
+        let mut batch = gauges(3, 1);
+        batch.definitions.series = (0..5000).map(name).collect();
+        let encoded = EncodedBatch::encode(batch.clone());
+        let plain: usize = batch
+            .definitions
+            .series
+            .iter()
+            .map(|series| series.key.len() + 16)
+            .sum();
+        assert!(
+            encoded.bytes().len() * 2 < plain,
+            "{} of {plain}",
+            encoded.bytes().len()
+        );
+        let back = EncodedBatch::from_bytes(encoded.bytes()).expect("it was just encoded");
+        assert_eq!(back.definitions(), batch.definitions);
+        assert_eq!(back.defined_series().len(), 5000);
+        // Who claims more than lz4 can unpack to gets no memory for it.
+        let mut bytes = encoded.bytes().to_vec();
+        bytes[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(matches!(
+            EncodedBatch::from_bytes(&bytes),
+            Err(BatchError::Inconsistent(_))
+        ));
+    }
+
+    #[test]
+    fn other_versions_are_refused_by_name() {
+        let mut bytes = EncodedBatch::encode(gauges(3, 1)).bytes().to_vec();
+        bytes[0] = 3;
+        assert!(matches!(
+            EncodedBatch::from_bytes(&bytes),
+            Err(BatchError::Version(3))
+        ));
+    }
+
     proptest! {
         #[test]
         fn batches_round_trip(batch in batch()) {
@@ -766,7 +947,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_version_3() {
+    fn the_format_is_version_4() {
         let batch = Batch {
             shards: 1,
             tables: vec![Table {
@@ -784,9 +965,9 @@ mod tests {
             }],
             ..Batch::default()
         };
-        let golden = include_bytes!("../../tests/golden/batch_v3.bin");
+        let golden = include_bytes!("../../tests/golden/batch_v4.bin");
         if std::env::var_os("KYMO_WRITE_GOLDEN").is_some() {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/batch_v3.bin");
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/batch_v4.bin");
             std::fs::write(path, EncodedBatch::encode(batch.clone()).bytes()).expect("written");
         }
         assert_eq!(

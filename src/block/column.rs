@@ -11,16 +11,23 @@ const SOME_PRESENT: u8 = 1;
 /// Appends some rows of a column; their statistics come back.
 pub fn encode_column(column: &Column, range: Range<usize>, level: Level, out: &mut Vec<u8>) -> ChunkStats {
     let stats = ChunkStats::of(column, range.clone());
-    encode_chunk(column, range, level, out);
+    encode_series_chunk(column, range, &[0], level, out);
     stats
 }
 
-/// Appends some rows of a column.
-pub fn encode_chunk(column: &Column, range: Range<usize>, level: Level, out: &mut Vec<u8>) {
+/// Appends some rows of a column, which are of several series one after the other: `starts` says where each of them begins, the first at 0.
+/// To be read with the same starts, by [`decode_series_column`].
+pub fn encode_series_chunk(
+    column: &Column,
+    range: Range<usize>,
+    starts: &[u32],
+    level: Level,
+    out: &mut Vec<u8>,
+) {
     put(out, range.len() as u64);
     if column.present.is_none() || range.clone().all(|row| column.has(row)) {
         out.push(ALL_PRESENT);
-        encode_values(&column.values, range, level, out);
+        encode_values(&column.values, range, starts, level, out);
     } else {
         out.push(SOME_PRESENT);
         let mut present = Bitmap::new();
@@ -29,17 +36,17 @@ pub fn encode_chunk(column: &Column, range: Range<usize>, level: Level, out: &mu
         let rows: Vec<u32> = range.filter(|&i| column.has(i)).map(|i| i as u32).collect();
         let values = column.values.gather(&rows);
         let all = 0..values.len();
-        encode_values(&values, all, level, out);
+        encode_values(&values, all, &[0], level, out);
     }
 }
 
-fn encode_values(values: &Values, range: Range<usize>, level: Level, out: &mut Vec<u8>) {
+fn encode_values(values: &Values, range: Range<usize>, starts: &[u32], level: Level, out: &mut Vec<u8>) {
     match values {
-        Values::Float(v) => floats::encode(&v[range], level, out),
-        Values::Integer(v) => ints::encode(&v[range], level, out),
+        Values::Float(v) => floats::encode_series(&v[range], starts, level, out),
+        Values::Integer(v) => ints::encode_series(&v[range], starts, level, out),
         Values::Unsigned(v) => {
             let bits: Vec<i64> = v[range].iter().map(|&v| v as i64).collect();
-            ints::encode(&bits, level, out);
+            ints::encode_series(&bits, starts, level, out);
         }
         Values::Boolean(v) => {
             let mut bits = Bitmap::new();
@@ -57,6 +64,11 @@ fn encode_values(values: &Values, range: Range<usize>, level: Level, out: &mut V
 
 /// Reads a chunk of a field of this type.
 pub fn decode_column(bytes: &[u8], field_type: FieldType) -> Option<Column> {
+    decode_series_column(bytes, field_type, &[0])
+}
+
+/// Reads a chunk of rows of several series; see [`encode_series_chunk`].
+pub fn decode_series_column(bytes: &[u8], field_type: FieldType, starts: &[u32]) -> Option<Column> {
     let mut input = Input(bytes);
     let rows = input.get_count(CHUNK_ROWS_MAX)?;
     let present = match input.byte()? {
@@ -65,11 +77,12 @@ pub fn decode_column(bytes: &[u8], field_type: FieldType) -> Option<Column> {
         _ => return None,
     };
     let count = present.as_ref().map_or(rows, Bitmap::count_ones);
+    let starts = if present.is_none() { starts } else { &[0] };
     let mut values = match field_type {
-        FieldType::Float => Values::Float(floats::decode(&mut input, count)?),
-        FieldType::Integer => Values::Integer(ints::decode(&mut input, count)?),
+        FieldType::Float => Values::Float(floats::decode_series(&mut input, count, starts)?),
+        FieldType::Integer => Values::Integer(ints::decode_series(&mut input, count, starts)?),
         FieldType::Unsigned => {
-            let bits = ints::decode(&mut input, count)?;
+            let bits = ints::decode_series(&mut input, count, starts)?;
             Values::Unsigned(bits.into_iter().map(|v| v as u64).collect())
         }
         FieldType::String => Values::String(strings::decode(&mut input, count)?),

@@ -32,13 +32,18 @@ const ORDERED_GAIN: usize = 16;
 
 /// Appends numbers; their count is the caller's to keep.
 pub fn encode(values: &[f64], level: Level, out: &mut Vec<u8>) {
+    encode_series(values, &[0], level, out);
+}
+
+/// As [`encode`], of numbers of several series one after the other; see [`ints::encode_series`].
+pub(super) fn encode_series(values: &[f64], starts: &[u32], level: Level, out: &mut Vec<u8>) {
     let Some(first) = values.first() else { return };
     if values.iter().all(|v| v.to_bits() == first.to_bits()) {
         out.push(CONSTANT);
         out.extend_from_slice(&first.to_le_bytes());
         return;
     }
-    if encode_decimal(values, level, out) {
+    if encode_decimal(values, starts, level, out) {
         return;
     }
     if level == Level::Small {
@@ -67,6 +72,11 @@ fn ordered(bits: u64) -> i64 {
 
 /// Reads `count` numbers.
 pub fn decode(input: &mut Input<'_>, count: usize) -> Option<Vec<f64>> {
+    decode_series(input, count, &[0])
+}
+
+/// Reads what [`encode_series`] wrote, if it was told where series begin.
+pub(super) fn decode_series(input: &mut Input<'_>, count: usize, starts: &[u32]) -> Option<Vec<f64>> {
     if count == 0 {
         return Some(Vec::new());
     }
@@ -75,7 +85,7 @@ pub fn decode(input: &mut Input<'_>, count: usize) -> Option<Vec<f64>> {
     }
     match input.byte()? {
         CONSTANT => Some(vec![f64::from_bits(get_bits(input)?); count]),
-        DECIMAL => decode_decimal(input, count),
+        DECIMAL => decode_decimal(input, count, starts),
         RAW => {
             let bytes = input.take(count * 8)?;
             let float = |b: &[u8]| f64::from_le_bytes(b.try_into().expect("chunks of eight"));
@@ -141,7 +151,7 @@ fn choose_digits(values: &[f64]) -> Option<usize> {
     })
 }
 
-fn encode_decimal(values: &[f64], level: Level, out: &mut Vec<u8>) -> bool {
+fn encode_decimal(values: &[f64], starts: &[u32], level: Level, out: &mut Vec<u8>) -> bool {
     let Some(digits) = choose_digits(values) else {
         return false;
     };
@@ -182,11 +192,11 @@ fn encode_decimal(values: &[f64], level: Level, out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(&value.to_le_bytes());
         last = at;
     }
-    ints::encode(integers, level, out);
+    ints::encode_series(integers, starts, level, out);
     true
 }
 
-fn decode_decimal(input: &mut Input<'_>, count: usize) -> Option<Vec<f64>> {
+fn decode_decimal(input: &mut Input<'_>, count: usize, starts: &[u32]) -> Option<Vec<f64>> {
     let power = *POWERS.get(usize::from(input.byte()?))?;
     let exceptions = input.get_count(count)?;
     let mut patches = input.clone();
@@ -194,7 +204,7 @@ fn decode_decimal(input: &mut Input<'_>, count: usize) -> Option<Vec<f64>> {
         input.get()?;
         input.take(8)?;
     }
-    let integers = ints::decode(input, count)?;
+    let integers = ints::decode_series(input, count, starts)?;
     let mut values = scaled_down(&integers, power);
     let mut at = 0usize;
     for _ in 0..exceptions {

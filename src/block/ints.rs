@@ -5,13 +5,14 @@
 use super::bitpack::FRAME;
 use super::bytes::{Input, put, put_signed};
 use super::coded::{self, Estimate};
-use super::{CHUNK_ROWS_MAX, Level, few, frames};
+use super::{CHUNK_ROWS_MAX, Level, few, frames, series_runs};
 
 pub(super) const CONSTANT: u8 = 0;
 pub(super) const FRAMES: u8 = 1;
 const CODED: u8 = 2;
 pub(super) const SCALED: u8 = 3;
 pub(super) const STEPS: u8 = 4;
+const SERIES_RUNS: u8 = 5;
 
 /// Numbers are looked at in so many stretches of so many.
 const WINDOWS: usize = 4;
@@ -35,6 +36,20 @@ pub fn encode(values: &[i64], level: Level, out: &mut Vec<u8>) {
         return few::encode(values, out);
     }
     encode_many(values, level, out);
+}
+
+/// As [`encode`], of numbers of several series one after the other: `starts` says where each begins, the first at 0. Steps from one
+/// series to the next tell nothing, so where it pays the first numbers and the steps within the series stand apart.
+pub(super) fn encode_series(values: &[i64], starts: &[u32], level: Level, out: &mut Vec<u8>) {
+    if series_runs::may_pay(values.len(), starts) && !values.windows(2).all(|w| w[0] == w[1]) {
+        let (firsts, steps) = series_runs::split(values, starts);
+        if series_runs::pays(values, &firsts, &steps) {
+            out.push(SERIES_RUNS);
+            encode(&firsts, level, out);
+            return encode(&steps, level, out);
+        }
+    }
+    encode(values, level, out);
 }
 
 /// As [`encode`], of any number of them, not all equal.
@@ -194,6 +209,17 @@ fn steps_of(sample: &mut [Vec<i64>]) {
         }
         window.remove(0);
     }
+}
+
+/// Reads what [`encode_series`] wrote.
+pub(super) fn decode_series(input: &mut Input<'_>, count: usize, starts: &[u32]) -> Option<Vec<i64>> {
+    if count == 0 || starts.len() < 2 || input.0.first() != Some(&SERIES_RUNS) {
+        return decode(input, count);
+    }
+    input.byte()?;
+    let firsts = decode(input, starts.len())?;
+    let steps = decode(input, count.checked_sub(starts.len())?)?;
+    series_runs::join(&firsts, &steps, starts)
 }
 
 /// Reads `count` numbers.

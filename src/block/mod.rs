@@ -15,13 +15,14 @@ pub mod floats;
 pub mod frames;
 pub mod ints;
 pub mod rows;
+mod series_runs;
 pub mod stats;
 pub mod steps;
 pub mod strings;
 pub mod tans;
 
-pub use column::{decode_column, encode_chunk, encode_column};
-pub use rows::{RowKeys, decode_row_keys, decode_rows, encode_rows};
+pub use column::{decode_column, decode_series_column, encode_column, encode_series_chunk};
+pub use rows::{RowKeys, decode_row_keys, decode_rows, encode_rows, series_range};
 pub use stats::ChunkStats;
 
 /// How hard to encode.

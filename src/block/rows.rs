@@ -95,6 +95,16 @@ pub fn decode_rows(bytes: &[u8]) -> Option<RowKeys> {
     Some((series, times))
 }
 
+/// The first series and the last. Times are not looked at.
+pub fn series_range(bytes: &[u8]) -> Option<(SeriesId, SeriesId)> {
+    let mut input = Input(bytes);
+    let rows = input.get_count(CHUNK_ROWS_MAX)?;
+    let runs = input.get_count(rows)?;
+    let ids = ints::decode(&mut input, runs)?;
+    let id = |id: &i64| SeriesId::try_from(*id).ok();
+    Some((id(ids.first()?)?, id(ids.last()?)?))
+}
+
 /// Reads them back: a series id and a timestamp a row.
 pub fn decode_row_keys(bytes: &[u8]) -> Option<(Vec<SeriesId>, Vec<i64>)> {
     let stored = Stored::read(bytes)?;
@@ -119,6 +129,10 @@ mod tests {
         assert_eq!(back, times);
         let ids = runs.into_iter().flat_map(|(id, range)| range.map(move |_| id));
         assert_eq!(ids.collect::<Vec<_>>(), series);
+        assert_eq!(
+            series_range(&bytes),
+            series.first().copied().zip(series.last().copied())
+        );
         assert_eq!(decode_row_keys(&bytes), Some((series, times)));
         bytes.len()
     }
@@ -144,7 +158,7 @@ mod tests {
 
         #[test]
         fn damage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = decode_rows(&bytes);
+            let _ = (decode_rows(&bytes), series_range(&bytes));
             if let Some((series, times)) = decode_row_keys(&bytes) {
                 prop_assert_eq!(series.len(), times.len());
             }
