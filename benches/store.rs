@@ -73,6 +73,7 @@ fn day() -> Partition {
 fn seal(store: &Store, watermark: u64, rows: SortedRows) {
     let input = SealInput {
         watermark,
+        level: kymo::block::Level::Fast,
         definitions: &Definitions::default(),
         series: &[],
         commands: &[],

@@ -96,7 +96,7 @@ impl Budget {
         let cores = machine.cores as u64;
         match self {
             Self::Shards => cores.clamp(1, 8),
-            Self::Head => (memory / 32).clamp(8 * MIB, 64 * MIB),
+            Self::Head => (memory / 32).clamp(8 * MIB, 256 * MIB),
             Self::BlockCache => (memory / 16).clamp(8 * MIB, 1024 * MIB),
             Self::IndexCache => (memory / 32).clamp(8 * MIB, 512 * MIB),
             Self::Spellings => (memory / 32).clamp(4 * MIB, 192 * MIB),

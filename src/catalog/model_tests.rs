@@ -380,6 +380,7 @@ impl Case {
         let unsealed = self.catalog().take_unsealed();
         let input = SealInput {
             watermark: self.sequence,
+            level: crate::block::Level::Fast,
             definitions: &unsealed.definitions,
             series: &unsealed.series,
             commands: &unsealed.commands,

@@ -3,6 +3,7 @@
 
 use super::Pending;
 use super::recovery::Core;
+use crate::block::Level;
 use crate::budget::{Budget, Current};
 use crate::catalog::Catalog;
 use crate::journal::thread::Journal;
@@ -111,7 +112,12 @@ impl Sealer {
                         .unwrap_or_else(PoisonError::into_inner)
                         .stopping
                 };
-                match self.seal(&stopping) {
+                // Nothing comes: what is encoded well now need not be written again by a merge.
+                let level = match settle && !budgets.is_thrifty() {
+                    true => Level::Small,
+                    false => Level::Fast,
+                };
+                match self.seal(level, &stopping) {
                     Ok(sequence) => journal.release(sequence),
                     Err(error) => {
                         tracing::error!(%error, "sealing failed; the journal keeps the data");
@@ -130,7 +136,7 @@ impl Sealer {
 
     /// Freezes the head and writes it, again and again until it is written or `give_up` says so; after that nothing may
     /// be frozen again.
-    pub fn seal(&mut self, give_up: &dyn Fn() -> bool) -> Result<u64, StoreError> {
+    pub fn seal(&mut self, level: Level, give_up: &dyn Fn() -> bool) -> Result<u64, StoreError> {
         self.dispatcher.freeze();
         let (sequence, frozen) = self.head.wait_frozen();
         let began = Instant::now();
@@ -140,6 +146,7 @@ impl Sealer {
             unsealed.commands.extend(self.rollups.records(sequence));
             let input = SealInput {
                 watermark: sequence,
+                level,
                 definitions: &unsealed.definitions,
                 series: &unsealed.series,
                 commands: &unsealed.commands,

@@ -1,15 +1,17 @@
 //! One shard's slice of the head: for each measurement a short list of sorted, immutable parts. Pure.
 //!
-//! A group of batches becomes one part a measurement. When [`FAN_IN`] groups have come they are folded into one part a measurement, and
+//! A group of batches is kept as it is ([`super::recent`]). When [`FAN_IN`] groups have come they are folded into one part a measurement, and
 //! when `FAN_IN` folded parts of the same size class have gathered, these are merged: a query never meets more than `FAN_IN`
 //! times the number of classes, and the lists of a measurement change once in `FAN_IN` groups.
 //!
-//! Parts stay packed until a query asks for them; while queries ask for a measurement's parts, the new ones are unpacked here, so
+//! What it takes is counted in [`Size`]s. Parts stay packed until a query asks for them; while queries ask for a measurement's parts, the new ones are unpacked here, so
 //! that the queries find them ready.
 
 use super::Group;
-use super::part::{HeadPart, Interest, Source};
-use crate::batch::Command;
+use super::part::{Asks, HeadPart, Source};
+use super::recent::Recent;
+use super::size::Size;
+use crate::batch::{Command, EncodedBatch};
 use crate::model::{MeasurementId, SeriesId, TimeRange};
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -28,9 +30,9 @@ pub type PartMap = HashMap<MeasurementId, Parts>;
 pub struct Update {
     /// Groups were folded: these lists are new, and no group stands apart any more.
     pub folded: Option<Vec<(MeasurementId, Parts)>>,
-    /// Parts of this group, newer than all others.
-    pub fresh: Option<Arc<PartMap>>,
-    /// Bytes of all parts of the shard afterwards.
+    /// This group, newer than all others.
+    pub fresh: Option<Arc<Recent>>,
+    /// What the shard's head counts for afterwards, in bytes; see [`Size`].
     pub bytes: usize,
 }
 
@@ -39,9 +41,11 @@ pub struct ShardHead {
     shard: u16,
     parts: HashMap<MeasurementId, Vec<Arc<HeadPart>>>,
     /// Groups that are not folded yet, oldest first.
-    recent: Vec<Arc<PartMap>>,
-    interests: HashMap<MeasurementId, Interest>,
-    bytes: usize,
+    recent: Vec<Arc<Recent>>,
+    asks: Arc<Asks>,
+    /// Measurements that queries ask for, and from how many groups to come theirs will be unpacked at once.
+    interests: HashMap<MeasurementId, usize>,
+    size: Size,
 }
 
 impl ShardHead {
@@ -51,31 +55,27 @@ impl ShardHead {
             shard,
             parts: HashMap::new(),
             recent: Vec::new(),
+            asks: Arc::default(),
             interests: HashMap::new(),
-            bytes: 0,
+            size: Size::default(),
         }
     }
 
     /// Takes the shard's rows of a group.
     pub fn apply(&mut self, group: &Group) -> Update {
-        let mut fresh: HashMap<MeasurementId, Vec<Source>> = HashMap::new();
         let mut folded: Option<HashMap<MeasurementId, Parts>> = None;
-        for batch in &group.batches {
+        let mut added = 0;
+        for (at, batch) in group.batches.iter().enumerate() {
             for delete in RowDelete::of_commands(batch.commands()) {
                 // Rows that came before it, in this group too, are deleted with the others.
                 let lists = folded.get_or_insert_default();
-                self.add_group(std::mem::take(&mut fresh));
+                self.add(&group.batches[added..at]);
+                added = at;
                 self.fold(lists);
                 lists.insert(delete.measurement, self.delete(&delete));
             }
-            for table in batch.tables().filter(|table| table.shard() == self.shard) {
-                fresh
-                    .entry(table.measurement())
-                    .or_default()
-                    .push(Source::of_table(batch, &table));
-            }
         }
-        let mut fresh = self.add_group(fresh);
+        let mut fresh = self.add(&group.batches[added..]);
         if self.recent.len() >= FAN_IN {
             self.fold(folded.get_or_insert_default());
             fresh = None;
@@ -83,65 +83,74 @@ impl ShardHead {
         Update {
             folded: folded.map(|lists| lists.into_iter().collect()),
             fresh,
-            bytes: self.bytes,
+            bytes: self.size.bytes(),
         }
     }
 
-    /// Empties the head: what it held now belongs to the seal. The published lists keep the parts alive.
-    pub fn freeze(&mut self) {
+    /// Empties the head: what it held now belongs to the seal. The lists that the update brings keep the parts alive.
+    pub fn freeze(&mut self) -> Update {
+        let mut lists = HashMap::new();
+        self.fold(&mut lists);
         self.parts.clear();
-        self.recent.clear();
-        self.interests.retain(|_, interest| interest.lasts());
-        self.bytes = 0;
+        self.size = Size::default();
+        Update {
+            folded: Some(lists.into_iter().collect()),
+            fresh: None,
+            bytes: 0,
+        }
     }
 
-    fn add_group(&mut self, tables: HashMap<MeasurementId, Vec<Source>>) -> Option<Arc<PartMap>> {
-        if tables.is_empty() {
-            return None;
+    /// Takes the shard's tables of some batches.
+    fn add(&mut self, batches: &[Arc<EncodedBatch>]) -> Option<Arc<Recent>> {
+        let recent = Arc::new(Recent::new(self.shard, batches, &self.asks)?);
+        self.size.add_recent(recent.bytes());
+        for measurement in self.asks.take() {
+            self.size.unpack(measurement);
+            self.interests.insert(measurement, FAN_IN);
         }
-        let mut map = PartMap::with_capacity(tables.len());
-        for (measurement, sources) in tables {
-            let interest = self.interests.entry(measurement).or_default();
-            let part = HeadPart::of_sources(measurement, sources, interest);
-            if interest.is_for_another() {
-                part.unpack();
+        self.interests.retain(|measurement, groups| {
+            if let Some(parts) = recent.parts(*measurement) {
+                for part in parts.iter() {
+                    part.unpack();
+                }
+                *groups -= 1;
             }
-            self.bytes += part.bytes();
-            map.insert(measurement, Parts::from([Arc::new(part)]));
-        }
-        let map = Arc::new(map);
-        self.recent.push(map.clone());
-        Some(map)
+            *groups > 0
+        });
+        self.recent.push(recent.clone());
+        Some(recent)
     }
 
     /// Puts the recent groups together, and what else has gathered.
     fn fold(&mut self, lists: &mut HashMap<MeasurementId, Parts>) {
-        let mut gathered: HashMap<MeasurementId, Vec<Arc<HeadPart>>> = HashMap::new();
-        for map in std::mem::take(&mut self.recent) {
-            for (measurement, parts) in map.iter() {
-                gathered
-                    .entry(*measurement)
-                    .or_default()
-                    .extend(parts.iter().cloned());
+        let mut gathered: HashMap<MeasurementId, Vec<Piece>> = HashMap::new();
+        self.size.clear_recent();
+        for recent in std::mem::take(&mut self.recent) {
+            if recent.is_indexed() {
+                // Somebody asked for some of it, which may be unpacked.
+                for (measurement, parts) in recent.all() {
+                    let pieces = gathered.entry(measurement).or_default();
+                    pieces.extend(parts.iter().cloned().map(Piece::Part));
+                }
+                continue;
+            }
+            for (batch, table) in recent.tables() {
+                let pieces = gathered.entry(table.measurement()).or_default();
+                pieces.push(Piece::Source(Source::of_table(batch, &table)));
             }
         }
-        for (measurement, recent) in gathered {
-            let interest = self.interests.entry(measurement).or_default();
+        for (measurement, pieces) in gathered {
             let parts = self.parts.entry(measurement).or_default();
-            let mut merge = |merging: &[Arc<HeadPart>]| {
-                let merged = HeadPart::merged(measurement, merging, interest);
-                self.bytes -= merging.iter().map(|part| part.bytes()).sum::<usize>();
-                self.bytes += merged.bytes();
-                Arc::new(merged)
-            };
-            match recent.as_slice() {
-                [one] => parts.push(one.clone()),
-                many => parts.push(merge(many)),
-            }
+            let part = put_together(measurement, pieces, &self.asks);
+            self.size.add(&part);
+            parts.push(part);
             while let Some(start) = gathered_class(parts) {
-                let merged = merge(&parts[start..]);
-                parts.truncate(start);
-                parts.push(merged);
+                let merged = HeadPart::merged(measurement, &parts[start..], &self.asks);
+                for part in parts.drain(start..) {
+                    self.size.remove(&part);
+                }
+                self.size.add(&merged);
+                parts.push(Arc::new(merged));
             }
             lists.insert(measurement, parts.as_slice().into());
         }
@@ -151,10 +160,41 @@ impl ShardHead {
         let Some(parts) = self.parts.get_mut(&delete.measurement) else {
             return Parts::from([]);
         };
-        self.bytes -= parts.iter().map(|part| part.bytes()).sum::<usize>();
+        parts.iter().for_each(|part| self.size.remove(part));
         *parts = delete.apply(parts);
-        self.bytes += parts.iter().map(|part| part.bytes()).sum::<usize>();
+        parts.iter().for_each(|part| self.size.add(part));
         parts.as_slice().into()
+    }
+}
+
+/// What groups hold of a measurement.
+enum Piece {
+    Part(Arc<HeadPart>),
+    Source(Source),
+}
+
+/// One part of what groups hold of a measurement, in order of arrival.
+fn put_together(measurement: MeasurementId, pieces: Vec<Piece>, asks: &Arc<Asks>) -> Arc<HeadPart> {
+    let mut parts: Vec<Arc<HeadPart>> = Vec::new();
+    let mut sources: Vec<Source> = Vec::new();
+    let packed = |sources: Vec<Source>| Arc::new(HeadPart::of_sources(measurement, sources, asks));
+    for piece in pieces {
+        match piece {
+            Piece::Source(source) => sources.push(source),
+            Piece::Part(part) => {
+                if !sources.is_empty() {
+                    parts.push(packed(std::mem::take(&mut sources)));
+                }
+                parts.push(part);
+            }
+        }
+    }
+    if !sources.is_empty() {
+        parts.push(packed(sources));
+    }
+    match parts.as_slice() {
+        [one] => one.clone(),
+        many => Arc::new(HeadPart::merged(measurement, many, asks)),
     }
 }
 
@@ -412,8 +452,7 @@ mod tests {
                         Step::Freeze => {
                             let ticket = head.expect_freeze(sequence);
                             for (shard, at) in shards.iter_mut().zip(0..) {
-                                shard.freeze();
-                                head.done(ticket, at, Update::default());
+                                head.done(ticket, at, shard.freeze());
                             }
                             prop_assert_eq!(head.wait_frozen().0, sequence);
                             (0..3).for_each(|measurement| read(&head.snapshot(), measurement, &mut sealed));
@@ -450,7 +489,9 @@ mod tests {
                     batches,
                 })
                 .fresh
-                .expect("a new part")[&1][0]
+                .expect("a new group")
+                .parts(1)
+                .expect("a new part")[0]
                 .clone()
         };
         let part = apply(&mut shard);

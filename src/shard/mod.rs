@@ -1,7 +1,7 @@
 //! The head: what is committed and not yet sealed, in memory, and the threads that keep it.
 //!
 //! Comes from the journal (committed groups of batches), goes to queries (snapshots) and to the store (seals).
-//! Read in this order: [`head`] turns batches into sorted parts (pure; [`part`]), [`publish`] makes a whole group visible at once,
+//! Read in this order: [`head`] turns batches into sorted parts (pure; [`part`], [`recent`]), [`publish`] makes a whole group visible at once,
 //! [`writer`] runs one thread a shard, [`dispatch`] hands groups to the threads in sequence order, [`seal`] turns a
 //! frozen head into sorted tables for the store (pure).
 
@@ -9,7 +9,9 @@ pub mod dispatch;
 pub mod head;
 pub mod part;
 pub mod publish;
+pub mod recent;
 pub mod seal;
+mod size;
 pub mod writer;
 
 use crate::batch::EncodedBatch;

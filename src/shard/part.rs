@@ -4,12 +4,12 @@
 //! query reads it ([`HeadPart::deref`]); what queries ask for goes on being unpacked as it comes (see [`super::head`]).
 //! A seal unpacks what it needs for as long as it needs it ([`HeadPart::borrow_rows`]).
 
-use super::head::FAN_IN;
 use crate::batch::{EncodedBatch, TableView};
 use crate::model::{MeasurementId, SeriesId, SortedRows, TimeRange, concat_sorted};
+use hashbrown::HashSet;
 use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Rows of a stretch; the last one of a part has fewer.
 pub const STRETCH_ROWS: usize = 8192;
@@ -25,35 +25,38 @@ pub struct HeadPart {
     /// At most so many rows: some may be replaced by later ones.
     rows_max: usize,
     time: TimeRange,
+    /// Bytes of memory it takes as it came, and once it is unpacked.
+    packed_bytes: usize,
     bytes: usize,
     rows: OnceLock<Arc<SortedRows>>,
     outline: OnceLock<Vec<Stretch>>,
-    /// Told when a query reads it.
-    asked: Arc<AtomicBool>,
+    /// A query reads it.
+    asked: AtomicBool,
+    /// Told when the first does.
+    asks: Arc<Asks>,
 }
 
-/// Whether queries ask for a measurement's parts.
+/// Measurements whose parts queries asked for. Shared by a shard and its parts.
 #[derive(Default)]
-pub(super) struct Interest {
-    asked: Arc<AtomicBool>,
-    /// For so many parts to come it is taken for granted.
-    parts: usize,
+pub(super) struct Asks {
+    any: AtomicBool,
+    measurements: Mutex<HashSet<MeasurementId>>,
 }
 
-impl Interest {
-    /// Is it likely that another part will be asked for?
-    pub fn is_for_another(&mut self) -> bool {
-        if self.asked.swap(false, Ordering::Relaxed) {
-            self.parts = FAN_IN;
-        }
-        let is = self.parts > 0;
-        self.parts = self.parts.saturating_sub(1);
-        is
+impl Asks {
+    fn note(&self, measurement: MeasurementId) {
+        let mut measurements = self.measurements.lock().unwrap_or_else(PoisonError::into_inner);
+        measurements.insert(measurement);
+        self.any.store(true, Ordering::Release);
     }
 
-    /// Has anybody asked lately?
-    pub fn lasts(&self) -> bool {
-        self.parts > 0 || self.asked.load(Ordering::Relaxed)
+    /// Those that were asked for since this was called before.
+    pub fn take(&self) -> HashSet<MeasurementId> {
+        if !self.any.swap(false, Ordering::Acquire) {
+            return HashSet::new();
+        }
+        let mut measurements = self.measurements.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut measurements)
     }
 }
 
@@ -77,10 +80,22 @@ impl Source {
         }
     }
 
-    fn read(&self) -> Arc<SortedRows> {
+    /// Its rows.
+    pub fn read(&self) -> Arc<SortedRows> {
         match self {
             Self::Packed { batch, table } => Arc::new(batch.table(*table).read()),
             Self::Rows(rows) => rows.clone(),
+        }
+    }
+
+    /// Its first series and its last.
+    pub fn series(&self) -> (SeriesId, SeriesId) {
+        match self {
+            Self::Packed { batch, table } => batch.table(*table).series_range(),
+            Self::Rows(rows) => match (rows.series.first(), rows.series.last()) {
+                (Some(&first), Some(&last)) => (first, last),
+                _ => (SeriesId::MAX, SeriesId::MAX),
+            },
         }
     }
 
@@ -88,15 +103,25 @@ impl Source {
         matches!(self, Self::Packed { .. })
     }
 
-    /// Rows at most, their times, and the bytes they take packed and unpacked together.
-    fn outline(&self) -> (usize, TimeRange, usize) {
+    /// Rows at most, and their times.
+    fn outline(&self) -> (usize, TimeRange) {
         match self {
             Self::Packed { batch, table } => {
                 let table = batch.table(*table);
-                let bytes = table.packed_bytes() + table.unpacked_bytes().unwrap_or(0);
-                (table.len(), table.time_range(), bytes)
+                (table.len(), table.time_range())
             }
-            Self::Rows(rows) => (rows.len(), rows.time_range(), rows.bytes()),
+            Self::Rows(rows) => (rows.len(), rows.time_range()),
+        }
+    }
+
+    /// Bytes of memory as it is, and what unpacking it adds.
+    fn bytes(&self) -> (usize, usize) {
+        match self {
+            Self::Packed { batch, table } => {
+                let table = batch.table(*table);
+                (table.packed_bytes(), table.unpacked_bytes().unwrap_or(0))
+            }
+            Self::Rows(rows) => (rows.bytes(), 0),
         }
     }
 }
@@ -116,41 +141,42 @@ pub struct Stretch {
 
 impl HeadPart {
     /// Of tables of one measurement, in order of arrival. Nothing is unpacked if one of them is packed.
-    pub(super) fn of_sources(measurement: MeasurementId, sources: Vec<Source>, interest: &Interest) -> Self {
+    pub(super) fn of_sources(measurement: MeasurementId, sources: Vec<Source>, asks: &Arc<Asks>) -> Self {
         if !sources.iter().any(Source::is_packed) {
             return Self::from_shared(unpack(measurement, &sources));
         }
-        let nothing = (
-            0,
-            TimeRange {
-                min: i64::MAX,
-                max: i64::MIN,
-            },
-            0,
-        );
-        let (rows_max, time, bytes) = sources.iter().map(Source::outline).fold(nothing, |sum, one| {
+        let nothing = TimeRange {
+            min: i64::MAX,
+            max: i64::MIN,
+        };
+        let outlines = sources.iter().map(Source::outline);
+        let (rows_max, time) = outlines.fold((0, nothing), |sum, one| {
             let time = TimeRange {
                 min: sum.1.min.min(one.1.min),
                 max: sum.1.max.max(one.1.max),
             };
-            (sum.0 + one.0, time, sum.2 + one.2)
+            (sum.0 + one.0, time)
         });
+        let bytes = sources.iter().map(Source::bytes);
+        let (packed_bytes, more) = bytes.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         Self {
             measurement,
             sources,
             rows_max,
             time,
-            bytes,
+            packed_bytes,
+            bytes: packed_bytes + more,
             rows: OnceLock::new(),
             outline: OnceLock::new(),
-            asked: interest.asked.clone(),
+            asked: AtomicBool::new(false),
+            asks: asks.clone(),
         }
     }
 
     /// Of parts of one measurement, oldest first. It is unpacked if one of them is.
-    pub(super) fn merged(measurement: MeasurementId, parts: &[Arc<Self>], interest: &Interest) -> Self {
+    pub(super) fn merged(measurement: MeasurementId, parts: &[Arc<Self>], asks: &Arc<Asks>) -> Self {
         let sources = parts.iter().flat_map(|part| part.sources()).collect();
-        let merged = Self::of_sources(measurement, sources, interest);
+        let merged = Self::of_sources(measurement, sources, asks);
         if merged.rows.get().is_none() && parts.iter().any(|part| part.is_unpacked()) {
             let rows: Vec<Arc<SortedRows>> = parts.iter().map(|part| part.borrow_rows()).collect();
             let rows: Vec<&SortedRows> = rows.iter().map(Arc::as_ref).collect();
@@ -172,10 +198,12 @@ impl HeadPart {
             sources: Vec::new(),
             rows_max: rows.len(),
             time: rows.time_range(),
+            packed_bytes: rows.bytes(),
             bytes: rows.bytes(),
             rows: OnceLock::from(rows),
             outline: OnceLock::new(),
-            asked: Arc::default(),
+            asked: AtomicBool::new(false),
+            asks: Arc::default(),
         }
     }
 
@@ -185,6 +213,11 @@ impl HeadPart {
             Some(rows) if self.sources.is_empty() => vec![Source::Rows(rows.clone())],
             _ => self.sources.clone(),
         }
+    }
+
+    /// Whose rows they are.
+    pub(super) fn measurement(&self) -> MeasurementId {
+        self.measurement
     }
 
     /// At most so many rows.
@@ -202,6 +235,11 @@ impl HeadPart {
         self.bytes
     }
 
+    /// Bytes of memory it takes as long as nobody unpacks it.
+    pub fn packed_bytes(&self) -> usize {
+        self.packed_bytes
+    }
+
     /// Unpacks it for good, for queries that are likely to come.
     pub(super) fn unpack(&self) -> &SortedRows {
         self.rows.get_or_init(|| unpack(self.measurement, &self.sources))
@@ -216,16 +254,11 @@ impl HeadPart {
     }
 
     /// The tables it is made of, each sorted in itself, in order of arrival; or all its rows, if they are unpacked.
-    pub fn borrow_tables(&self) -> Vec<Arc<SortedRows>> {
+    pub(super) fn unsealed(&self) -> Vec<Source> {
         match self.rows.get() {
-            Some(rows) => vec![rows.clone()],
-            None => self.sources.iter().map(Source::read).collect(),
+            Some(rows) => vec![Source::Rows(rows.clone())],
+            None => self.sources.clone(),
         }
-    }
-
-    /// How many tables [`borrow_tables`](Self::borrow_tables) gives.
-    pub fn tables(&self) -> usize {
-        self.rows.get().map_or(self.sources.len(), |_| 1)
     }
 
     /// The stretches, in the order of the rows.
@@ -276,6 +309,7 @@ impl Deref for HeadPart {
         // Written only when it changes: many threads read it.
         if !self.asked.load(Ordering::Relaxed) {
             self.asked.store(true, Ordering::Relaxed);
+            self.asks.note(self.measurement);
         }
         self.unpack()
     }

@@ -5,6 +5,7 @@
 
 use super::head::{PartMap, Parts, RowDelete, Update};
 use super::part::HeadPart;
+use super::recent::Recent;
 use super::{Ack, Group};
 use crate::model::MeasurementId;
 use std::collections::VecDeque;
@@ -43,7 +44,23 @@ struct State<R> {
 struct ActiveShard {
     folded: Arc<PartMap>,
     /// Groups that came since, oldest first.
-    recent: Vec<Arc<PartMap>>,
+    recent: Vec<Arc<Recent>>,
+}
+
+/// Parts, by measurement.
+#[derive(Clone)]
+enum Listed {
+    Parts(Arc<PartMap>),
+    Recent(Arc<Recent>),
+}
+
+impl Listed {
+    fn parts(&self, measurement: MeasurementId) -> Option<&Parts> {
+        match self {
+            Self::Parts(map) => map.get(&measurement),
+            Self::Recent(recent) => recent.parts(measurement),
+        }
+    }
 }
 
 impl ActiveShard {
@@ -56,8 +73,9 @@ impl ActiveShard {
         self.recent.extend(update.fresh);
     }
 
-    fn maps(&self) -> impl Iterator<Item = &Arc<PartMap>> {
-        std::iter::once(&self.folded).chain(&self.recent)
+    fn listed(&self) -> impl Iterator<Item = Listed> {
+        let recent = self.recent.iter().cloned().map(Listed::Recent);
+        std::iter::once(Listed::Parts(self.folded.clone())).chain(recent)
     }
 }
 
@@ -88,8 +106,8 @@ pub struct HeadSnapshot<R> {
     pub sequence: u64,
     /// What is sealed.
     pub runs: Arc<R>,
-    /// Frozen maps first, then active ones.
-    maps: Vec<Arc<PartMap>>,
+    /// Frozen parts first, then active ones.
+    listed: Vec<Listed>,
 }
 
 impl<R> Clone for HeadSnapshot<R> {
@@ -97,7 +115,7 @@ impl<R> Clone for HeadSnapshot<R> {
         Self {
             sequence: self.sequence,
             runs: self.runs.clone(),
-            maps: self.maps.clone(),
+            listed: self.listed.clone(),
         }
     }
 }
@@ -105,9 +123,9 @@ impl<R> Clone for HeadSnapshot<R> {
 impl<R> HeadSnapshot<R> {
     /// The unsealed parts of a measurement. Of two with the same point the later in the list is newer.
     pub fn parts(&self, measurement: MeasurementId) -> Vec<Arc<HeadPart>> {
-        self.maps
+        self.listed
             .iter()
-            .filter_map(|map| map.get(&measurement))
+            .filter_map(|listed| listed.parts(measurement))
             .flat_map(|parts| parts.iter().cloned())
             .collect()
     }
@@ -137,12 +155,13 @@ impl<R> Head<R> {
     /// A consistent state, cheap to take and to hold.
     pub fn snapshot(&self) -> HeadSnapshot<R> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let active = state.active.iter().flat_map(ActiveShard::maps);
-        let maps = state.frozen.iter().chain(active).cloned().collect();
+        let active = state.active.iter().flat_map(ActiveShard::listed);
+        let frozen = state.frozen.iter().cloned().map(Listed::Parts);
+        let listed = frozen.chain(active).collect();
         HeadSnapshot {
             sequence: state.sequence,
             runs: state.runs.clone(),
-            maps,
+            listed,
         }
     }
 
@@ -232,11 +251,13 @@ impl<R> Head<R> {
             StepKind::Freeze { sequence } => {
                 let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
                 assert!(state.frozen.is_empty(), "one seal at a time");
-                let active = state.active.iter_mut().map(std::mem::take);
-                let maps: Vec<_> = active
-                    .flat_map(|shard| shard.maps().cloned().collect::<Vec<_>>())
-                    .collect();
-                state.frozen = maps;
+                let shards = state.active.iter_mut().zip(updates);
+                let folded = shards.map(|(shard, update)| {
+                    // A shard folds all its groups before it freezes.
+                    shard.update(update);
+                    std::mem::take(shard).folded
+                });
+                state.frozen = folded.collect();
                 drop(state);
                 pending.frozen_bytes = pending.bytes.iter().sum();
                 pending.bytes.fill(0);

@@ -1,7 +1,7 @@
 //! From a frozen head to sorted tables by (slice of time, measurement), in the order the store writes them. Pure.
 
 use super::head::PartMap;
-use super::part::HeadPart;
+use super::part::{HeadPart, Source};
 use super::publish::parts_of;
 use crate::model::{MeasurementId, SeriesId, SortedRows, TimeRange, concat_ranges};
 use crate::store::partition::{Partition, Slice, choose};
@@ -13,7 +13,10 @@ use std::sync::Arc;
 /// sorting a piece stays in the processor's cache.
 const PIECE_ROWS: usize = 1 << 16;
 
-/// More tables than that are put together by the parts they are in before they are cut into pieces.
+/// Tables are unpacked until so many rows of them are there to make pieces of.
+const OPEN_ROWS_MIN: usize = 4 * PIECE_ROWS;
+
+/// Where more tables than that would be open at once they are put together by the parts they are in before they are cut into pieces.
 const TABLES_MAX: usize = 1 << 10;
 
 /// Tables of a frozen head: ascending slice of time, then measurement, then series. A measurement with many rows comes in several.
@@ -63,59 +66,118 @@ fn count_days(part: &HeadPart, mut count: impl FnMut(Partition, u64)) {
     }
 }
 
-/// The rows of one measurement in one slice of time, some series at a time.
+/// The rows of one measurement in one slice of time, some series at a time. Tables are unpacked when a piece needs them, and let go of
+/// when all their rows are in one: senders keep an order, so with many series most tables have few of them.
 struct Pieces {
     measurement: MeasurementId,
-    parts: Vec<Arc<SortedRows>>,
     time: TimeRange,
-    /// Which parts lie in it whole.
-    whole: Vec<bool>,
-    /// Rows of each part that were given already.
-    at: Vec<usize>,
+    /// Not unpacked yet, by their first series, descending.
+    waiting: Vec<Waiting>,
+    /// In order of arrival.
+    open: Vec<Open>,
+}
+
+struct Waiting {
+    first: SeriesId,
+    /// Its place in the order of arrival: of equal points the later holds.
+    order: usize,
+    source: Source,
+}
+
+struct Open {
+    order: usize,
+    rows: Arc<SortedRows>,
+    /// Rows that were given already.
+    at: usize,
+    /// Does it lie in the slice of time whole?
+    whole: bool,
 }
 
 impl Pieces {
     fn new(measurement: MeasurementId, parts: Vec<Arc<HeadPart>>, time: TimeRange) -> Self {
-        let inside = |range: TimeRange| time.min <= range.min && range.max <= time.max;
         let parts: Vec<_> = parts
             .iter()
             .filter(|part| time.overlaps(&part.time_range()))
             .collect();
-        // A row is copied once more for every time that rows are put together.
-        let tables: usize = parts.iter().map(|part| part.tables()).sum();
         let rows: usize = parts.iter().map(|part| part.rows_max()).sum();
-        let parts: Vec<Arc<SortedRows>> = match rows <= PIECE_ROWS || tables <= TABLES_MAX {
-            true => parts.iter().flat_map(|part| part.borrow_tables()).collect(),
-            false => parts.iter().map(|part| part.borrow_rows()).collect(),
-        };
+        let mut sources: Vec<Source> = parts.iter().flat_map(|part| part.unsealed()).collect();
+        let mut firsts = vec![SeriesId::MIN; sources.len()];
+        if rows > PIECE_ROWS {
+            let ranges: Vec<(SeriesId, SeriesId)> = sources.iter().map(Source::series).collect();
+            if open_at_once(&ranges) > TABLES_MAX {
+                // A row is copied once more for every time that rows are put together.
+                sources = parts
+                    .iter()
+                    .map(|part| Source::Rows(part.borrow_rows()))
+                    .collect();
+                firsts = vec![SeriesId::MIN; sources.len()];
+            } else {
+                firsts = ranges.into_iter().map(|(first, _)| first).collect();
+            }
+        }
+        let waiting = firsts.into_iter().zip(sources).enumerate();
+        let mut waiting: Vec<Waiting> = waiting
+            .map(|(order, (first, source))| Waiting { first, order, source })
+            .collect();
+        waiting.sort_by_key(|waiting| std::cmp::Reverse(waiting.first));
         Self {
             measurement,
-            whole: parts.iter().map(|part| inside(part.time_range())).collect(),
-            at: vec![0; parts.len()],
-            parts,
             time,
+            waiting,
+            open: Vec::new(),
         }
     }
 
-    /// Where the rows of series up to `last` end in each part.
+    /// Unpacks what has rows of the next piece.
+    fn open(&mut self) {
+        let mut left = self.left();
+        let next = self.open.iter().filter_map(|open| open.rows.series.get(open.at));
+        let mut next = next.copied().min().unwrap_or(SeriesId::MAX);
+        while let Some(waiting) = self
+            .waiting
+            .pop_if(|waiting| left < OPEN_ROWS_MIN || waiting.first <= next)
+        {
+            next = next.min(waiting.first);
+            let rows = waiting.source.read();
+            left += rows.len();
+            let range = rows.time_range();
+            let place = self.open.partition_point(|open| open.order < waiting.order);
+            let open = Open {
+                order: waiting.order,
+                at: 0,
+                whole: self.time.min <= range.min && range.max <= self.time.max,
+                rows,
+            };
+            self.open.insert(place, open);
+        }
+    }
+
+    /// Rows that are unpacked and not given yet.
+    fn left(&self) -> usize {
+        self.open.iter().map(|open| open.rows.len() - open.at).sum()
+    }
+
+    /// Where the rows of series up to `last` end in each open table.
     fn ends(&self, last: SeriesId) -> impl Iterator<Item = usize> {
-        let parts = self.parts.iter().zip(&self.at);
-        parts.map(move |(part, &at)| at + part.series[at..].partition_point(|&series| series <= last))
+        self.open.iter().map(move |open| {
+            let series = &open.rows.series[open.at..];
+            open.at + series.partition_point(|&series| series <= last)
+        })
     }
 
-    /// The last series of the next piece: as many as make about [`PIECE_ROWS`], and one at least.
+    /// The last series of the next piece: as many as make about [`PIECE_ROWS`], and one at least. None that a table has which is not
+    /// open.
     fn last_series(&self) -> SeriesId {
-        let left = self.parts.iter().zip(&self.at).map(|(part, at)| part.len() - at);
-        if left.sum::<usize>() <= PIECE_ROWS {
-            return SeriesId::MAX;
+        let before = self
+            .waiting
+            .last()
+            .map_or(SeriesId::MAX, |waiting| waiting.first - 1);
+        if self.left() <= PIECE_ROWS {
+            return before;
         }
-        let first = self
-            .parts
-            .iter()
-            .zip(&self.at)
-            .filter_map(|(part, &at)| part.series.get(at));
-        let (mut low, mut high) = (first.min().copied().unwrap_or(0), SeriesId::MAX);
-        let given: usize = self.at.iter().sum();
+        let first = self.open.iter().filter_map(|open| open.rows.series.get(open.at));
+        let (mut low, mut high) = (first.min().copied().unwrap_or(0), before);
+        let given: usize = self.open.iter().map(|open| open.at).sum();
         while low < high {
             // Rounded up, so that the range always shrinks.
             let middle = high - (high - low) / 2;
@@ -133,23 +195,40 @@ impl Iterator for Pieces {
     type Item = SortedRows;
 
     fn next(&mut self) -> Option<SortedRows> {
-        while self.at.iter().zip(&self.parts).any(|(&at, part)| at < part.len()) {
+        loop {
+            self.open();
+            if self.open.is_empty() {
+                return None;
+            }
             let ends: Vec<usize> = self.ends(self.last_series()).collect();
             let mut ranges: Vec<(&SortedRows, Range<usize>)> = Vec::new();
-            for (i, end) in ends.into_iter().enumerate() {
-                let rows = std::mem::replace(&mut self.at[i], end)..end;
-                match self.whole[i] {
+            for (open, &end) in self.open.iter().zip(&ends) {
+                let rows = open.at..end;
+                match open.whole {
                     true if rows.is_empty() => {}
-                    true => ranges.push((self.parts[i].as_ref(), rows)),
-                    false => in_time(&self.parts[i], rows, self.time, &mut ranges),
+                    true => ranges.push((open.rows.as_ref(), rows)),
+                    false => in_time(&open.rows, rows, self.time, &mut ranges),
                 }
             }
-            if !ranges.is_empty() {
-                return Some(concat_ranges(self.measurement, &ranges));
+            let piece = (!ranges.is_empty()).then(|| concat_ranges(self.measurement, &ranges));
+            for (open, end) in self.open.iter_mut().zip(ends) {
+                open.at = end;
+            }
+            self.open.retain(|open| open.at < open.rows.len());
+            if piece.is_some() {
+                return piece;
             }
         }
-        None
     }
+}
+
+/// How many tables have a series, on average over those from the first to the last.
+fn open_at_once(ranges: &[(SeriesId, SeriesId)]) -> usize {
+    let first = ranges.iter().map(|range| range.0).min().unwrap_or(0);
+    let last = ranges.iter().map(|range| range.1).max().unwrap_or(0);
+    let width = |(first, last): (SeriesId, SeriesId)| u64::from(last - first) + 1;
+    let all: u64 = ranges.iter().copied().map(width).sum();
+    (all / width((first, last))) as usize
 }
 
 /// Adds those of some rows that lie in a range of time.

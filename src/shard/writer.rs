@@ -1,7 +1,7 @@
 //! One thread a shard: takes groups in sequence order, applies them to its head, and reports to [`super::publish`].
 
 use super::Group;
-use super::head::{ShardHead, Update};
+use super::head::ShardHead;
 use super::publish::Head;
 use crate::lane::{Receiver, Sender, bounded};
 use std::io;
@@ -46,8 +46,8 @@ pub(super) fn handle<R>(core: &mut ShardHead, shard: u16, head: &Head<R>, messag
             head.done(ticket, shard, update);
         }
         Message::Freeze { ticket } => {
-            core.freeze();
-            head.done(ticket, shard, Update::default());
+            let update = core.freeze();
+            head.done(ticket, shard, update);
         }
     }
 }

@@ -117,6 +117,7 @@ fn make(dir: &Path) {
     let seal = |watermark, commands: &[Command], tables: Vec<(Slice, SortedRows)>| {
         let input = SealInput {
             watermark,
+            level: crate::block::Level::Fast,
             definitions: &definitions(),
             series: &[series(1, MANY), series(2, FEW)],
             commands,

@@ -175,6 +175,10 @@ impl Case {
         let commands: Vec<Command> = self.commands.drain(..).map(|(_, command)| command).collect();
         let input = SealInput {
             watermark: self.sequence,
+            level: match self.sequence % 3 {
+                0 => crate::block::Level::Small,
+                _ => crate::block::Level::Fast,
+            },
             definitions: &Definitions::default(),
             series: &[],
             commands: &commands,

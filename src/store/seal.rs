@@ -21,6 +21,8 @@ use std::sync::Arc;
 pub struct SealInput<'a> {
     /// The last sequence whose data is in the tables; grows from seal to seal.
     pub watermark: u64,
+    /// How hard to encode the tables: harder where there is time, and they need not be written again.
+    pub level: Level,
     /// Names not stored yet; series are not looked for in here.
     pub definitions: &'a Definitions,
     /// Series not stored yet. Those that are stored are passed over.
@@ -72,16 +74,11 @@ impl Store {
         let tables = tables.map(|(slice, rows)| (slice, without_dead(rows, set.deletes())));
         let dead = |measurement| set.deletes().dead_series(measurement);
         let written = engine.ingest(|sink| {
-            let runs = write_runs(sink, pack, input.watermark, tables, dead)?;
+            let runs = write_runs(sink, pack, input.watermark, input.level, tables, dead)?;
             self.commit_pack(sink, pack, runs, &[], Some((commit, input.watermark)))
         });
         match written {
-            Ok((mut commit, header)) => {
-                let set = self.committed(&mut commit, pack, header);
-                drop(commit);
-                self.copy_names();
-                Ok(set)
-            }
+            Ok((mut commit, header)) => Ok(self.committed(&mut commit, pack, header)),
             Err(error) => {
                 self.sweep();
                 Err(error)
@@ -120,6 +117,7 @@ fn write_runs(
     sink: &mut PackSink<'_>,
     pack: u64,
     watermark: u64,
+    level: Level,
     tables: impl Iterator<Item = (Slice, SortedRows)>,
     dead: impl Fn(MeasurementId) -> u32,
 ) -> Result<Vec<RunEntry>, StoreError> {
@@ -140,7 +138,7 @@ fn write_runs(
             sequence: watermark,
             // The head has applied them to its rows.
             deletes_applied: watermark,
-            level: Level::Fast,
+            level,
         };
         let mut run = RunWriter::new(sink, id, about);
         while let Some((_, rows)) = tables.next_if(|(s, _)| *s == slice) {

@@ -243,7 +243,7 @@ impl Life {
             .sealer
             .lock()
             .expect("one seal at a time")
-            .seal(&|| world.is_off())?;
+            .seal(crate::block::Level::Fast, &|| world.is_off())?;
         if let Err(error) = self.writer.lock().expect("one thread").release(sequence) {
             assert!(world.is_off(), "{error}");
         }
