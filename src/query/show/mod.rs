@@ -1,4 +1,4 @@
-//! SHOW statements over the catalog: `names` for measurements and fields, `tags` for series and tags, `cardinality`.
+//! SHOW statements over the catalog: `names` for measurements and fields, `series` for series, `tags` for tags, `cardinality`.
 //!
 //! Metadata belongs to a database: measurements of the same name in several retention policies count as one, unless a
 //! policy is named.
@@ -8,13 +8,15 @@ mod correlated;
 mod names;
 mod rejected;
 mod rows;
+mod series;
 mod tags;
 
 pub use cardinality::cardinality;
 pub use correlated::correlated;
 pub use names::{databases, field_keys, measurements, retention_policies};
 pub use rejected::rejected;
-pub use tags::{series, tag_keys, tag_values};
+pub use series::series;
+pub use tags::{tag_keys, tag_values};
 
 use super::condition::{split_tags, split_time};
 use super::context::Context;

@@ -166,6 +166,24 @@ impl<'a> Smallest<'a> {
         self.bytes = bytes(&self.keys);
     }
 
+    /// No more keys than these are wanted.
+    pub fn count_max(&self) -> usize {
+        self.count_max
+    }
+
+    /// Are all that are wanted there already, and smaller than whatever begins so or comes behind?
+    pub fn is_before(&mut self, begin: &str) -> bool {
+        if self.bound.as_deref().is_some_and(|bound| bound < begin) {
+            return true;
+        }
+        if self.keys.len() < self.count_max {
+            return false;
+        }
+        self.tidy();
+        let last = self.keys.get(self.count_max.saturating_sub(1));
+        last.is_some_and(|last| last.as_str() < begin)
+    }
+
     /// The keys, sorted, and whether there are others behind them.
     pub fn finish(mut self) -> (Vec<String>, bool) {
         self.tidy();

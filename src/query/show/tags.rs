@@ -1,11 +1,9 @@
-//! SHOW SERIES, TAG KEYS and TAG VALUES. Times in WHERE choose nothing: every series counts, whenever it had points.
+//! SHOW TAG KEYS and TAG VALUES. Times in WHERE choose nothing: every series counts, whenever it had points.
 
-use super::rows::{Rows, Smallest};
-use super::{Answer, chosen, matching, page, some, sources, split, text};
+use super::rows::Rows;
+use super::{Answer, chosen, page, some, sources, split, text};
 use crate::catalog::Measurement;
-use crate::lang::{
-    BinaryOp, Expr, RegexLiteral, ShowSeries, ShowTagKeys, ShowTagValues, Source, TagKeyFilter,
-};
+use crate::lang::{BinaryOp, Expr, RegexLiteral, ShowTagKeys, ShowTagValues, Source, TagKeyFilter};
 use crate::query::context::Context;
 use crate::query::error::QueryError;
 use crate::query::result::{Give, Series};
@@ -13,46 +11,6 @@ use regex::Regex;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-
-/// Series between two looks at whether the query was stopped.
-const CHECK_SERIES: u32 = 4096;
-
-/// SHOW SERIES. Sorted, however many there are: as many as memory has room for are sorted at once, and those behind them
-/// in another walk.
-pub fn series(ctx: &Context<'_>, show: &ShowSeries, give: &mut Give<'_>) -> Result<(), QueryError> {
-    let (_, condition) = split(ctx, show.condition.as_ref())?;
-    let sources = sources(ctx, show.database.as_deref(), &show.sources)?;
-    let mut rows = Rows::new("", &["key"], (show.limit, show.offset), give);
-    let mut after = None;
-    loop {
-        let mut smallest = Smallest::new(&ctx.resources.memory, after, rows.wanted());
-        for (name, all) in &sources {
-            for m in all {
-                ctx.check()?;
-                let wanted = matching(m, condition.as_ref())?;
-                let mut failed = Ok(());
-                m.view().walk_keys(name, &wanted, &mut |id, key| {
-                    failed = smallest.push(key.canonical());
-                    if failed.is_ok() && id % CHECK_SERIES == 0 {
-                        failed = ctx.check();
-                    }
-                    match failed {
-                        Ok(()) => ControlFlow::Continue(()),
-                        Err(_) => ControlFlow::Break(()),
-                    }
-                })?;
-                failed?;
-            }
-        }
-        let (keys, more) = smallest.finish();
-        let full = keys.iter().any(|key| rows.push([key]).is_break());
-        after = keys.into_iter().next_back();
-        if full || !more {
-            let _ = rows.finish();
-            return Ok(());
-        }
-    }
-}
 
 /// Which tag keys are asked for.
 pub(super) enum KeyTest {
