@@ -136,3 +136,77 @@ impl TablePool {
         free.push((suits, tables));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+
+    /// A catalog, and a table of a measurement in it.
+    fn used(catalog: &Catalog) -> Tables {
+        catalog.create_database("d", None).expect("a good name");
+        let database = catalog.database("d").expect("just made");
+        let policy = database.policy(None).expect("made with it").id;
+        let measurement = catalog.measurement_or_create(policy, "m").expect("a good name");
+        let mut tables = Tables::default();
+        let at = tables.insert(MeasurementTable::new(measurement, 1, false));
+        tables.note_used(at);
+        tables.take_used();
+        tables
+    }
+
+    fn suits(catalog: &Catalog, shards: u16) -> Suits {
+        let spellings = catalog.spellings().current();
+        Suits::new(0, shards, WriteSettings::default(), &spellings)
+    }
+
+    #[test]
+    fn tables_come_back_to_requests_like_theirs() {
+        let (catalog, pool) = (Catalog::new(), TablePool::default());
+        pool.give_back(suits(&catalog, 1), used(&catalog));
+        assert!(pool.take(&suits(&catalog, 2)).list.is_empty(), "other shards");
+        let again = pool.take(&suits(&catalog, 1));
+        assert_eq!(again.list.len(), 1);
+        assert!(pool.take(&suits(&catalog, 1)).list.is_empty(), "they are in use");
+        assert_ne!(
+            again.list[0].request,
+            Some(again.request),
+            "this request has not used it yet"
+        );
+    }
+
+    #[test]
+    fn nothing_that_was_dropped_is_held() {
+        let (catalog, pool) = (Catalog::new(), TablePool::default());
+        // The one waits while something is dropped, the other is in use.
+        let in_use = suits(&catalog, 1);
+        let tables = used(&catalog);
+        let table = Arc::downgrade(&tables.list[0].measurement);
+        pool.give_back(suits(&catalog, 1), tables);
+        let strong = table.strong_count();
+        catalog.spellings().clear();
+        pool.give_back(in_use, used(&catalog));
+        assert_eq!(
+            pool.free.lock().expect("no panic").len(),
+            1,
+            "given back too late: not kept"
+        );
+        drop(pool.take(&suits(&catalog, 1)));
+        assert!(
+            pool.free.lock().expect("no panic").is_empty(),
+            "let go by the next request"
+        );
+        assert_eq!(table.strong_count(), strong - 1);
+    }
+
+    #[test]
+    fn little_is_kept() {
+        let (catalog, pool) = (Catalog::new(), TablePool::default());
+        for shards in 1..=2 * KEPT_MAX as u16 {
+            pool.give_back(suits(&catalog, shards), used(&catalog));
+        }
+        assert_eq!(pool.free.lock().expect("no panic").len(), KEPT_MAX);
+        let last = suits(&catalog, 2 * KEPT_MAX as u16);
+        assert_eq!(pool.take(&last).list.len(), 1, "the newest are kept");
+    }
+}

@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A connection, to be looked at beside whoever reads and writes it.
 #[derive(Clone)]
-pub struct Peer(Arc<OwnedFd>);
+struct Peer(Arc<OwnedFd>);
 
 /// Keeps a connection with its requests.
 pub fn remember(connection: &dyn Any, kept: &mut Extensions) {
@@ -33,13 +33,7 @@ pub fn remember(connection: &dyn Any, kept: &mut Extensions) {
 }
 
 impl Peer {
-    /// Of a request.
-    pub fn of(request: &HttpRequest) -> Option<Self> {
-        request.conn_data::<Self>().cloned()
-    }
-
-    /// Has the client closed its side?
-    pub fn has_closed(&self) -> bool {
+    fn has_closed(&self) -> bool {
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -60,7 +54,7 @@ impl Drop for Watch {
 
 /// Stops what `cancel` stops once the client of a request has closed its side.
 pub fn watch(request: &HttpRequest, cancel: Arc<Cancel>) -> Option<Watch> {
-    let peer = Peer::of(request)?;
+    let peer = request.conn_data::<Peer>()?.clone();
     let look = async move {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
