@@ -9,17 +9,20 @@ use crate::budget::governor::Governor;
 use crate::budget::pressure::observe;
 use crate::budget::{Budget, Budgets, Machine, Size};
 use crate::config::{Listen, ServeArgs, Switch};
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions, OpenError, lock};
 use crate::host::Sampler;
 use crate::ingest::TablePool;
 use crate::listen::{ListenAddress, Transport};
 use crate::live::continuous::Continuous;
 use crate::live::hub::Hub;
+use crate::live::pace::Share;
 use crate::net::body::Bodies;
 use crate::net::clock::now;
 use crate::net::counters::Counters;
 use crate::net::datagrams::Source;
 use crate::net::feed::{Feed, Reading};
+use crate::net::live::Patience;
+use crate::net::starting::Starting;
 use crate::net::stream::{Bound, Shared};
 use crate::net::{Services, udp, unix};
 use crate::refresh::Refresh;
@@ -61,10 +64,14 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let queries = budgets.size(Budget::Queries);
     let mut options = EngineOptions::new(budgets.clone(), now);
     options.disk_floor_bytes = args.disk_floor;
+    let http = listen_early(args, &folder, &options)?;
     let engine = Engine::open(&folder, options)?;
     let governor = Governor::new(budgets, args.overrides());
     let stop_governing = govern(governor, engine.clone()).context("cannot start the budgets' thread")?;
-    let hub = Arc::new(Hub::start(engine.clone(), now).context("cannot start the live thread")?);
+    let share = Share {
+        percent: args.live_cpu,
+    };
+    let hub = Arc::new(Hub::start(engine.clone(), share, now).context("cannot start the live thread")?);
     let services = Arc::new(Services {
         engine: engine.clone(),
         hub: hub.clone(),
@@ -73,6 +80,10 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         tables: TablePool::default(),
         queries: Arc::new(Semaphore::new(queries)),
         query_timeout: Duration::from_secs(args.query_timeout),
+        live_patience: Patience {
+            ping: Duration::from_secs(args.live_ping),
+            send: Duration::from_secs(args.live_patience),
+        },
         started: Instant::now(),
     });
     let sockets = tokio::runtime::Builder::new_multi_thread()
@@ -81,12 +92,37 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads of sockets")?;
-    let running = run(args, &folder, &machine, &services, hub, sockets.handle());
+    let running = run(args, &folder, &machine, &services, hub, sockets.handle(), http);
     let outcome = actix::System::new().block_on(running);
     sockets.shutdown_background();
     drop(stop_governing);
     engine.stop();
     outcome
+}
+
+/// HTTP's socket, and what answers on it until the server does.
+struct HttpSocket {
+    listener: std::net::TcpListener,
+    starting: Starting,
+}
+
+/// HTTP listens before the data folder is opened: whoever asks is told how far that is.
+fn listen_early(
+    args: &ServeArgs,
+    folder: &Path,
+    options: &EngineOptions,
+) -> anyhow::Result<Option<HttpSocket>> {
+    let bound = bind("--http", args.http, listen);
+    if bound.is_err()
+        && let Err(error @ OpenError::InUse { .. }) = lock(folder)
+    {
+        // The same server a second time: the folder says more than the address.
+        return Err(error.into());
+    }
+    let Some(listener) = bound? else { return Ok(None) };
+    let starting = Starting::start(listener.try_clone()?, options.progress.clone());
+    let starting = starting.context("cannot start the thread that answers while starting")?;
+    Ok(Some(HttpSocket { listener, starting }))
 }
 
 /// Looks at the machine now and then and lets the budgets follow it, until what it returns is dropped.
@@ -131,11 +167,12 @@ async fn run(
     services: &Arc<Services>,
     hub: Arc<Hub>,
     sockets: &Handle,
+    http: Option<HttpSocket>,
 ) -> anyhow::Result<()> {
     // Before anything is said to listen: a signal from now on stops in order.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let actors = start(args, machine, services, hub, sockets).await;
+    let actors = start(args, machine, services, hub, sockets, http).await;
     let actors = match actors {
         Ok(actors) => actors,
         Err(error) => {
@@ -166,9 +203,9 @@ async fn start(
     services: &Arc<Services>,
     hub: Arc<Hub>,
     sockets: &Handle,
+    http: Option<HttpSocket>,
 ) -> anyhow::Result<Actors> {
     // Bind everything before anything starts: an address in use must not leave half a server.
-    let http = bind("--http", args.http, listen)?;
     let mut unix = Vec::new();
     let mut bound = Vec::new();
     for way in ways(args) {
@@ -249,6 +286,10 @@ async fn start(
         }
     };
     if http.is_some() || !unix.is_empty() {
+        let http = http.map(|http| {
+            drop(http.starting);
+            http.listener
+        });
         actors.http = Some(Http::new(http, unix, services.clone(), machine.cores)?.start());
     }
     Ok(actors)

@@ -151,6 +151,15 @@ pub struct ServeArgs {
     /// Seconds a query may take
     #[arg(long, value_name = "SECONDS", default_value_t = 300, env = "KYMO_QUERY_TIMEOUT", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub query_timeout: u64,
+    /// Percent of one core that updates of live windows may take [default: 6 while one query is busy, down to 0.4 when many are]
+    #[arg(long, value_name = "PERCENT", env = "KYMO_LIVE_CPU", value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub live_cpu: Option<u16>,
+    /// Seconds between pings to clients of /live; who answers none of two is cut off
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, env = "KYMO_LIVE_PING", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub live_ping: u64,
+    /// Seconds after which a client of /live is cut off that takes nothing of what is sent
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "KYMO_LIVE_PATIENCE", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub live_patience: u64,
     /// Merges of stored data that run at once when the server is idle; 0: only those that must be [default: half of
     /// the cores, at most 4; 0 on battery]
     #[arg(long, value_name = "N", env = "KYMO_MERGE_THREADS", value_parser = clap::value_parser!(u16).range(0..=64))]

@@ -6,7 +6,9 @@
 #[cfg(test)]
 mod any_query;
 pub mod attempt;
+pub mod losses;
 pub mod merger;
+pub mod progress;
 pub mod recovery;
 #[cfg(test)]
 mod reused_tables;
@@ -38,6 +40,7 @@ use crate::shard::{Ack, CommitError, Group};
 use crate::store::{RunSet, Store, StoreCounters, StoreError};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use merger::{MergeControl, MergeCounters, Merger};
+use progress::Progress;
 use recovery::Core;
 pub use recovery::Recovery;
 use room::Room;
@@ -60,6 +63,8 @@ pub struct EngineOptions {
     pub disk_floor_bytes: Option<u64>,
     /// The wall clock: retention goes by it.
     pub now: fn() -> i64,
+    /// Told how far the start is.
+    pub progress: Arc<Progress>,
 }
 
 impl EngineOptions {
@@ -69,6 +74,7 @@ impl EngineOptions {
             budgets: Arc::new(Current::new(budgets)),
             disk_floor_bytes: None,
             now,
+            progress: Arc::default(),
         }
     }
 }
@@ -327,11 +333,12 @@ impl Engine {
         let lock = lock(dir)?;
         let ledger = Ledger::open(&dir.join("rejected"), LEDGER_BYTES_MAX).map_err(folder)?;
         let budgets = options.budgets.get();
-        let core = Core::open(
+        let mut core = Core::open(
             &budgets,
             |options, load| Store::open(&dir.join("store"), options, load),
             Dispatcher::start,
         )?;
+        core.progress = options.progress.clone();
         let disk = Folder::open(&dir.join("journal")).map_err(folder)?;
         let seal_counters = Arc::new(SealCounters::default());
         seal_counters
@@ -346,6 +353,7 @@ impl Engine {
             dispatcher,
             rollups,
             commits,
+            ..
         } = core;
         let writer = Writer::new(disk, SEGMENT_BYTES, existing);
         let outcome = FromJournal {

@@ -5,7 +5,7 @@
 //! what it had and the store's copy has as well is passed over at the next replay. A backup into the same folder again
 //! copies only what is new.
 
-use crate::engine::attempt;
+use crate::engine::{attempt, losses};
 use crate::store::files::{Flaw, check_files, check_lists, current_lists, names_of};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
@@ -136,6 +136,9 @@ fn copy_once(from: &Path, to: &Path, copied: &mut dyn FnMut(u64)) -> io::Result<
     for sequence in attempt::aside(from)? {
         let name = attempt::file_name(sequence);
         copied(std::fs::copy(from.join(&name), to.join(&name))?);
+    }
+    if from.join(losses::NAME).is_file() {
+        copied(std::fs::copy(from.join(losses::NAME), to.join(losses::NAME))?);
     }
     let (from, to) = (from.join("store"), to.join("store"));
     check_lists(&from).map_err(|error| match error {

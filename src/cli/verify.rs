@@ -2,6 +2,7 @@
 
 use crate::batch::EncodedBatch;
 use crate::budget::{Budgets, Machine, Overrides};
+use crate::engine::losses::{self, Losses};
 use crate::engine::{self, Engine, EngineOptions, attempt};
 use crate::journal::disk::Folder;
 use crate::journal::replay::{Replayed, replay};
@@ -75,15 +76,36 @@ fn look(dir: &Path, sequence: Option<u64>) -> anyhow::Result<u64> {
     let verified = verify(&store, &mut |bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
     let journal = look_at_journal(dir, verified.watermark.unwrap_or(0), sequence)?;
-    let quarantined = quarantined(dir)?;
-    for flaw in verified.flaws.iter().chain(&journal.flaws).chain(&quarantined) {
+    let aside = attempt::aside(dir)?;
+    let mut others: Vec<Flaw> = aside.iter().map(|&sequence| quarantined(dir, sequence)).collect();
+    let losses = Losses::read(dir)?;
+    if losses.damaged() > 0 {
+        others.push(Flaw {
+            place: dir.join(losses::NAME).display().to_string(),
+            reason: format!("{} lines are damaged", losses.damaged()),
+        });
+    }
+    for flaw in verified.flaws.iter().chain(&journal.flaws).chain(&others) {
         println!("{}: {}", flaw.place, flaw.reason);
+    }
+    for (from, to) in losses.known() {
+        println!(
+            "note: damage of the journal took the sequences {from} to {to}, found at a start since then"
+        );
     }
     say(&verified, &journal);
     if let Some(sequence) = sequence {
+        if aside.contains(&sequence) {
+            bail!(
+                "sequence {sequence} was set aside when the journal was replayed: its points are in no query"
+            );
+        }
+        if let Some((from, to)) = losses.of(sequence) {
+            bail!("sequence {sequence} is lost: damage of the journal took the sequences {from} to {to}");
+        }
         prove(sequence, &verified, &journal)?;
     }
-    Ok(verified.flaws_total + (journal.flaws.len() + quarantined.len()) as u64)
+    Ok(verified.flaws_total + (journal.flaws.len() + others.len()) as u64)
 }
 
 fn say(verified: &Verified, journal: &JournalState) {
@@ -126,12 +148,12 @@ fn look_at_journal(dir: &Path, watermark: u64, wanted: Option<u64>) -> anyhow::R
     }
     let disk = Folder::open(&folder)?;
     let replayed = replay(&disk, watermark, |sequence, bytes| {
-        state.found |= wanted == Some(sequence);
-        if let Err(error) = EncodedBatch::from_bytes(bytes) {
-            state.flaws.push(Flaw {
+        match EncodedBatch::from_bytes(bytes) {
+            Ok(_) => state.found |= wanted == Some(sequence),
+            Err(error) => state.flaws.push(Flaw {
                 place: format!("batch {sequence} of the journal"),
                 reason: error.to_string(),
-            });
+            }),
         }
         Ok(())
     });
@@ -149,16 +171,15 @@ fn look_at_journal(dir: &Path, watermark: u64, wanted: Option<u64>) -> anyhow::R
     Ok(state)
 }
 
-/// Batches that were set aside while replaying: data that is not in any query.
-fn quarantined(dir: &Path) -> anyhow::Result<Vec<Flaw>> {
-    let flaw = |sequence| Flaw {
+/// A batch that was set aside while replaying: data that is not in any query.
+fn quarantined(dir: &Path, sequence: u64) -> Flaw {
+    Flaw {
         place: format!("batch {sequence}"),
         reason: format!(
             "replay set it aside, its points are in no query: {}/quarantine-{sequence}.batch",
             dir.display()
         ),
-    };
-    Ok(attempt::aside(dir)?.into_iter().map(flaw).collect())
+    }
 }
 
 /// Opens the data folder as the server does, which takes everything sound in the journal into the store.

@@ -164,6 +164,7 @@ impl Merger {
         if number == 0 {
             self.keep_up(&mut lock(), now);
             self.store.free_spent();
+            self.store.copy_names();
             let may = lock().not_before.is_none_or(|time| now >= time);
             if may && self.merge_index(shared) {
                 return true;

@@ -2,6 +2,8 @@
 //! that the store does not have. Whatever the disk, real or simulated, and whatever a crash left on it, this is the one way in.
 
 use super::attempt::Attempt;
+use super::losses::Losses;
+use super::progress::Progress;
 use super::sealer::Sealer;
 use super::{OpenError, Subscriber};
 use crate::batch::{BatchError, Command, EncodedBatch};
@@ -9,7 +11,7 @@ use crate::block::Level;
 use crate::budget::{Budget, Budgets};
 use crate::catalog::Catalog;
 use crate::journal::disk::Disk;
-use crate::journal::replay::{harden, replay};
+use crate::journal::replay::{bytes_in_use, harden, replay};
 use crate::journal::writer::Existing;
 use crate::model::{MeasurementId, TimeRange};
 use crate::rollup::Rollups;
@@ -33,6 +35,8 @@ pub struct Recovery {
     pub bytes: u64,
     /// Batches that were damaged and left out.
     pub damaged: u64,
+    /// Sequences that damage of the journal took, at this start or before.
+    pub lost: u64,
     /// Batches that lie in the data folder as `quarantine-N.batch`.
     pub quarantined: u64,
     /// The most that unsealed points and new series took in memory meanwhile.
@@ -57,6 +61,8 @@ pub(crate) struct Core {
     pub dispatcher: Arc<Dispatcher<RunSet>>,
     /// Which intervals of rollups can be believed.
     pub rollups: Arc<Rollups>,
+    /// How far the start is.
+    pub progress: Arc<Progress>,
     /// Who hears of commits.
     pub(super) commits: Arc<Mutex<Vec<Subscriber>>>,
 }
@@ -108,6 +114,7 @@ impl Core {
             head,
             dispatcher: Arc::new(dispatcher),
             rollups,
+            progress: Arc::default(),
             commits,
         })
     }
@@ -128,6 +135,7 @@ impl Core {
             store,
             head,
             dispatcher,
+            progress,
             ..
         } = self;
         let folder = |error| OpenError::Folder {
@@ -141,7 +149,16 @@ impl Core {
         };
         let (mut damaged, mut last_command, mut last_dispatched) = (0, 0, 0);
         let mut attempt = Attempt::begin(dir).map_err(folder)?;
+        let mut losses = Losses::read(dir).map_err(folder)?;
+        let mut next = watermark + 1;
+        progress.replays(bytes_in_use(disk).map_err(OpenError::Journal)?);
         let replayed = replay(disk, watermark, |sequence, bytes| {
+            let frame_bytes = bytes.len();
+            if sequence > next {
+                // Before what follows may be sealed: then the gap could not be told from what is in the store.
+                losses.note(next, sequence - 1)?;
+            }
+            next = sequence + 1;
             // Names are made again only after what was dropped before them is dropped.
             while head.sequence() < last_command {
                 std::thread::yield_now();
@@ -188,6 +205,7 @@ impl Core {
             let (active, frozen) = head.bytes();
             let bytes = active + frozen + catalog.delta_bytes();
             recovery.peak_bytes = recovery.peak_bytes.max(bytes);
+            progress.batch(frame_bytes);
             if bytes >= head_bytes_max {
                 sealer
                     .seal(Level::Fast, &|| true)
@@ -210,11 +228,13 @@ impl Core {
         recovery.batches = replayed.frames;
         recovery.bytes = replayed.bytes;
         recovery.damaged = damaged;
+        recovery.lost = losses.sequences();
         // What the shards still work on ends the process while the note is there, if it does.
         while head.sequence() < last_dispatched {
             std::thread::yield_now();
         }
         recovery.quarantined = attempt.finish().map_err(folder)?;
+        progress.replayed();
         Ok((recovery, replayed.existing))
     }
 }

@@ -44,3 +44,65 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+    use crate::ingest::{Ingestor, Outcome, Registry};
+    use kymo_plugin_api::{Framing, Options};
+
+    fn ingest(lines: &str, limits: &Limits) -> Outcome {
+        let catalog = Catalog::new();
+        catalog.create_database("d", None).expect("a database");
+        let database = catalog.database("d").expect("it was made");
+        let policy = database.policy(None).expect("the default one").id;
+        let registry = Registry::standard();
+        let format = registry.by_name("line-protocol").expect("it is built in");
+        let options = Options::new();
+        let mut ingestor = Ingestor::new(&catalog, limits, policy, "line-protocol", &options, 0, 2);
+        let mut decoder = format.decoder(&options, Framing::Whole).expect("no options");
+        decoder.decode(lines.as_bytes(), &mut ingestor);
+        ingestor.finish()
+    }
+
+    fn told(outcome: &Outcome) -> Vec<(u64, u64, &str)> {
+        let rejects = outcome.rejects.iter();
+        rejects
+            .map(|reject| (reject.line, reject.column, reject.reason.as_str()))
+            .collect()
+    }
+
+    #[test]
+    fn a_string_too_long_is_refused_alone() {
+        let limits = Limits {
+            string_bytes_max: 5,
+            ..Limits::default()
+        };
+        let lines = "m s=\"12345\" 1\nm a=1,s=\"123456\" 2\nm s=\"\" 3\n";
+        let outcome = ingest(lines, &limits);
+        assert_eq!(
+            told(&outcome),
+            [(2, 7, "string too long: 6 bytes (string_bytes_max 5)")]
+        );
+        assert_eq!((outcome.rows, outcome.unparsed, outcome.dropped), (2, 1, 0));
+    }
+
+    #[test]
+    fn points_beyond_those_of_a_request_are_dropped_and_all_of_them_counted() {
+        let limits = Limits {
+            rows_max: 3,
+            rejections_kept_max: 2,
+            ..Limits::default()
+        };
+        let lines: String = (1..=7).map(|time| format!("m a={time} {time}\n")).collect();
+        let outcome = ingest(&lines, &limits);
+        let reason = "too many points in one request (rows_max 3)";
+        assert_eq!(told(&outcome), [(4, 1, reason), (5, 1, reason)]);
+        assert_eq!((outcome.rows, outcome.unparsed, outcome.dropped), (3, 0, 4));
+        assert_eq!(
+            outcome.error(&limits),
+            Some(format!("partial write: {reason} dropped=4"))
+        );
+    }
+}

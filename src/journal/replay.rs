@@ -149,6 +149,20 @@ pub fn replay<D: Disk>(
     Ok(out)
 }
 
+/// Bytes of the segments that may have frames to replay.
+///
+/// # Errors
+/// Input/output.
+pub fn bytes_in_use<D: Disk>(disk: &D) -> io::Result<u64> {
+    let mut bytes = 0;
+    for name in disk.list()? {
+        if segment::parse_name(&name).is_some_and(|(_, in_use)| in_use) {
+            bytes += disk.open(&name)?.size()?;
+        }
+    }
+    Ok(bytes)
+}
+
 /// Makes what was read of the last segment durable. A process that ended, or whose sync failed, may have left frames that only
 /// the page cache has, and after a failed sync the kernel takes them for written: so they are written again. Without this
 /// they would be seen now, and gone, with a gap before later frames, after a power cut.

@@ -9,8 +9,9 @@ use super::message::Kind;
 use super::pace::Pace;
 use super::plan::Plan;
 use super::recent::Recent;
+use super::row::Row;
 use super::watch::Watch;
-use super::windows::{Looked, Row, Windows};
+use super::windows::{Looked, Windows};
 use crate::catalog::Catalog;
 use crate::query::QueryError;
 use crate::query::exec::Kept;
@@ -31,8 +32,11 @@ pub struct Computation {
     lateness: i64,
     /// What was sent may be wrong in ways that rows cannot say: everybody gets a new snapshot.
     reset: bool,
-    /// The newest window that was looked at when it began.
+    /// The newest window that was looked at when it began, and when the next one begins.
     opened: i64,
+    next: i64,
+    /// When the watermark is here, another window is final.
+    closing: i64,
     sequence: u64,
     /// Windows whose news were folded into what was known of them, since this was asked last.
     pub folds: u64,
@@ -72,10 +76,13 @@ impl Computation {
         from: i64,
         now: i64,
     ) -> Result<Self, String> {
+        let windows = Windows::new(borders.clone(), from, now.saturating_sub(plan.lateness));
         Ok(Self {
             watch: plan.watch()?,
             evaluator: Evaluator::new(plan.statement.clone(), &plan.database),
-            windows: Windows::new(borders.clone(), from, now.saturating_sub(plan.lateness)),
+            next: borders.next(borders.start(now)),
+            closing: windows.closing(),
+            windows,
             folded: FoldedWindows::new(!plan.whole && borders.over.is_none()),
             whole: plan.whole,
             to: plan.to,
@@ -146,10 +153,14 @@ impl Computation {
 
     /// A window that begins is looked at once: it may hold points that came before their time.
     fn open(&mut self, now: i64) {
+        if now < self.next {
+            return;
+        }
         let current = self.windows.start_of(now);
         if current > self.opened {
             self.windows.touch_range(self.windows.next(self.opened), current);
             self.opened = current;
+            self.next = self.windows.next(current);
         }
     }
 
@@ -296,11 +307,16 @@ impl Computation {
     /// Windows that have ended for good. What of them is still to be looked at is looked at first.
     pub fn close(&mut self, now: i64) -> Vec<(Kind, Row)> {
         let watermark = now.saturating_sub(self.lateness);
+        if watermark < self.closing {
+            return Vec::new();
+        }
         let open = self.windows.start_of(watermark);
         if self.reset || self.windows.is_dirty(open.saturating_sub(1)) {
             return Vec::new();
         }
-        self.windows.close(watermark, self.sequence)
+        let closed = self.windows.close(watermark, self.sequence);
+        self.closing = self.windows.closing();
+        closed
     }
 }
 

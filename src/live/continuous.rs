@@ -4,6 +4,7 @@
 //! was written, the effect is once. How far each query is, and which windows wait to be written again, is a durable record; what was
 //! committed after it is found in the journal's batches at start, or else every window since the first point is written again.
 
+use super::background::Background;
 use super::progress::{KIND, Progress};
 use super::watch::Watch;
 use crate::batch::{Batch, Command};
@@ -16,13 +17,12 @@ use crate::query::records::{ContinuousQuery, continuous_queries, key};
 use crate::query::scan::Scan;
 use crate::query::statements::{QueryOptions, Target, run};
 use crate::query::windows::Windows;
-use crate::query::{Cancel, QueryLimits, RollupUse, Value, Why, Workers};
-use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+use crate::query::{Cancel, QueryLimits, RollupUse, Value, Workers};
+use crossbeam_channel::{Receiver, never, select};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How often it looks for windows that have ended or were changed.
@@ -37,11 +37,7 @@ const RUNS_PER_TICK_MAX: usize = 50;
 const RUN_MAX: Duration = Duration::from_secs(60);
 
 /// The thread. Shared.
-pub struct Continuous {
-    stop: Sender<()>,
-    cancel: Arc<Cancel>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
+pub struct Continuous(Background);
 
 impl Continuous {
     /// Starts it.
@@ -49,27 +45,15 @@ impl Continuous {
     /// # Errors
     /// It could not be started.
     pub fn start(engine: Arc<Engine>, clock: impl Fn() -> i64 + Send + 'static) -> io::Result<Self> {
-        let (stop, stopped) = bounded(1);
         let mut runner = Runner::new(engine);
         let cancel = runner.cancel.clone();
-        let thread = std::thread::Builder::new()
-            .name("kymo-continuous".into())
-            .spawn(move || runner.run(&stopped, &clock))?;
-        Ok(Self {
-            stop,
-            cancel,
-            thread: Mutex::new(Some(thread)),
-        })
+        let run = move |stopped: &Receiver<()>| runner.run(stopped, &clock);
+        Background::start("kymo-continuous", cancel, run).map(Self)
     }
 
     /// Ends the thread; how far it is is durable then.
     pub fn stop(&self) {
-        let _ = self.stop.try_send(());
-        self.cancel.cancel(Why::Stopping);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread of continuous queries panicked");
-        }
+        self.0.stop();
     }
 }
 
@@ -546,6 +530,7 @@ mod tests {
     use crate::budget::{Budgets, Machine, Overrides};
     use crate::engine::EngineOptions;
     use crate::query::statements::QueryOptions;
+    use crossbeam_channel::bounded;
 
     const MINUTE: i64 = 60_000_000_000;
 

@@ -1,14 +1,12 @@
 //! Runs a subscription's SELECT through the executor and makes rows of its answer.
 
-use super::windows::{Groups, Row};
+use super::row::{Groups, Row};
 use crate::catalog::Catalog;
 use crate::lang::{BinaryOp, Expr, SelectStatement};
-use crate::query::encode::{json_text, json_value};
 use crate::query::exec::Kept;
 use crate::query::scan::Scan;
 use crate::query::select::select;
-use crate::query::{Cancel, Context, QueryError, QueryLimits, Resources, Series, Workers};
-use std::fmt::Write;
+use crate::query::{Cancel, Context, QueryError, QueryLimits, Resources, Value, Workers};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -133,7 +131,7 @@ impl Evaluator {
         let found = select(&ctx, &statement)?;
         let kept = resources.kept.take();
         let kept = kept.map(|kept| kept.into_inner().unwrap_or_else(PoisonError::into_inner));
-        let (mut rows, mut text, mut last) = (Vec::new(), String::new(), None);
+        let (mut rows, mut cells, mut last) = (Vec::new(), Vec::new(), None);
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         for series in &found {
             if *self.columns != *series.columns {
@@ -142,7 +140,7 @@ impl Evaluator {
             if !series.tags.iter().map(|(key, _)| key).eq(self.keys.iter()) {
                 self.keys = series.tags.iter().map(|(key, _)| key.clone()).collect();
             }
-            let group = groups.number(&series.name, tags_json(series).as_deref());
+            let group = groups.number(&series.name, &series.tags);
             if groups.len() > GROUPS_MAX {
                 let text = format!("too many groups (live_groups_max {GROUPS_MAX})");
                 return Err(QueryError::Limit(text));
@@ -152,47 +150,22 @@ impl Evaluator {
                     continue;
                 }
                 let time = series.times[row];
-                let before = text.len();
-                match last {
-                    Some(last) if last == (group, time) && self.together => text.push(','),
-                    Some(last) => rows.push(take_row(last, &mut text, before)),
-                    None => {}
+                if let Some(last) = last
+                    && (last != (group, time) || !self.together)
+                {
+                    rows.push(take_row(last, &mut cells));
                 }
                 last = Some((group, time));
-                let _ = write!(text, "[{time}");
-                for value in series.row(row) {
-                    text.push(',');
-                    json_value(&value, &mut text);
-                }
-                text.push(']');
+                cells.extend(series.row(row));
             }
         }
-        let end = text.len();
-        rows.extend(last.map(|last| take_row(last, &mut text, end)));
+        rows.extend(last.map(|last| take_row(last, &mut cells)));
         Ok((rows, kept))
     }
 }
 
-/// A row of the first so many bytes of a text, which are taken out.
-fn take_row((group, time): (u32, i64), text: &mut String, bytes: usize) -> Row {
-    let json = text[..bytes].into();
-    text.drain(..bytes);
-    Row { group, time, json }
-}
-
-fn tags_json(series: &Series) -> Option<String> {
-    if series.tags.is_empty() {
-        return None;
-    }
-    let mut out = String::from("{");
-    for (i, (key, value)) in series.tags.iter().enumerate() {
-        if i > 0 {
-            out.push(',');
-        }
-        json_text(key, &mut out);
-        out.push(':');
-        json_text(value, &mut out);
-    }
-    out.push('}');
-    Some(out)
+/// A row of these values, of which none are left.
+fn take_row((group, time): (u32, i64), cells: &mut Vec<Value>) -> Row {
+    let cells = std::mem::take(cells).into();
+    Row { group, time, cells }
 }

@@ -1,8 +1,9 @@
 //! The way to the thread that keeps all subscriptions up to date; the thread itself is in `keeper`.
 
 use super::keeper::{Keeper, Request};
-use super::message::Wanted;
+use super::message::{Encoding, Wanted};
 use super::outbox::{Outbox, Waiting};
+use super::pace::Share;
 use crate::engine::Engine;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use std::io;
@@ -57,10 +58,14 @@ impl Hub {
     ///
     /// # Errors
     /// It could not be started.
-    pub fn start(engine: Arc<Engine>, clock: impl Fn() -> i64 + Send + 'static) -> io::Result<Self> {
+    pub fn start(
+        engine: Arc<Engine>,
+        share: Share,
+        clock: impl Fn() -> i64 + Send + 'static,
+    ) -> io::Result<Self> {
         let (sender, receiver) = bounded(REQUESTS_MAX);
         let figures = Arc::new(Figures::default());
-        let mut keeper = Keeper::new(engine, figures.clone());
+        let mut keeper = Keeper::new(engine, figures.clone(), share);
         let thread = std::thread::Builder::new()
             .name("kymo-live".into())
             .spawn(move || keeper.run(&receiver, &clock))?;
@@ -74,9 +79,12 @@ impl Hub {
     }
 
     /// A number for a new connection, and the queue of what it is to be sent.
-    pub fn connect(&self, wake: impl Fn() + Send + Sync + 'static) -> (u64, Arc<Outbox>) {
+    pub fn connect(&self, encoding: Encoding, wake: impl Fn() + Send + Sync + 'static) -> (u64, Arc<Outbox>) {
         let connection = self.connections.fetch_add(1, Ordering::Relaxed);
-        (connection, Arc::new(Outbox::new(self.waiting.clone(), wake)))
+        (
+            connection,
+            Arc::new(Outbox::new(self.waiting.clone(), encoding, wake)),
+        )
     }
 
     /// Begins a subscription; answers go to `outbox`.

@@ -1,7 +1,9 @@
-//! The messages of `/live`, as docs/live.md describes them.
+//! The messages of `/live`, as docs/live.md describes them: JSON here, FlatBuffers in [`super::flat`].
 
-use super::windows::{Groups, Row};
-use crate::query::encode::json_text;
+use super::flat;
+use super::row::{Groups, Row};
+use crate::query::encode::{json_text, json_value};
+use bytes::Bytes;
 use serde::Deserialize;
 use std::fmt::Write;
 
@@ -49,6 +51,16 @@ pub struct Wanted {
     pub lateness: Option<String>,
 }
 
+/// How messages to a client are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// As JSON texts.
+    #[default]
+    Json,
+    /// As FlatBuffers of schemas/live.fbs.
+    FlatBuffers,
+}
+
 /// Why rows are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -77,75 +89,129 @@ impl Kind {
 /// A message, and what of it a transport may want to know without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// As in its text.
+    /// Its type.
     pub kind: &'static str,
-    /// The sequence in its text; 0 in errors.
+    /// The sequence it says; 0 in errors.
     pub sequence: u64,
-    /// JSON.
-    pub text: String,
+    /// JSON, or a FlatBuffer. Shared by all who are sent the same.
+    pub bytes: Bytes,
 }
 
 /// Rows of one kind; each replaces the row of the same name, tags and time. Rows of a group must stand together.
-pub fn rows(
-    kind: Kind,
-    id: &str,
-    sequence: u64,
-    more: bool,
-    columns: &[String],
-    groups: &Groups,
-    rows: &[Row],
-) -> Message {
-    let mut text = begin(kind.name(), id, sequence);
-    if more {
+#[derive(Clone, Copy)]
+pub struct Told<'a> {
+    /// Why.
+    pub kind: Kind,
+    /// What the client knows with them.
+    pub sequence: u64,
+    /// Another message belongs to the same sequence.
+    pub more: bool,
+    /// Names of the columns, that of the time first.
+    pub columns: &'a [String],
+    /// Whose groups are these.
+    pub groups: &'a Groups,
+    /// The rows.
+    pub rows: &'a [Row],
+}
+
+impl Told<'_> {
+    /// Values of a row.
+    pub fn width(&self) -> usize {
+        self.columns.len().saturating_sub(1).max(1)
+    }
+}
+
+/// Rows, told under the client's name for their subscription.
+pub fn rows(encoding: Encoding, id: &str, told: &Told<'_>) -> Message {
+    let bytes = match encoding {
+        Encoding::Json => rows_json(id, told).into(),
+        Encoding::FlatBuffers => flat::rows(id, told),
+    };
+    let (kind, sequence) = (told.kind.name(), told.sequence);
+    Message {
+        kind,
+        sequence,
+        bytes,
+    }
+}
+
+fn rows_json(id: &str, told: &Told<'_>) -> String {
+    let mut text = begin(told.kind.name(), id, told.sequence);
+    if told.more {
         text.push_str(",\"more\":true");
     }
     text.push_str(",\"series\":[");
-    for (i, chunk) in rows.chunk_by(|a, b| a.group == b.group).enumerate() {
-        let (name, tags) = groups.get(chunk[0].group);
+    for (i, chunk) in told.rows.chunk_by(|a, b| a.group == b.group).enumerate() {
+        let group = told.groups.get(chunk[0].group);
         text.push_str(if i > 0 { ",{\"name\":" } else { "{\"name\":" });
-        json_text(name, &mut text);
-        if let Some(tags) = tags {
+        json_text(&group.name, &mut text);
+        if !group.tags.is_empty() {
             text.push_str(",\"tags\":");
-            text.push_str(tags);
+            text.push_str(&group.tags_json);
         }
         text.push_str(",\"columns\":[");
-        for (i, column) in columns.iter().enumerate() {
+        for (i, column) in told.columns.iter().enumerate() {
             if i > 0 {
                 text.push(',');
             }
             json_text(column, &mut text);
         }
         text.push_str("],\"values\":[");
-        for (i, row) in chunk.iter().enumerate() {
-            if i > 0 {
-                text.push(',');
+        let start = text.len();
+        for row in chunk {
+            for values in row.cells.values().chunks(told.width()) {
+                text.push_str(if text.len() > start { ",[" } else { "[" });
+                let _ = write!(text, "{}", row.time);
+                for value in values {
+                    text.push(',');
+                    json_value(value, &mut text);
+                }
+                text.push(']');
             }
-            text.push_str(&row.json);
         }
         text.push_str("]}");
     }
     text.push_str("]}");
-    let kind = kind.name();
-    Message { kind, sequence, text }
+    text
 }
 
 /// The client was too slow: so many changes were replaced by later ones, or left out, before they were sent.
-pub fn lagged(id: &str, sequence: u64, coalesced: u64) -> Message {
-    let mut text = begin("lagged", id, sequence);
-    let _ = write!(text, ",\"coalesced\":{coalesced}}}");
+pub fn lagged(encoding: Encoding, id: &str, sequence: u64, coalesced: u64) -> Message {
+    let bytes = match encoding {
+        Encoding::Json => {
+            let mut text = begin("lagged", id, sequence);
+            let _ = write!(text, ",\"coalesced\":{coalesced}}}");
+            text.into()
+        }
+        Encoding::FlatBuffers => flat::lagged(id, sequence, coalesced),
+    };
     let kind = "lagged";
-    Message { kind, sequence, text }
+    Message {
+        kind,
+        sequence,
+        bytes,
+    }
 }
 
 /// Something is wrong with a request, or the subscription has ended. `id` is empty when the message could not be read that far.
-pub fn error(id: &str, error: &str) -> Message {
-    let mut text = String::from("{\"type\":\"error\",\"id\":");
-    json_text(id, &mut text);
-    text.push_str(",\"error\":");
-    json_text(error, &mut text);
-    text.push('}');
+pub fn error(encoding: Encoding, id: &str, error: &str) -> Message {
+    let bytes = match encoding {
+        Encoding::Json => {
+            let mut text = String::from("{\"type\":\"error\",\"id\":");
+            json_text(id, &mut text);
+            text.push_str(",\"error\":");
+            json_text(error, &mut text);
+            text.push('}');
+            text.into()
+        }
+        Encoding::FlatBuffers => flat::error(id, error),
+    };
     let (kind, sequence) = ("error", 0);
-    Message { kind, sequence, text }
+    Message {
+        kind,
+        sequence,
+        bytes,
+    }
 }
 
 fn begin(kind: &str, id: &str, sequence: u64) -> String {

@@ -13,21 +13,43 @@ pub const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// One part in so many of a core is for updates if only one computation is busy.
 const SHARE_OF_ONE: u32 = 16;
 /// One part in so many, if many are.
-const SHARE_OF_MANY: u32 = 80;
+const SHARE_OF_MANY: u32 = 240;
 /// Never more than one part in so many.
 const SHARE_MOST: u32 = 4;
 /// What telling one client costs, about: most of it on the threads of its connection.
-const TELL: Duration = Duration::from_micros(25);
+const TELL: Duration = Duration::from_micros(12);
+
+/// What updates may take.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Share {
+    /// Percent of a core, whatever their number; without it as the module says.
+    pub percent: Option<u16>,
+}
+
+impl Share {
+    /// One part in so many of a core, while so many computations are busy.
+    fn parts(self, busy: u32) -> u32 {
+        match self.percent {
+            Some(percent) => 100 / u32::from(percent.clamp(1, 100)),
+            None => SHARE_OF_ONE.saturating_mul(busy).min(SHARE_OF_MANY),
+        }
+    }
+}
 
 /// The time from one update to the next: it cost so much, told so many clients, and so many computations are busy.
-pub fn pause(cost: Duration, clients: usize, busy: usize) -> Duration {
+pub fn pause(share: Share, cost: Duration, clients: usize, busy: usize) -> Duration {
     let clients = u32::try_from(clients).unwrap_or(u32::MAX);
     let busy = u32::try_from(busy).unwrap_or(u32::MAX).max(1);
     let all = (cost.saturating_add(TELL.saturating_mul(clients))).saturating_mul(busy);
-    let share = SHARE_OF_ONE.saturating_mul(busy).min(SHARE_OF_MANY);
-    let wanted = all.saturating_mul(share).clamp(PAUSE_MIN, PAUSE_MAX);
-    wanted.max(all.saturating_mul(SHARE_MOST))
+    let parts = share.parts(busy);
+    let wanted = all.saturating_mul(parts).clamp(PAUSE_MIN, PAUSE_MAX);
+    wanted.max(all.saturating_mul(SHARE_MOST.min(parts)))
 }
+
+/// A computation that pauses for so long waits for company, too (see [`Pace::waits`]).
+const SLOW: Duration = Duration::from_secs(1);
+/// How much longer it waits at most.
+pub const COMPANY_MAX: Duration = Duration::from_secs(1);
 
 /// When a computation was brought up to date, and when it may be again.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +67,11 @@ impl Pace {
     /// Not before this.
     pub fn due(&self, now: Instant) -> Instant {
         self.due.map_or(now, |due| due.max(now))
+    }
+
+    /// It pauses for so long that waiting a little longer is no matter: until batches that were put together for all can be read.
+    pub fn waits(&self) -> bool {
+        matches!((self.last, self.due), (Some(last), Some(due)) if due - last >= SLOW)
     }
 
     /// It was brought up to date.
@@ -69,14 +96,25 @@ mod tests {
         let (us, ms) = (Duration::from_micros, Duration::from_millis);
         for (cost, clients, busy, want) in [
             (us(1), 0, 1, PAUSE_MIN),
-            (us(175), 1, 1, us(3200)),
-            (us(175), 1, 0, us(3200)),
-            (us(160), 20, 50, us(2_640_000)),
+            (us(188), 1, 1, us(3200)),
+            (us(188), 1, 0, us(3200)),
+            (us(160), 20, 50, us(4_800_000)),
             (ms(1), 20, 50, PAUSE_MAX),
             (ms(40), 0, 50, ms(8000)),
         ] {
-            assert_eq!(pause(cost, clients, busy), want, "{cost:?} {clients} {busy}");
+            let usual = Share::default();
+            assert_eq!(
+                pause(usual, cost, clients, busy),
+                want,
+                "{cost:?} {clients} {busy}"
+            );
         }
-        assert!(pause(Duration::MAX, usize::MAX, usize::MAX) >= PAUSE_MAX);
+        let longest = pause(Share::default(), Duration::MAX, usize::MAX, usize::MAX);
+        assert!(longest >= PAUSE_MAX);
+        let given = |percent| Share {
+            percent: Some(percent),
+        };
+        assert_eq!(pause(given(100), ms(1), 0, 50), ms(50));
+        assert_eq!(pause(given(10), ms(1), 0, 50), ms(500));
     }
 }

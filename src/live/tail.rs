@@ -4,8 +4,8 @@
 use super::evaluate::Evaluator;
 use super::pace::Pace;
 use super::plan::Plan;
+use super::row::Row;
 use super::watch::Watch;
-use super::windows::Row;
 use crate::catalog::Catalog;
 use crate::model::TimeRange;
 use crate::query::QueryError;

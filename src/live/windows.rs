@@ -2,65 +2,18 @@
 //! final. Pure: `now` is a parameter.
 
 use super::message::Kind;
+use super::row::{Cells, Row};
+use crate::query::Value;
 use crate::query::windows::Windows as Borders;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
-
-/// What stands in an answer for one group and time: a row, or the several that some functions give.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The group's number, from [`Groups`].
-    pub group: u32,
-    /// The window's start, nanoseconds.
-    pub time: i64,
-    /// The row as a JSON array, time first; several with commas between. Shared by all who are sent it.
-    pub json: Arc<str>,
-}
-
-/// Numbers for (name, tags as JSON).
-#[derive(Clone, Debug, Default)]
-pub struct Groups {
-    names: Vec<(String, Option<String>)>,
-    numbers: HashMap<(String, Option<String>), u32>,
-}
-
-impl Groups {
-    /// The number of a group, a new one at first sight.
-    pub fn number(&mut self, name: &str, tags: Option<&str>) -> u32 {
-        let key = (name.to_string(), tags.map(str::to_string));
-        if let Some(&number) = self.numbers.get(&key) {
-            return number;
-        }
-        let number = u32::try_from(self.names.len()).expect("rows are limited far below 2^32 groups");
-        self.names.push(key.clone());
-        self.numbers.insert(key, number);
-        number
-    }
-
-    /// The name and tags of a group.
-    pub fn get(&self, number: u32) -> (&str, Option<&str>) {
-        let (name, tags) = &self.names[number as usize];
-        (name, tags.as_deref())
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.names.len()
-    }
-
-    /// None yet.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-}
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A row that is remembered.
 #[derive(Clone, Debug)]
 struct Held {
-    json: Arc<str>,
+    cells: Cells,
     /// The sequence of the evaluation that first gave it.
     changed: u64,
-    /// There is no row any more: `json` has no values.
+    /// There is no row any more: `cells` has no values.
     gone: bool,
 }
 
@@ -228,19 +181,19 @@ impl Windows {
         for row in rows {
             let known = self.rows.entry(row.time).or_default();
             match known.get_mut(&row.group) {
-                Some(held) if held.json == row.json => continue,
+                Some(held) if held.cells == row.cells => continue,
                 Some(held) => {
-                    held.json = row.json.clone();
+                    held.cells = row.cells.clone();
                     held.changed = sequence;
                     held.gone = false;
                 }
                 None => {
                     self.count += 1;
-                    let json = row.json.clone();
+                    let cells = row.cells.clone();
                     known.insert(
                         row.group,
                         Held {
-                            json,
+                            cells,
                             changed: sequence,
                             gone: false,
                         },
@@ -281,8 +234,7 @@ impl Windows {
                     if held.gone || !asked || keys.contains(&(time, group)) {
                         continue;
                     }
-                    let nulls = ",null".repeat(columns.saturating_sub(1));
-                    held.json = format!("[{time}{nulls}]").into();
+                    held.cells = vec![Value::Null; columns.saturating_sub(1)].into();
                     held.changed = sequence;
                     held.gone = true;
                     let kind = match time < closed_before {
@@ -302,6 +254,11 @@ impl Windows {
         } else {
             Kind::Update
         }
+    }
+
+    /// Once the watermark is here, another window is final.
+    pub fn closing(&self) -> i64 {
+        self.borders.next(self.closed_before)
     }
 
     /// The watermark has moved: the windows that are final now, with their rows, as of `sequence`.
@@ -384,21 +341,17 @@ impl Windows {
 }
 
 fn row(time: i64, group: u32, held: &Held) -> Row {
-    let json = held.json.clone();
-    Row { group, time, json }
+    let cells = held.cells.clone();
+    Row { group, time, cells }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::row::row_of_json as row;
     use super::*;
 
     fn windows(step: i64, offset: i64, watermark: i64) -> Windows {
         Windows::new(Borders::fixed(step, offset), 0, watermark)
-    }
-
-    fn row(group: u32, time: i64, json: &str) -> Row {
-        let json = json.into();
-        Row { group, time, json }
     }
 
     fn kinds(news: &[(Kind, Row)]) -> Vec<(Kind, i64)> {

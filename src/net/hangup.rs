@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A connection, to be looked at beside whoever reads and writes it.
 #[derive(Clone)]
-struct Peer(Arc<OwnedFd>);
+pub struct Peer(Arc<OwnedFd>);
 
 /// Keeps a connection with its requests.
 pub fn remember(connection: &dyn Any, kept: &mut Extensions) {
@@ -33,7 +33,13 @@ pub fn remember(connection: &dyn Any, kept: &mut Extensions) {
 }
 
 impl Peer {
-    fn has_closed(&self) -> bool {
+    /// Of a request.
+    pub fn of(request: &HttpRequest) -> Option<Self> {
+        request.conn_data::<Self>().cloned()
+    }
+
+    /// Has the client closed its side?
+    pub fn has_closed(&self) -> bool {
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -54,7 +60,7 @@ impl Drop for Watch {
 
 /// Stops what `cancel` stops once the client of a request has closed its side.
 pub fn watch(request: &HttpRequest, cancel: Arc<Cancel>) -> Option<Watch> {
-    let peer = request.conn_data::<Peer>()?.clone();
+    let peer = Peer::of(request)?;
     let look = async move {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;

@@ -3,18 +3,27 @@
 use super::error::HttpError;
 use super::parameters::Parameters;
 use super::{Services, hangup, live, mappings, metrics, query, rejected, sse, write};
+use actix_codec::Framed;
+use actix_http::error::DispatchError;
+use actix_http::h1::Codec;
+use actix_http::{HttpService, Request};
+use actix_server::{GracefulShutdownSignal, Server};
+use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::body::MessageBody;
 pub use actix_web::dev::ServerHandle;
-use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderName, HeaderValue, ORIGIN};
+use actix_web::dev::{AppConfig, Extensions, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use actix_web::middleware::{Compress, Next, from_fn};
+use actix_web::rt::net::{TcpStream, UnixStream};
 use actix_web::web::{self, Data};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
-use std::net::TcpListener;
+use actix_web::{App, HttpRequest, HttpResponse};
+use std::future::ready;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// What InfluxDB's clients are told; they only look at the first two numbers.
 pub const INFLUXDB_VERSION: &str = "1.8.10";
@@ -22,6 +31,8 @@ pub const INFLUXDB_VERSION: &str = "1.8.10";
 const CONNECTIONS_PER_THREAD_MAX: usize = 10_000;
 /// How long requests may go on after a stop was asked for.
 const STOP_SECONDS: u64 = 5;
+/// How long a connection that is being closed may take.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A client that sends no whole request for so long is cut off.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -36,50 +47,108 @@ pub fn serve(
     threads: usize,
 ) -> std::io::Result<Server> {
     let services = Data::from(services);
-    let server = HttpServer::new(move || {
-        let formats = services.clone();
-        let native = formats.engine.formats().iter().flat_map(|f| f.paths());
-        let mut app = App::new();
-        for path in native {
-            app = app
-                .route(path, web::post().to(write::write_native))
-                .route(path, web::put().to(write::write_native));
-        }
-        app.app_data(services.clone())
-            .wrap(from_fn(headers))
-            .wrap(Compress::default())
-            .route("/ping", web::route().to(ping))
-            .route("/health", web::get().to(health))
-            .route("/metrics", web::get().to(metrics::metrics))
-            .route("/write", web::post().to(write::write_v1))
-            .route("/api/v2/write", web::post().to(write::write_v2))
-            .route("/api/v2/query", web::post().to(no_flux))
-            .route("/query", web::get().to(query::query))
-            .route("/query", web::post().to(query::query))
-            .route("/live", web::get().to(live::live))
-            .route("/live/sse", web::get().to(sse::sse))
-            .route("/mappings", web::get().to(mappings::list))
-            .route("/mappings", web::put().to(mappings::put))
-            .route("/mappings", web::delete().to(mappings::drop_one))
-            .route("/rejected", web::get().to(rejected::list))
-            .route("/rejected", web::delete().to(rejected::discard))
-            .route("/rejected/replay", web::post().to(rejected::replay))
-            .default_service(web::to(nothing_here))
-    });
-    let mut server = server
+    let mut server = Server::build()
         .workers(threads)
-        .max_connections(CONNECTIONS_PER_THREAD_MAX)
-        .client_request_timeout(REQUEST_TIMEOUT)
-        .on_connect(hangup::remember)
+        .max_concurrent_connections(CONNECTIONS_PER_THREAD_MAX)
         .shutdown_timeout(STOP_SECONDS)
         .disable_signals();
     if let Some(listener) = listener {
-        server = server.listen(listener)?;
+        let (services, stopping) = (services.clone(), server.graceful_shutdown_signal());
+        server = server.listen("http", listener, move || {
+            let nodelay = |io: &TcpStream| drop(io.set_nodelay(true));
+            let http = connections(services.clone(), stopping.clone(), nodelay);
+            fn_service(|io: TcpStream| {
+                let peer = io.peer_addr().ok();
+                ready(Ok((io, peer)))
+            })
+            .and_then(http)
+        })?;
     }
     for listener in unix {
-        server = server.listen_uds(listener)?;
+        let (services, stopping) = (services.clone(), server.graceful_shutdown_signal());
+        server = server.listen_uds("http over a Unix socket", listener, move || {
+            let http = connections(services.clone(), stopping.clone(), |_: &UnixStream| ());
+            fn_service(|io: UnixStream| ready(Ok((io, None)))).and_then(http)
+        })?;
     }
     Ok(server.run())
+}
+
+/// What becomes of connections. `prepare` is done to those that are taken over for `/live`.
+fn connections<T>(
+    services: Data<Services>,
+    stopping: GracefulShutdownSignal,
+    prepare: impl Fn(&T) + Clone + 'static,
+) -> impl ServiceFactory<(T, Option<SocketAddr>), Config = (), Response = (), Error = DispatchError, InitError = ()>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let upgrading = services.clone();
+    let upgrade = fn_service(move |(request, framed): (Request, Framed<T, Codec>)| {
+        let parts = framed.into_parts();
+        prepare(&parts.io);
+        let upgrade = live::Upgrade {
+            request,
+            io: parts.io,
+            read: parts.read_buf,
+            codec: parts.codec,
+        };
+        upgrade.begin(upgrading.clone());
+        ready(Ok::<_, actix_web::Error>(()))
+    });
+    let app = map_config(routes(services), |()| AppConfig::default());
+    HttpService::build()
+        .graceful_shutdown_signal(move || {
+            let stopping = stopping.clone();
+            async move { stopping.notified().await }
+        })
+        .client_request_timeout(REQUEST_TIMEOUT)
+        .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+        .on_connect_ext(|io: &T, kept: &mut Extensions| hangup::remember(io, kept))
+        .upgrade(upgrade)
+        .h1(app)
+}
+
+/// What is where.
+fn routes(
+    services: Data<Services>,
+) -> impl ServiceFactory<
+    Request,
+    Config = AppConfig,
+    Response = ServiceResponse<impl MessageBody>,
+    Error = actix_web::Error,
+    InitError = (),
+> {
+    let formats = services.engine.formats();
+    let native = formats.iter().flat_map(|f| f.paths());
+    let mut app = App::new();
+    for path in native {
+        app = app
+            .route(path, web::post().to(write::write_native))
+            .route(path, web::put().to(write::write_native));
+    }
+    app.app_data(services.clone())
+        .wrap(from_fn(headers))
+        .wrap(Compress::default())
+        .route("/ping", web::route().to(ping))
+        .route("/health", web::get().to(health))
+        .route("/ready", web::get().to(is_ready))
+        .route("/metrics", web::get().to(metrics::metrics))
+        .route("/write", web::post().to(write::write_v1))
+        .route("/api/v2/write", web::post().to(write::write_v2))
+        .route("/api/v2/query", web::post().to(no_flux))
+        .route("/query", web::get().to(query::query))
+        .route("/query", web::post().to(query::query))
+        .route("/live", web::get().to(live::live))
+        .route("/live/sse", web::get().to(sse::sse))
+        .route("/mappings", web::get().to(mappings::list))
+        .route("/mappings", web::put().to(mappings::put))
+        .route("/mappings", web::delete().to(mappings::drop_one))
+        .route("/rejected", web::get().to(rejected::list))
+        .route("/rejected", web::delete().to(rejected::discard))
+        .route("/rejected/replay", web::post().to(rejected::replay))
+        .default_service(web::to(nothing_here))
+        .into_factory()
 }
 
 /// Adds what InfluxDB's clients look for to every answer.
@@ -87,13 +156,18 @@ async fn headers(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let asked = request.headers().clone();
+    let mut response = next.call(request).await?;
+    dress(&asked, response.headers_mut());
+    Ok(response)
+}
+
+/// Adds them to the headers of an answer to a request with other headers.
+pub fn dress(asked: &HeaderMap, headers: &mut HeaderMap) {
     let given = ["X-Request-Id", "Request-Id"]
         .iter()
-        .find_map(|name| request.headers().get(*name).cloned());
+        .find_map(|name| asked.get(*name).cloned());
     let id = given.unwrap_or_else(new_id);
-    let origin = request.headers().get(ORIGIN).cloned();
-    let mut response = next.call(request).await?;
-    let headers = response.headers_mut();
     let mut set =
         |name: &'static str, value: HeaderValue| headers.insert(HeaderName::from_static(name), value);
     set("x-influxdb-version", HeaderValue::from_static(INFLUXDB_VERSION));
@@ -104,7 +178,7 @@ async fn headers(
     );
     set("request-id", id.clone());
     set("x-request-id", id);
-    if let Some(origin) = origin {
+    if let Some(origin) = asked.get(ORIGIN).cloned() {
         set("access-control-allow-origin", origin);
         set(
             "access-control-allow-methods",
@@ -121,7 +195,6 @@ async fn headers(
             HeaderValue::from_static("Date, X-InfluxDB-Version, X-InfluxDB-Build"),
         );
     }
-    Ok(response)
 }
 
 /// A UUID of version 4's shape; unique in this process, and different from start to start.
@@ -164,6 +237,17 @@ async fn health() -> HttpResponse {
     ))
 }
 
+/// As InfluxDB 2.x answers it; [`super::starting`] has what it says before.
+async fn is_ready(services: Data<Services>) -> HttpResponse {
+    let up = services.started.elapsed();
+    let now = jiff::Timestamp::from_nanosecond(i128::from(super::clock::now())).unwrap_or_default();
+    let started = now.checked_sub(up).unwrap_or_default();
+    HttpResponse::Ok().content_type("application/json").body(format!(
+        "{{\"status\":\"ready\",\"started\":\"{started}\",\"up\":\"{}s\"}}\n",
+        up.as_secs()
+    ))
+}
+
 async fn no_flux() -> Result<HttpResponse, HttpError> {
     Err(HttpError::bad_request("Flux is not supported; ask InfluxQL at /query").v2())
 }
@@ -175,6 +259,7 @@ async fn nothing_here(request: HttpRequest, services: Data<Services>) -> Result<
     let known = [
         "/ping",
         "/health",
+        "/ready",
         "/metrics",
         "/write",
         "/query",

@@ -74,6 +74,7 @@ fn text(services: &Services) -> String {
             cause.name()
         );
     }
+    out.gauge("kymo_ready", "0 while the journal is replayed.", 1);
     out.gauge(
         "kymo_memory_bytes",
         "Resident memory of the server.",
@@ -137,10 +138,27 @@ fn text(services: &Services) -> String {
         "Batches replayed at the start.",
         recovery.batches,
     );
+    out.gauge("kymo_recovery_bytes", "Bytes of them.", recovery.bytes);
+    out.gauge(
+        "kymo_recovery_peak_bytes",
+        "The most that unsealed points and new series took in memory meanwhile.",
+        recovery.peak_bytes as u64,
+    );
+    out.one(
+        "kymo_recovery_seconds",
+        "gauge",
+        "How long opening the data folder took.",
+        recovery.took.as_secs_f64(),
+    );
     out.gauge(
         "kymo_recovery_damaged",
         "Places in the journal that were damaged at the start.",
         recovery.damaged,
+    );
+    out.gauge(
+        "kymo_lost_sequences",
+        "Acknowledged sequences that damage of the journal took, at this start or before.",
+        recovery.lost,
     );
     out.gauge(
         "kymo_quarantined_batches",
@@ -233,6 +251,11 @@ fn text(services: &Services) -> String {
         store.disk_bytes,
     );
     out.gauge("kymo_store_files", "The store's files.", store.files);
+    out.gauge(
+        "kymo_store_healed_files",
+        "The store's files that were damaged at the start, and put back from a copy or made anew.",
+        store.healed_files,
+    );
     out.counter(
         "kymo_store_written_bytes_total",
         "Bytes written.",
@@ -423,17 +446,6 @@ fn text(services: &Services) -> String {
         "kymo_live_gaps_total",
         "Times the hub was too slow for commits.",
         live.gaps.load(Relaxed),
-    );
-    let recovery = services.engine.recovery();
-    out.gauge(
-        "kymo_recovery_batches",
-        "Batches replayed at the start.",
-        recovery.batches,
-    );
-    out.gauge(
-        "kymo_recovery_damaged",
-        "Damaged batches found at the start.",
-        recovery.damaged,
     );
     out.0
 }

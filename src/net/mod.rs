@@ -1,4 +1,4 @@
-//! Everything that speaks to a socket: HTTP, WebSocket, TCP, UDP, Unix. The only home of actix-web and actix-ws.
+//! Everything that speaks to a socket: HTTP, WebSocket, TCP, UDP, Unix. The only home of actix-web and what it is made of.
 //!
 //! Bytes come in here, are decoded by way of [`feed`], and go to the engine; answers go out. The actors that start and stop it all
 //! are in `actors`.
@@ -10,6 +10,7 @@ pub mod datagrams;
 pub mod encoding;
 pub mod error;
 pub mod feed;
+pub mod frames;
 pub mod gather;
 pub mod hangup;
 pub mod http;
@@ -22,6 +23,7 @@ pub mod parameters;
 pub mod query;
 pub mod rejected;
 pub mod sse;
+pub mod starting;
 pub mod stream;
 pub mod udp;
 pub mod unix;
@@ -53,6 +55,8 @@ pub struct Services {
     pub queries: Arc<Semaphore>,
     /// How long a query may take.
     pub query_timeout: Duration,
+    /// How long live clients may take.
+    pub live_patience: live::Patience,
     /// When the server started.
     pub started: Instant,
 }

@@ -3,10 +3,11 @@
 
 use super::Services;
 use super::error::HttpError;
+use super::hangup::Peer;
 use super::live::{Connected, check_origin};
 use super::parameters::Parameters;
 use crate::live::hub::Hub;
-use crate::live::message::Wanted;
+use crate::live::message::{Encoding, Wanted};
 use crate::live::outbox::Outbox;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, ContentEncoding};
@@ -17,8 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// A comment is sent this often, so that a client that is gone is noticed.
+/// A comment is sent this often, so that a connection that broke is noticed, and kept by what is in between.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// It is looked this often whether a client that waits has hung up.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The only subscription's name.
 const ID: &str = "1";
 
@@ -28,6 +31,8 @@ struct Events {
     connection: u64,
     outbox: Arc<Outbox>,
     wake: Arc<Notify>,
+    /// Its connection.
+    peer: Option<Peer>,
     /// The subscription has ended: what waits is sent, then no more.
     ended: bool,
 }
@@ -44,31 +49,50 @@ impl Events {
         &self.connected.services().hub
     }
 
+    fn has_hung_up(&self) -> bool {
+        self.peer.as_ref().is_some_and(Peer::has_closed)
+    }
+
+    /// Waits until there is something to send, or the client has hung up; false: nothing came for a while.
+    async fn woken(&self) -> bool {
+        let mut waited = Duration::ZERO;
+        while waited < HEARTBEAT {
+            let woken = tokio::time::timeout(LOOK_EVERY, self.wake.notified()).await;
+            if woken.is_ok() || self.has_hung_up() {
+                return true;
+            }
+            waited += LOOK_EVERY;
+        }
+        false
+    }
+
     /// The next bytes to send.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if self.ended {
                 return None;
             }
-            let woken = tokio::time::timeout(HEARTBEAT, self.wake.notified()).await;
-            if woken.is_err() {
+            if !self.woken().await {
                 return Some(Bytes::from_static(b":\n\n"));
+            }
+            if self.has_hung_up() {
+                return None;
             }
             let taken = self.outbox.take();
             for id in taken.void {
                 // If the hub is busy the stream ends, and the client comes back.
                 self.ended |= self.hub().again(self.connection, id).is_err();
             }
-            let mut out = String::new();
+            let mut out = Vec::new();
             for message in taken.messages {
-                out.push_str("event: ");
-                out.push_str(message.kind);
+                out.extend_from_slice(b"event: ");
+                out.extend_from_slice(message.kind.as_bytes());
                 if message.sequence > 0 {
-                    out.push_str(&format!("\nid: {}", message.sequence));
+                    out.extend_from_slice(format!("\nid: {}", message.sequence).as_bytes());
                 }
-                out.push_str("\ndata: ");
-                out.push_str(&message.text);
-                out.push_str("\n\n");
+                out.extend_from_slice(b"\ndata: ");
+                out.extend_from_slice(&message.bytes);
+                out.extend_from_slice(b"\n\n");
                 self.ended |= message.kind == "error";
             }
             if !out.is_empty() {
@@ -80,7 +104,7 @@ impl Events {
 
 /// `GET /live/sse?db=..&q=..`, and `resume` (or `Last-Event-ID`), `from`, `lateness` as in `/live`.
 pub async fn sse(request: HttpRequest, services: Data<Services>) -> Result<HttpResponse, HttpError> {
-    check_origin(&request)?;
+    check_origin(request.headers())?;
     let parameters = Parameters::parse(request.query_string());
     let required = |name: &str| {
         let missing = || HttpError::bad_request(format!("missing required parameter {name:?}"));
@@ -100,12 +124,16 @@ pub async fn sse(request: HttpRequest, services: Data<Services>) -> Result<HttpR
     let connected = Connected::new(services.into_inner())?;
     let wake = Arc::new(Notify::new());
     let woken = wake.clone();
-    let (connection, outbox) = connected.services().hub.connect(move || woken.notify_one());
+    let (connection, outbox) = connected
+        .services()
+        .hub
+        .connect(Encoding::Json, move || woken.notify_one());
     let events = Events {
         connected,
         connection,
         outbox: outbox.clone(),
         wake,
+        peer: Peer::of(&request),
         ended: false,
     };
     let asked = events.hub().subscribe(connection, ID.to_string(), wanted, outbox);

@@ -30,7 +30,7 @@ pub enum Fold {
     Increase,
     /// `rate(f, unit)`: per so many nanoseconds.
     Rate(i64),
-    /// `approx_percentile(f, p)`
+    /// `approx_percentile(f, p)`; `approx_median(f)` is that of 50.
     ApproxPercentile(f64),
 }
 
@@ -76,7 +76,7 @@ pub fn check(call: &Call) -> Result<(), QueryError> {
                 _ => fail("third argument to corr_lag must be a positive duration, the largest lag"),
             }
         }
-        "increase" => arguments(call, 1, 1),
+        "increase" | "approx_median" => arguments(call, 1, 1),
         "rate" => {
             arguments(call, 1, 2)?;
             match call.args.get(1) {
@@ -137,6 +137,7 @@ pub fn fold(call: &Call) -> Option<Fold> {
             Some(Expr::Duration(unit)) => *unit,
             _ => SECOND,
         }),
+        "approx_median" => Fold::ApproxPercentile(50.0),
         "approx_percentile" => Fold::ApproxPercentile(number(call.args.get(1)?)?),
         _ => return None,
     })

@@ -9,13 +9,13 @@ mod property;
 mod stretch;
 
 use crate::engine::Engine;
-use crate::query::{Cancel, Why};
+use crate::live::background::Background;
+use crate::query::Cancel;
 use crate::rollup::Due;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::Receiver;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stretch::Outcome;
 
@@ -33,11 +33,7 @@ const NICENESS: i32 = 10;
 const RETRY: Duration = Duration::from_secs(10);
 
 /// The thread. Shared.
-pub struct Refresh {
-    stop: Sender<()>,
-    cancel: Arc<Cancel>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
+pub struct Refresh(Background);
 
 impl Refresh {
     /// Starts it.
@@ -45,7 +41,6 @@ impl Refresh {
     /// # Errors
     /// It could not be started.
     pub fn start(engine: Arc<Engine>, clock: impl Fn() -> i64 + Send + 'static) -> io::Result<Self> {
-        let (stop, stopped) = bounded(1);
         let cancel = Arc::new(Cancel::default());
         let mut keeper = Keeper {
             engine,
@@ -53,31 +48,20 @@ impl Refresh {
             settle: SETTLE,
             failed: BTreeMap::new(),
         };
-        let thread = std::thread::Builder::new()
-            .name("kymo-rollup".into())
-            .spawn(move || {
-                // As merges: behind everything that somebody waits for.
-                let own = rustix::thread::gettid();
-                if let Err(error) = rustix::process::setpriority_process(Some(own), NICENESS) {
-                    tracing::debug!(%error, "rollups are kept up to date at normal priority");
-                }
-                keeper.run(&stopped, &clock);
-            })?;
-        Ok(Self {
-            stop,
-            cancel,
-            thread: Mutex::new(Some(thread)),
-        })
+        let run = move |stopped: &Receiver<()>| {
+            // As merges: behind everything that somebody waits for.
+            let own = rustix::thread::gettid();
+            if let Err(error) = rustix::process::setpriority_process(Some(own), NICENESS) {
+                tracing::debug!(%error, "rollups are kept up to date at normal priority");
+            }
+            keeper.run(stopped, &clock);
+        };
+        Background::start("kymo-rollup", cancel, run).map(Self)
     }
 
     /// Ends the thread; what it was making waits.
     pub fn stop(&self) {
-        let _ = self.stop.try_send(());
-        self.cancel.cancel(Why::Stopping);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread of rollups panicked");
-        }
+        self.0.stop();
     }
 }
 

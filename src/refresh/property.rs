@@ -9,6 +9,7 @@ use crate::lang::{Params, parse};
 use crate::query::encode::{Encoder, Event, Json, TimeFormat};
 use crate::query::statements::{QueryOptions, run};
 use crate::query::{QueryLimits, RollupUse};
+use crossbeam_channel::bounded;
 use kymo_plugin_api::{Framing, Options};
 use serde_json::Value;
 use std::ops::ControlFlow;

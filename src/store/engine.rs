@@ -44,6 +44,7 @@ pub struct Engine {
     index: Space,
     _database: Option<fjall::Database>,
     written: AtomicU64,
+    healed: u64,
     /// Held for reading while a pack is written, so that [`Engine::sweep`] takes no file away that is being made.
     writing: RwLock<()>,
 }
@@ -61,7 +62,18 @@ impl Engine {
     /// # Errors
     /// [`StoreError::Format`] when the folder is not ours or of another version; [`StoreError::Engine`] when another process has it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        super::files::heal_lists(dir)?;
+        let healed = super::files::heal_lists(dir)?;
+        let mut engine = Self::open_as_is(dir)?;
+        engine.healed = healed;
+        Ok(engine)
+    }
+
+    /// As [`open`](Self::open), without putting damaged files back or making them anew.
+    ///
+    /// # Errors
+    /// The same, and [`StoreError::Damaged`] for what [`open`](Self::open) would have healed.
+    pub fn open_as_is(dir: &Path) -> Result<Self, StoreError> {
+        super::files::check_lists(dir)?;
         super::files::remove_damaged_journal(dir).map_err(StoreError::Io)?;
         super::files::make_lock(dir).map_err(StoreError::Io)?;
         // Damage makes fjall panic here and there; a panic must not stop the program from saying which folder it is.
@@ -126,6 +138,7 @@ impl Engine {
             index,
             _database: database,
             written: AtomicU64::new(0),
+            healed: 0,
             writing: RwLock::new(()),
         };
         engine.check_format(separated)?;
@@ -157,6 +170,11 @@ impl Engine {
             )));
         }
         Ok(())
+    }
+
+    /// Files that were damaged when it was opened, and put back or made anew.
+    pub fn healed(&self) -> u64 {
+        self.healed
     }
 
     /// An atomic write into `blocks`: everything `fill` puts into the sink becomes durable and visible together when

@@ -5,6 +5,7 @@
 //! every file whole with the checksum in its list. What is in here follows fjall 3.1.13 and lsm-tree 3.1.10 (docs/adr/0003).
 
 use super::error::StoreError;
+pub use super::mirror::put_back;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -20,6 +21,8 @@ pub struct Flaw {
     pub reason: String,
 }
 
+/// Damaged files that were healed go here, below the store's folder.
+const DAMAGED: &str = "damaged";
 /// The whole content of fjall's version marker.
 const MARKER: &[u8] = b"FJL\x03";
 /// The keyspace that knows the names and options of the others.
@@ -58,22 +61,32 @@ pub fn check_lists(dir: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// As [`check_lists`], after making anew what follows from other files. The damaged ones stay beside them, as `NAME.damaged`.
+/// As [`check_lists`], after putting back what has a copy ([`put_back`]) and making anew what follows from other files. The damaged
+/// ones are kept in the folder `damaged`. How many there were.
 ///
 /// # Errors
 /// As [`check_lists`].
-pub fn heal_lists(dir: &Path) -> Result<(), StoreError> {
-    let Err(damage) = check_lists(dir) else {
-        return Ok(());
-    };
+pub fn heal_lists(dir: &Path) -> Result<u64, StoreError> {
     let mut keep = |path: &Path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        std::fs::copy(path, path.with_file_name(format!("{name}.damaged"))).map(drop)
+        let kept = dir.join(DAMAGED);
+        std::fs::create_dir_all(&kept)?;
+        let below = path.strip_prefix(dir).unwrap_or(path);
+        std::fs::copy(path, kept.join(below.to_string_lossy().replace('/', "_"))).map(drop)
+    };
+    let mut healed = 0;
+    for path in put_back(dir, &mut keep).map_err(StoreError::Io)? {
+        healed += 1;
+        tracing::error!(file = %path.display(), "a damaged file of the storage engine was put back from its copy");
+    }
+    let Err(damage) = check_lists(dir) else {
+        return Ok(healed);
     };
     for path in repair_lists(dir, &mut keep).map_err(StoreError::Io)? {
+        healed += 1;
         tracing::error!(file = %path.display(), %damage, "a damaged file of the storage engine was made anew");
     }
-    check_lists(dir)
+    check_lists(dir)?;
+    Ok(healed)
 }
 
 /// Compares every file with its checksum; `read` hears how many bytes were read. Nothing is changed.
@@ -350,6 +363,49 @@ fn take<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
     Some(*head)
 }
 
+/// The folders of the keyspaces.
+///
+/// # Errors
+/// Input/output.
+pub fn keyspaces(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    sorted(&dir.join("keyspaces"))
+}
+
+/// The list that a keyspace's `current` names, and the checksum it must have; `None` when `current` says neither.
+///
+/// # Errors
+/// Input/output.
+pub fn list_named(keyspace: &Path) -> io::Result<Option<(PathBuf, u128)>> {
+    let bytes = match std::fs::read(keyspace.join("current")) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let Ok([list @ .., 0]) = <[u8; CURRENT_BYTES]>::try_from(bytes) else {
+        return Ok(None);
+    };
+    let (number, checksum) = list.split_at(8);
+    let number = u64::from_le_bytes(number.try_into().expect("eight bytes"));
+    let checksum = u128::from_le_bytes(checksum.try_into().expect("sixteen bytes"));
+    Ok(Some((keyspace.join(format!("v{number}")), checksum)))
+}
+
+/// The files that a keyspace's list names, with their checksums; none when the list is not sound.
+pub fn listed_in(keyspace: &Path) -> Vec<(PathBuf, u128)> {
+    let listed = list_of(keyspace).unwrap_or_default();
+    listed
+        .into_iter()
+        .map(|file| (file.path, file.checksum))
+        .collect()
+}
+
+/// The checksum of a content, as lists have it.
+pub fn checksum_of(content: &[u8]) -> u128 {
+    let mut hash = Xxh3Default::new();
+    hash.update(content);
+    hash.digest128()
+}
+
 /// Makes files anew that follow from others: the version marker, and a keyspace's `current`, when a list is there of which
 /// every file is as it says. `keep` is given each file before it is changed. What was made anew.
 ///
@@ -411,7 +467,11 @@ fn sound_list(keyspace: &Path, damaged: &[u8]) -> io::Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Gives a file another content, durably: it has the old one or the new one, whole.
+///
+/// # Errors
+/// Input/output.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = File::create(&new)?;
     file.write_all(content)?;

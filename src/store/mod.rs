@@ -17,6 +17,7 @@ pub mod keys;
 pub mod merge;
 pub mod merge_keys;
 pub mod merge_policy;
+mod mirror;
 pub mod names;
 pub mod pack;
 pub mod partition;
@@ -51,6 +52,7 @@ use engine::{Engine, PackSink};
 use index::SeriesIndex;
 use index::cache::IndexCache;
 use keys::RunId;
+use mirror::Mirror;
 use pack::{PackHeader, RunEntry};
 use state::State;
 use std::path::Path;
@@ -76,6 +78,8 @@ pub struct Store {
     /// Taken after `commit` where both are needed; never held during input or output.
     state: Mutex<State>,
     next_pack: AtomicU64,
+    /// `None` on a simulated disk.
+    mirror: Option<Mirror>,
 }
 
 /// This part of the cache is for what chunks decode to: the others are a tenth of the size, and save reads from disk.
@@ -116,6 +120,8 @@ pub struct StoreCounters {
     pub disk_bytes: u64,
     /// fjall's files.
     pub files: u64,
+    /// Files that were damaged at the start, and put back from a copy or made anew.
+    pub healed_files: u64,
     /// Bytes written since the start.
     pub written_bytes: u64,
     /// Bytes in the cache.
@@ -140,7 +146,10 @@ impl Store {
     /// # Errors
     /// Another format, damage of the index, input/output.
     pub fn open(dir: &Path, options: StoreOptions, load: &mut dyn FnMut(Loaded)) -> Result<Self, StoreError> {
-        Self::open_on(Engine::open(dir)?, options, load)
+        let mut store = Self::open_on(Engine::open(dir)?, options, load)?;
+        store.mirror = Some(Mirror::new(dir));
+        store.copy_names();
+        Ok(store)
     }
 
     /// As [`open`](Self::open), on keyspaces that are open.
@@ -183,9 +192,17 @@ impl Store {
             }),
             state: Mutex::new(state),
             next_pack: AtomicU64::new(next_pack),
+            mirror: None,
         };
         store.free_spent();
         Ok(store)
+    }
+
+    /// Copies the small files that have changed and without which nothing could be read; see [`mirror`].
+    pub fn copy_names(&self) {
+        if let Some(mirror) = &self.mirror {
+            mirror.update();
+        }
     }
 
     /// Highest sequence whose data is here.
@@ -326,6 +343,7 @@ impl Store {
             deletes: runs.deletes().list.len() as u64,
             disk_bytes: self.core.engine.disk_bytes(),
             files: self.core.engine.files() as u64,
+            healed_files: self.core.engine.healed(),
             written_bytes: self.core.engine.written_bytes(),
             cache_bytes: (cache_bytes + decoded_bytes) as u64,
             cache_hits: cache_hits + decoded_hits,

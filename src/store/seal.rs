@@ -78,7 +78,12 @@ impl Store {
             self.commit_pack(sink, pack, runs, &[], Some((commit, input.watermark)))
         });
         match written {
-            Ok((mut commit, header)) => Ok(self.committed(&mut commit, pack, header)),
+            Ok((mut commit, header)) => {
+                let set = self.committed(&mut commit, pack, header);
+                drop(commit);
+                self.copy_names();
+                Ok(set)
+            }
             Err(error) => {
                 self.sweep();
                 Err(error)

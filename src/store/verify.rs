@@ -7,6 +7,7 @@ use super::files::{self, Flaw};
 use super::frame;
 use super::index;
 use super::keys;
+use super::mirror;
 use super::runs::{RunBlocks, RunSet, SeriesFilter};
 use super::{Loaded, Store, StoreOptions};
 use crate::model::TimeRange;
@@ -75,10 +76,12 @@ pub fn bytes_to_read(dir: &Path) -> Result<u64, StoreError> {
 /// Input/output. Damage is no error: see [`Verified::flaws`].
 pub fn verify(dir: &Path, read: &mut dyn FnMut(u64)) -> Result<Verified, StoreError> {
     let mut out = Verified::default();
-    for flaw in files::check_files(dir, read).map_err(StoreError::Io)? {
+    let mut flaws = files::check_files(dir, read).map_err(StoreError::Io)?;
+    flaws.extend(mirror::check(dir).map_err(StoreError::Io)?);
+    for flaw in flaws {
         out.flaw(flaw);
     }
-    let engine = match Engine::open(dir) {
+    let engine = match Engine::open_as_is(dir) {
         Ok(engine) => engine,
         Err(error) => {
             out.error("the store", error);
@@ -111,7 +114,8 @@ pub fn verify(dir: &Path, read: &mut dyn FnMut(u64)) -> Result<Verified, StoreEr
         cache_bytes: CACHE_BYTES,
         index_cache_bytes: CACHE_BYTES,
     };
-    match Store::open(dir, options, &mut |_: Loaded| {}) {
+    let opened = Engine::open_as_is(dir);
+    match opened.and_then(|engine| Store::open_on(engine, options, &mut |_: Loaded| {})) {
         Ok(store) => {
             out.watermark = Some(store.watermark());
             check_runs(&store.runs(), &mut out);

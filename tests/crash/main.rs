@@ -11,9 +11,11 @@ mod images;
 mod index;
 mod kill;
 mod merges;
+mod mirror;
 mod power;
 mod recorder;
 mod repair;
+mod start;
 #[allow(dead_code, reason = "written for the end to end tests")]
 #[path = "../end_to_end/support.rs"]
 mod support;

@@ -288,19 +288,23 @@ fn formats_are_read_from_sockets() {
     datagram(&graphite, b"a.udp 3 3\n");
     stream(&opentsdb, b"version\nput o 4 4 host=x\n");
     stream(&json, b"{\"f\":5,\"time\":5}\n{\"f\":6,\"time\":6}\n");
-    // measurement "p", field f=7.0, time 7; then a message that is too long to be true.
-    let point = [
-        &[0x0A, 1][..],
-        b"p",
-        &[0x1A, 12, 0x0A, 1],
-        b"f",
-        &[0x11, 0, 0, 0, 0, 0, 0, 0x1C, 0x40],
-        &[0x21, 7, 0, 0, 0, 0, 0, 0, 0],
-    ]
-    .concat();
-    let batch = [&[0x0A, point.len() as u8][..], &point].concat();
-    let framed = [&(batch.len() as u32).to_be_bytes()[..], &batch].concat();
-    stream(&proto, &[framed.clone(), framed].concat());
+    // Measurement "p", field f=7.0; between two good messages one that is longer than any may be, which is passed over.
+    let message = |time: u8| {
+        let point = [
+            &[0x0A, 1][..],
+            b"p",
+            &[0x1A, 12, 0x0A, 1],
+            b"f",
+            &[0x11, 0, 0, 0, 0, 0, 0, 0x1C, 0x40],
+            &[0x21, time, 0, 0, 0, 0, 0, 0, 0],
+        ]
+        .concat();
+        let batch = [&[0x0A, point.len() as u8][..], &point].concat();
+        [&(batch.len() as u32).to_be_bytes()[..], &batch].concat()
+    };
+    let long = (4 << 20) + 1;
+    let long = [&(long as u32).to_be_bytes()[..], &vec![0; long]].concat();
+    stream(&proto, &[message(7), long, message(9)].concat());
     let part = |kind: u16, content: &[u8]| {
         [
             &kind.to_be_bytes()[..],
@@ -326,7 +330,7 @@ fn formats_are_read_from_sockets() {
         ("SELECT * FROM \"a.udp\"", vec![json!([3 * second, 3])]),
         ("SELECT * FROM o", vec![json!([4 * second, "x", 4])]),
         ("SELECT * FROM j", vec![json!([5, 5]), json!([6, 6])]),
-        ("SELECT * FROM p", vec![json!([7, 7])]),
+        ("SELECT * FROM p", vec![json!([7, 7]), json!([9, 7])]),
         (
             "SELECT * FROM cpu_value",
             vec![json!([8 * second, "h", "cpu", 8])],
@@ -335,4 +339,8 @@ fn formats_are_read_from_sockets() {
         let rows = server.wait_rows("s", q, |rows| rows.len() == want.len());
         assert_eq!(rows, want, "{q}");
     }
+    let rejected = server.wait_rows("s", "SHOW REJECTED ON s", |rows| !rows.is_empty());
+    let reason = "message too long: 4194305 bytes (message_bytes_max 4194304)";
+    assert_eq!(rejected.len(), 1, "{rejected:?}");
+    assert!(rejected[0].to_string().contains(reason), "{rejected:?}");
 }

@@ -139,6 +139,15 @@ fn ping_health_and_metrics() {
     assert!(value("kymo_journal_commits_total") >= 1.0);
     assert!(value("kymo_ingest_rows_total") >= 1.0);
     assert!(value("kymo_sequence_durable") >= 1.0);
+    // Prometheus refuses a page that describes a name twice.
+    let mut described: Vec<&str> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    let all = described.len();
+    described.sort_unstable();
+    described.dedup();
+    assert_eq!(described.len(), all, "{metrics}");
 }
 
 #[test]

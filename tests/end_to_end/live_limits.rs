@@ -43,7 +43,7 @@ fn a_page_of_another_origin_is_refused() {
 #[test]
 fn who_answers_no_ping_is_gone() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::quiet(folder.path());
+    let server = Server::start(folder.path(), &["--host-metrics", "off", "--live-ping", "1"]);
     let (mut stream, _) = shake_hands(&server, "");
     let mut said = Vec::new();
     // Until the server closes the connection: it says why.
@@ -51,6 +51,126 @@ fn who_answers_no_ping_is_gone() {
     assert!(said.windows(2).any(|two| two == [0x89, 0]), "a ping: {said:?}");
     let said = String::from_utf8_lossy(&said);
     assert!(said.ends_with("no answer to pings"), "{said:?}");
+}
+
+#[test]
+fn who_answers_pings_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &["--host-metrics", "off", "--live-ping", "1"]);
+    server.create("d");
+    let (mut stream, _) = shake_hands(&server, "");
+    let mut ping = [0; 2];
+    // Many more than the two that may go without an answer.
+    for _ in 0..6 {
+        stream.read_exact(&mut ping).expect("a ping");
+        assert_eq!(ping, [0x89, 0]);
+        stream.write_all(&[0x8A, 0x80, 1, 2, 3, 4]).expect("a pong");
+    }
+    // A ping of the client is answered with what is in it.
+    stream
+        .write_all(&[0x89, 0x82, 0, 0, 0, 0, b'h', b'i'])
+        .expect("sent");
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while !said.ends_with(&[0x8A, 2, b'h', b'i']) && stream.read(&mut byte).expect("an answer") > 0 {
+        said.push(byte[0]);
+    }
+    assert!(said.ends_with(b"hi"), "{said:?}");
+}
+
+#[test]
+fn who_takes_nothing_is_cut_off() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let flags = ["--host-metrics", "off", "--live-patience", "1"];
+    let server = Server::start(folder.path(), &flags);
+    server.create("d");
+    let mut slow = Live::open(&server);
+    slow.send(json!({"type": "subscribe", "id": "1", "db": "d", "q": "SELECT s FROM m"}));
+    assert_eq!(slow.next()["type"], "snapshot");
+    // More than the buffers between the two hold.
+    let deadline = Instant::now() + PATIENCE * 3;
+    while figure(&server, "kymo_live_connections") > 0.0 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.expect("after 1970").as_nanos();
+        server.write("d", &format!("m s=\"{}\" {now}", "x".repeat(60_000)));
+        assert!(Instant::now() < deadline, "it is still there");
+    }
+    while figure(&server, "kymo_live_subscriptions") > 0.0 {
+        assert!(Instant::now() < deadline, "its subscription is still there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn who_hangs_up_on_events_is_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    server.create("d");
+    let mut stream = TcpStream::connect(&server.http).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    write!(
+        stream,
+        "GET /live/sse?db=d&q=SELECT%20v%20FROM%20m HTTP/1.1\r\nHost: x\r\n\r\n"
+    )
+    .expect("sent");
+    let mut said = String::new();
+    let mut byte = [0];
+    while !said.contains("snapshot") && stream.read(&mut byte).expect("events") > 0 {
+        said.push(char::from(byte[0]));
+    }
+    assert_eq!(figure(&server, "kymo_live_subscriptions"), 1.0, "{said}");
+    drop(stream);
+    // Nothing is sent meanwhile: a heartbeat that cannot be delivered would be noticed half a minute later.
+    let deadline = Instant::now() + PATIENCE / 2;
+    while figure(&server, "kymo_live_subscriptions") > 0.0 {
+        assert!(Instant::now() < deadline, "it is still there");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn what_is_no_websocket_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    for (request, status, wanted) in [
+        ("GET /live HTTP/1.1\r\n", 400, "docs/live.md"),
+        (
+            "GET /elsewhere HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+            404,
+            "only at /live",
+        ),
+        (
+            "GET /live HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+            400,
+            "ersion",
+        ),
+        (
+            "GET /live HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n",
+            400,
+            "key",
+        ),
+    ] {
+        let mut stream = TcpStream::connect(&server.http).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        write!(stream, "{request}Host: x\r\nX-Request-Id: mine\r\n\r\n").expect("sent");
+        let mut said = Vec::new();
+        let mut piece = [0; 1000];
+        while !String::from_utf8_lossy(&said).ends_with("}\n") {
+            match stream.read(&mut piece).expect("an answer") {
+                0 => break,
+                n => said.extend_from_slice(&piece[..n]),
+            }
+        }
+        let said = String::from_utf8_lossy(&said);
+        assert!(
+            said.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}: {said}"
+        );
+        assert!(
+            said.contains(wanted) && said.contains("x-request-id: mine"),
+            "{request}: {said}"
+        );
+    }
 }
 
 #[test]
@@ -180,14 +300,18 @@ fn a_client_that_stops_reading_holds_up_nobody() {
 fn wait_pushed(server: &Server, rows: usize) {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let (_, metrics) = crate::support::get(&server.url("/metrics")).expect("metrics");
-        let mut lines = metrics.lines();
-        let pushed = lines.find_map(|line| line.strip_prefix("kymo_live_rows_total "));
-        let pushed: f64 = pushed.expect("the figure").parse().expect("a number");
+        let pushed = figure(server, "kymo_live_rows_total");
         if pushed >= rows as f64 {
             return;
         }
         assert!(Instant::now() < deadline, "{pushed} rows were pushed, not {rows}");
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+fn figure(server: &Server, name: &str) -> f64 {
+    let (_, metrics) = crate::support::get(&server.url("/metrics")).expect("metrics");
+    let mut lines = metrics.lines();
+    let found = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    found.expect("the figure").parse().expect("a number")
 }

@@ -2,7 +2,7 @@
 //! not, points that replace others, deletes, new series and fields, cut connections, `kill -9`.
 
 use crate::live::Live;
-use crate::support::Server;
+use crate::support::{Random, Server};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -46,7 +46,8 @@ const QUERIES: &[(&str, &str, &str, &str)] = &[
     ("moving_average(sum(v), 3)", "m", "", "time(20s), host"),
     ("corr(v, w)", "m", "", "time(20s)"),
     ("increase(w)", "m", "", "time(20s), host"),
-    ("approx_percentile(v, 90)", "m", "", "time(20s)"),
+    ("approx_percentile(v, 90), approx_median(w)", "m", "", "time(20s)"),
+    ("approx_median(v)", "m", "", "time(20s, over 1m), host"),
     ("sum(v)", "m", "", "time(20s), host fill(0)"),
     ("count(v)", "m", "", "time(20s), host fill(previous)"),
     ("mean(v)", "m", "", "time(20s) fill(linear)"),
@@ -62,19 +63,6 @@ const QUERIES: &[(&str, &str, &str, &str)] = &[
 
 /// Rows by name, tags and time; of `distinct` and `top` several at one time.
 type State = BTreeMap<(String, String, i64), Vec<Vec<Value>>>;
-
-/// A small generator: tests repeat.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
-}
 
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -236,7 +224,9 @@ impl Follower {
 
 fn follow(seed: u64, steps: usize) {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut server = Server::quiet(folder.path());
+    // What is pushed is compared, not how seldom.
+    let flags = ["--host-metrics", "off", "--live-cpu", "100"];
+    let mut server = Server::start(folder.path(), &flags);
     server.create("d");
     let mut random = Random(seed);
     let from = (now() - HISTORY).div_euclid(WINDOW) * WINDOW;
@@ -268,7 +258,7 @@ fn follow(seed: u64, steps: usize) {
         if step % 10 == 7 {
             folds += folds_of(&server);
             server.kill();
-            server = Server::quiet(folder.path());
+            server = Server::start(folder.path(), &flags);
             for follower in &mut followers {
                 follower.live = Follower::connect(&server, follower.number, from, Some(follower.sequence));
                 follower.in_snapshot = false;

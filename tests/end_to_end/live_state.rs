@@ -2,7 +2,7 @@
 //! points come, however late, across cut connections and `kill -9`.
 
 use crate::live::Live;
-use crate::support::{PATIENCE, Server};
+use crate::support::{PATIENCE, Random, Server};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -14,19 +14,6 @@ const QUERY: &str = "SELECT sum(v), count(v), max(v) FROM m GROUP BY time(1s), h
 type State = BTreeMap<(String, i64), Vec<i64>>;
 /// Values by host and time.
 type Points = BTreeMap<(String, i64), i64>;
-
-/// A small generator: tests repeat.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
-}
 
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -48,6 +48,10 @@ fn a_mapping_outlives_a_restart_and_goes_with_its_database() {
         request("GET", &server.url("/mappings?db=d")),
         (200, shown.clone())
     );
+    assert_eq!(
+        request("GET", &server.url("/mappings?db=other")),
+        (200, json!({"mappings": []}))
+    );
     server.kill();
 
     let server = Server::quiet(folder.path());

@@ -68,6 +68,12 @@ impl Server {
         server
     }
 
+    /// Starts a server and waits for nothing: it may still be starting, or have failed to.
+    #[allow(dead_code, reason = "for tests/crash")]
+    pub fn begin(data: &Path, extra: &[&str]) -> Self {
+        Self::spawn(&[KYMO.to_string()], data, extra)
+    }
+
     fn spawn(command: &[String], data: &Path, extra: &[&str]) -> Self {
         Self::spawn_at(free_address(), command, data, extra)
     }
@@ -331,6 +337,20 @@ pub fn node(module: &str) -> Option<(PathBuf, PathBuf)> {
         ));
     }
     Some((node, modules?))
+}
+
+/// A small generator: tests repeat.
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number below another.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
 }
 
 /// Something a test needs is not there: a failure under CI, a loud notice elsewhere.

@@ -5,7 +5,7 @@ use crate::settings::Settings;
 use crate::{flat, point::Point};
 use kymo_plugin_api::{Decoder, Field, Framing, Origin, Rejection, Row, RowSink, SeriesRef};
 use kymo_plugin_reading::json::{Cursor, Fault};
-use memchr::{memchr_iter, memmem};
+use memchr::{memchr, memchr_iter, memmem};
 
 /// The decoder of one request, connection or socket.
 pub struct JsonDecoder {
@@ -17,18 +17,30 @@ pub struct JsonDecoder {
 
 /// Where a text stands in the piece.
 struct Lines<'a> {
-    text: &'a str,
-    /// Newlines before this byte are counted.
-    at: usize,
+    text: &'a [u8],
+    /// The first newline that is not counted yet; the text's length when there is none.
+    newline: usize,
     line: u64,
 }
 
-impl Lines<'_> {
+impl<'a> Lines<'a> {
+    fn new(text: &'a str, first: u64) -> Self {
+        let text = text.as_bytes();
+        Self {
+            text,
+            newline: memchr(b'\n', text).unwrap_or(text.len()),
+            line: first,
+        }
+    }
+
     /// The line of a byte; asked in order.
+    #[inline]
     fn of(&mut self, at: usize) -> u64 {
-        let passed = &self.text.as_bytes()[self.at..at];
-        self.line += memchr_iter(b'\n', passed).count() as u64;
-        self.at = at;
+        while self.newline < at {
+            self.line += 1;
+            let from = self.newline + 1;
+            self.newline = memchr(b'\n', &self.text[from..]).map_or(self.text.len(), |after| from + after);
+        }
         self.line
     }
 }
@@ -72,11 +84,7 @@ impl JsonDecoder {
 
     /// Reads values one after the other, arrays opened up.
     fn values(&mut self, text: &str, first_line: u64, sink: &mut dyn RowSink) {
-        let mut lines = Lines {
-            text,
-            at: 0,
-            line: first_line,
-        };
+        let mut lines = Lines::new(text, first_line);
         // Lives here rather than in the decoder: it borrows from the text.
         let mut fields = Vec::new();
         let mut cursor = Cursor::new(text, 0);

@@ -10,7 +10,7 @@ use kymo_plugin_api::{Field, SeriesParts, SeriesSpelling, Value};
 use kymo_plugin_reading::json::{Cursor, Fault};
 use kymo_plugin_reading::number;
 use kymo_plugin_reading::time::{TimeUnit, whole_number};
-use memchr::{memchr, memchr_iter, memchr2};
+use memchr::{memchr_iter, memchr3};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -137,16 +137,25 @@ pub fn fast<'a>(
 fn pass_tags(cursor: &mut Cursor<'_>) -> Option<()> {
     cursor.enter(b'{').ok()?;
     let rest = cursor.rest();
-    let mut end = memchr(b'}', rest)?;
-    // A brace in a value in quotes: look for the next.
-    while memchr_iter(b'"', &rest[..end]).count() % 2 == 1 {
-        end += 1 + memchr(b'}', &rest[end + 1..])?;
+    let mut end = 0;
+    loop {
+        end += memchr3(b'}', b'\\', b'{', &rest[end..])?;
+        if rest[end] != b'}' {
+            return None;
+        }
+        if is_after_string(&rest[..end]) || memchr_iter(b'"', &rest[..end]).count() % 2 == 0 {
+            cursor.pass(end + 1);
+            return Some(());
+        }
+        // A brace in a value in quotes: look for the next.
+        end += 1;
     }
-    if memchr2(b'\\', b'{', &rest[..end]).is_some() {
-        return None;
-    }
-    cursor.pass(end + 1);
-    Some(())
+}
+
+/// Whether the last quote surely ends a string: one that begins a string stands behind punctuation or space.
+#[inline]
+fn is_after_string(text: &[u8]) -> bool {
+    matches!(text, [.., before, b'"'] if before.is_ascii_alphanumeric())
 }
 
 #[inline]

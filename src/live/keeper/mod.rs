@@ -12,9 +12,9 @@ use super::computation::Computation;
 use super::fresh::Fresh;
 use super::hub::Figures;
 use super::interest::Interest;
-use super::message::{self, Wanted};
+use super::message::Wanted;
 use super::outbox::Outbox;
-use super::pace::Pace;
+use super::pace::{Pace, Share};
 use super::recent::Recent;
 use super::tail::Tail;
 use super::watch::Watch;
@@ -34,6 +34,8 @@ pub const SUBSCRIPTIONS_MAX: usize = 20_000;
 pub const COMPUTATIONS_MAX: usize = 10_000;
 /// How often windows are looked at for having ended.
 const TICK: Duration = Duration::from_millis(50);
+/// How often it is looked for clients that are gone, and counted who is busy.
+const SWEEP: Duration = Duration::from_secs(1);
 /// Without subscriptions nothing is due.
 const NOTHING_DUE: Duration = Duration::from_secs(3600);
 /// A computation that nobody subscribes to is kept so long for a client that comes back.
@@ -126,13 +128,17 @@ pub struct Keeper {
     recent: Recent,
     /// Computations that were touched, by when their turn comes.
     queue: BTreeSet<(Instant, Arc<str>)>,
+    /// Those whose turn it is and that wait until a group of batches is whole, by when they wait no longer.
+    held: BTreeSet<(Instant, Arc<str>)>,
     /// Computations that were brought up to date lately.
     busy: usize,
+    /// What all of this may take.
+    share: Share,
 }
 
 impl Keeper {
     /// Over an engine.
-    pub fn new(engine: Arc<Engine>, figures: Arc<Figures>) -> Self {
+    pub fn new(engine: Arc<Engine>, figures: Arc<Figures>, share: Share) -> Self {
         Self {
             engine,
             figures,
@@ -144,19 +150,21 @@ impl Keeper {
             fresh: Fresh::default(),
             recent: Recent::default(),
             queue: BTreeSet::new(),
+            held: BTreeSet::new(),
             busy: 0,
+            share,
         }
     }
 
     /// Runs until it is told to stop.
     pub fn run(&mut self, requests: &Receiver<Request>, clock: &dyn Fn() -> i64) {
         let mut next_tick = Instant::now();
+        let mut next_sweep = next_tick;
         loop {
             let now = Instant::now();
-            let until = match (&self.commits, self.queue.first()) {
-                (None, _) => now + NOTHING_DUE,
-                (Some(_), Some((due, _))) => next_tick.min(*due),
-                (Some(_), None) => next_tick,
+            let until = match &self.commits {
+                None => now + NOTHING_DUE,
+                Some(_) => self.due().map_or(next_tick, |due| next_tick.min(due)),
             };
             let commits = match &self.commits {
                 Some(commits) => commits.receiver().clone(),
@@ -175,19 +183,28 @@ impl Keeper {
                 },
                 default(until.saturating_duration_since(now)) => {}
             }
-            if self.queue.first().is_some_and(|(due, _)| *due <= Instant::now()) {
+            if self.due().is_some_and(|due| due <= Instant::now()) {
                 self.round(clock());
             }
             if Instant::now() >= next_tick && !self.entries.is_empty() {
                 self.open(clock());
                 self.close(clock());
-                self.sweep();
                 next_tick = Instant::now() + TICK;
+            }
+            if Instant::now() >= next_sweep && !self.entries.is_empty() {
+                self.sweep();
+                next_sweep = Instant::now() + SWEEP;
             }
             if self.entries.is_empty() {
                 self.rest();
             }
         }
+    }
+
+    /// When the next turn comes.
+    fn due(&self) -> Option<Instant> {
+        let first = |queue: &BTreeSet<(Instant, Arc<str>)>| queue.first().map(|(due, _)| *due);
+        first(&self.queue).into_iter().chain(first(&self.held)).min()
     }
 
     /// Begins to listen, if nobody wanted anything before.
@@ -207,6 +224,7 @@ impl Keeper {
             self.fresh.clear();
             self.interest.forget();
             self.queue.clear();
+            self.held.clear();
         }
     }
 
@@ -214,7 +232,7 @@ impl Keeper {
         match request {
             Request::Subscribe { key, wanted, outbox } => {
                 if let Err(error) = self.subscribe(&key, &wanted, &outbox, now) {
-                    outbox.message(message::error(&key.1, &error));
+                    outbox.error(&key.1, &error);
                 }
             }
             Request::Again { key } => self.again(&key, now),
@@ -295,6 +313,7 @@ impl Keeper {
             }
         }
         self.busy = busy;
+        self.recent.read_by(busy);
         self.figures.folded_bytes.store(bytes as u64, Ordering::Relaxed);
     }
 
@@ -313,7 +332,7 @@ impl Keeper {
         for ((_, id), client) in &entry.clients {
             let text = format!("the subscription has ended: {error}");
             client.outbox.forget(id);
-            client.outbox.message(message::error(id, &text));
+            client.outbox.error(id, &text);
         }
         self.count();
     }

@@ -46,6 +46,12 @@ impl Keeper {
                     self.reset();
                 }
                 self.recent.add(sequence, batch.clone());
+                if self.recent.is_group_whole() {
+                    // Their turn was before.
+                    let now = Instant::now();
+                    let held = std::mem::take(&mut self.held);
+                    self.queue.extend(held.into_iter().map(|(_, key)| (now, key)));
+                }
                 for (at, table) in batch.tables().enumerate() {
                     let id = table.measurement();
                     let interested = self.interested(id);

@@ -5,9 +5,9 @@ use crate::live::computation::{News, Sight};
 use crate::live::evaluate::Evaluator;
 use crate::live::hub::Figures;
 use crate::live::message::Kind;
-use crate::live::outbox::{Put, Rows};
-use crate::live::pace::pause;
-use crate::live::windows::Row;
+use crate::live::outbox::{Put, Rows, Shared};
+use crate::live::pace::{COMPANY_MAX, pause};
+use crate::live::row::Row;
 use crate::model::TimeRange;
 use crate::query::snapshot::Snapshot;
 use std::collections::BTreeMap;
@@ -34,8 +34,23 @@ impl Keeper {
     pub(super) fn round(&mut self, now: i64) {
         let began = Instant::now();
         let mut turn = Vec::new();
+        while self.held.first().is_some_and(|(end, _)| *end <= began) {
+            turn.extend(self.held.pop_first().map(|(_, key)| key));
+        }
+        let hold = self.recent.is_shared() && !self.recent.is_group_whole();
         while self.queue.first().is_some_and(|(due, _)| *due <= began) {
-            turn.extend(self.queue.pop_first().map(|(_, key)| key));
+            let Some((due, key)) = self.queue.pop_first() else {
+                break;
+            };
+            let waits = |entry: &mut Entry| entry.work.pace().waits();
+            if hold && self.entries.get_mut(&key).is_some_and(waits) {
+                self.held.insert((due + COMPANY_MAX, key));
+            } else {
+                turn.push(key);
+            }
+        }
+        if turn.is_empty() {
+            return;
         }
         // What it shows is noted first, and is part of this round.
         let mut snapshot = self.snapshot();
@@ -60,10 +75,8 @@ impl Keeper {
             let busy = self.busy;
             if let Some(entry) = self.entries.get_mut(&key) {
                 let (end, clients) = (Instant::now(), entry.clients.len());
-                entry
-                    .work
-                    .pace()
-                    .done(end, pause(end - began, clients, busy.max(1)));
+                let pause = pause(self.share, end - began, clients, busy.max(1));
+                entry.work.pace().done(end, pause);
             }
         }
         // The others need none of what came up to here.
@@ -109,7 +122,7 @@ impl Keeper {
                         Put::Windows,
                         computation.evaluator(),
                         sequence,
-                        &rows,
+                        rows,
                     );
                 }
                 Ok(())
@@ -161,7 +174,7 @@ impl Keeper {
                     Put::Points,
                     tail.evaluator(),
                     sequence,
-                    &rows,
+                    rows,
                 );
             }
             Err(error) => self.fail(key, &error.to_string()),
@@ -183,7 +196,7 @@ impl Keeper {
                     Put::Windows,
                     computation.evaluator(),
                     sequence,
-                    &rows,
+                    rows,
                 );
             }
         }
@@ -196,11 +209,16 @@ fn tell(
     put: Put,
     from: &Evaluator,
     sequence: u64,
-    rows: &[(Kind, Row)],
+    rows: Vec<(Kind, Row)>,
 ) {
+    let mut shared = Shared::new(put, sequence, from.columns(), from.groups(), rows);
     for ((_, id), client) in clients {
-        let wanted = rows.iter().filter(|(_, row)| row.time >= client.from).cloned();
-        let wanted: Vec<_> = wanted.collect();
+        if client.from <= shared.from() {
+            figures.rows.fetch_add(shared.len() as u64, Ordering::Relaxed);
+            client.outbox.put_shared(id, &mut shared);
+            continue;
+        }
+        let wanted = shared.since(client.from).rows;
         if !wanted.is_empty() {
             send(figures, client, id, put, from, sequence, wanted);
         }

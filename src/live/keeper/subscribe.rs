@@ -5,7 +5,7 @@ use super::{
     COMPUTATIONS_MAX, Client, Entry, Keeper, Key, SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_PER_CONNECTION_MAX, Work,
 };
 use crate::live::computation::Computation;
-use crate::live::message::{self, Kind, Wanted};
+use crate::live::message::{Kind, Wanted};
 use crate::live::outbox::{Outbox, Put};
 use crate::live::plan::Plan;
 use crate::live::tail::Tail;
@@ -232,7 +232,7 @@ impl Keeper {
             && self.remove(key).is_some()
         {
             let text = format!("the subscription has ended: {error}");
-            client.outbox.message(message::error(&key.1, &text));
+            client.outbox.error(&key.1, &text);
         }
     }
 }

@@ -55,6 +55,7 @@ pub enum Family {
 
 /// All functions of points.
 const FUNCTIONS: &[(&str, Family)] = &[
+    ("approx_median", Family::Extension),
     ("approx_percentile", Family::Extension),
     ("bottom", Family::Ranked),
     ("chande_momentum_oscillator", Family::Chande),

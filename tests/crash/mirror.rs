@@ -1,0 +1,118 @@
+//! The small files without which nothing could be read have copies: whatever happens to one of them, the next start puts it back.
+
+use crate::db::Db;
+use crate::flips::{MEASUREMENTS, example};
+use crate::folder::{Content, Image, fast_folder};
+use crate::support::KYMO;
+use crate::{Random, rounds};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const MIRROR: &str = "store/mirror";
+const ORIGINALS: &str = "store/keyspaces";
+
+fn verify(data: &Path, flags: &[&str]) -> (bool, String) {
+    let mut command = Command::new(KYMO);
+    command.arg("verify").args(flags).arg("--data-dir");
+    let output = command.arg(data).output().expect("it starts");
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+/// Files that have a copy, as (original, copy).
+fn pairs(image: &Image) -> Vec<(PathBuf, PathBuf)> {
+    let copies = image.0.keys().filter_map(|copy| {
+        let below = copy.strip_prefix(MIRROR).ok()?;
+        Some((Path::new(ORIGINALS).join(below), copy.clone()))
+    });
+    copies.collect()
+}
+
+#[test]
+fn what_has_a_copy_is_put_back_whatever_happens_to_it() {
+    let dir = fast_folder();
+    let (image, expected) = example(&dir.path().join("example"));
+    let work = dir.path().join("work");
+    let pairs = pairs(&image);
+    let lists = pairs.iter().filter(|(path, _)| path.components().count() == 4);
+    assert_eq!(lists.count(), 4, "the list of each keyspace: {pairs:?}");
+    let names = pairs
+        .iter()
+        .filter(|(path, _)| path.starts_with("store/keyspaces/1/tables"));
+    assert!(names.count() > 0, "{pairs:?}");
+    let mut random = Random(rounds("KYMO_SEED", 12));
+    for (original, copy) in &pairs {
+        assert_eq!(image.0[original].bytes, image.0[copy].bytes, "{original:?}");
+        for way in 0..4 {
+            let mut bad = image.clone();
+            match way {
+                0 => drop(bad.0.remove(original)),
+                1 => {
+                    let mut bytes = bad.0[original].bytes.clone();
+                    bytes.truncate(random.below(bytes.len() as u64) as usize);
+                    bad.0.insert(original.clone(), Content::new(bytes));
+                }
+                _ => {
+                    let content = bad.0.get_mut(original).expect("it is in there");
+                    content.flip(random.below(content.len * 8));
+                }
+            }
+            bad.put(&work);
+            let place = format!("{original:?}, way {way}");
+            let (sound, said) = verify(&work, &[]);
+            assert!(!sound, "{place}: {said}");
+            let db = Db::open(&work).unwrap_or_else(|error| panic!("{place}: {error}"));
+            for (measurement, expected) in MEASUREMENTS.iter().zip(&expected) {
+                assert_eq!(
+                    db.rows(measurement).as_ref(),
+                    Ok(expected),
+                    "{place}: {measurement}"
+                );
+            }
+            db.0.stop();
+            drop(db);
+            let (sound, said) = verify(&work, &[]);
+            assert!(sound, "{place}: {said}");
+        }
+        // The tool does the same without a server.
+        let mut bad = image.clone();
+        bad.0.remove(original);
+        bad.put(&work);
+        let (sound, said) = verify(&work, &["--repair"]);
+        assert!(
+            sound && said.contains("put back from its copy"),
+            "{original:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_copy_is_found_and_made_again_and_never_put_back() {
+    let dir = fast_folder();
+    let (image, expected) = example(&dir.path().join("example"));
+    let work = dir.path().join("work");
+    let mut random = Random(rounds("KYMO_SEED", 13));
+    for (original, copy) in &pairs(&image) {
+        let mut bad = image.clone();
+        let content = bad.0.get_mut(copy).expect("it is in there");
+        content.flip(random.below(content.len * 8));
+        bad.put(&work);
+        let (sound, said) = verify(&work, &[]);
+        assert!(!sound && said.contains("a copy that differs"), "{copy:?}: {said}");
+        let (sound, said) = verify(&work, &["--repair"]);
+        assert!(sound, "{copy:?}: {said}");
+        let db = Db::open(&work).unwrap_or_else(|error| panic!("{copy:?}: {error}"));
+        assert_eq!(db.rows("cpu").as_ref(), Ok(&expected[0]), "{copy:?}");
+        db.0.stop();
+        // Both damaged: no copy is put back that is not what the list says.
+        let content = bad.0.get_mut(original).expect("it is in there");
+        content.flip(random.below(content.len * 8));
+        bad.put(&work);
+        let (sound, said) = verify(&work, &["--repair"]);
+        let told = said.contains("put back from its copy");
+        assert!(!sound && !told, "{original:?}: {said}");
+    }
+}
