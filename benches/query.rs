@@ -97,10 +97,11 @@ fn ask(engine: &Arc<Engine>, text: &str, sink: &mut dyn FnMut(Event)) {
 /// The length of a statement's JSON.
 fn json(engine: &Arc<Engine>, text: &str) -> usize {
     let mut encoder = Json::new(TimeFormat::default());
-    let mut out = String::new();
+    let mut out = Vec::new();
     ask(engine, text, &mut |event| encoder.event(event, &mut out));
     encoder.finish(&mut out);
-    assert!(!out.contains("\"error\""), "{text}: {out}");
+    let got = String::from_utf8_lossy(&out);
+    assert!(!got.contains("\"error\""), "{text}: {got}");
     out.len()
 }
 
@@ -158,7 +159,7 @@ fn encode(c: &mut Criterion, engine: &Arc<Engine>) {
     group.bench_function("json, time, integer, float, text", |b| {
         b.iter(|| {
             let mut encoder = Json::new(TimeFormat::default());
-            let mut out = String::new();
+            let mut out = Vec::new();
             let mut event = |event| encoder.event(event, &mut out);
             event(Event::Begin {
                 id: 0,

@@ -355,7 +355,7 @@ pub(super) fn ask(engine: &Arc<Engine>, text: &str) {
         read_only_hint: false,
     };
     let mut json = Json::new(TimeFormat::default());
-    let mut out = String::new();
+    let mut out = Vec::new();
     run(
         &query,
         &options,

@@ -219,7 +219,7 @@ fn answer(
     let began = Instant::now();
     let counters = &services.counters;
     // However long a chunk is, only so much of it waits for the client.
-    let send = |text: String, last: bool| {
+    let send = |text: Vec<u8>, last: bool| {
         let mut text = Bytes::from(text);
         loop {
             let part = text.split_to(text.len().min(2 * PART_BYTES));
@@ -289,7 +289,7 @@ fn send(sender: &mpsc::Sender<Part>, part: Part, cancel: &Cancel, deadline: Opti
 struct Writer {
     encoder: Box<dyn Encoder>,
     indent: Option<Indent>,
-    text: String,
+    text: Vec<u8>,
     part_bytes: usize,
 }
 
@@ -304,33 +304,33 @@ impl Writer {
         Self {
             encoder,
             indent: (output.pretty && !output.csv).then(Indent::default),
-            text: String::new(),
+            text: Vec::new(),
             // A chunk is sent as soon as it is written.
             part_bytes: if chunk_rows.is_some() { 1 } else { PART_BYTES },
         }
     }
 
     /// Writes what an event adds; gives a part when there is enough for one.
-    fn event(&mut self, event: Event) -> Option<String> {
+    fn event(&mut self, event: Event) -> Option<Vec<u8>> {
         self.encoder.event(event, &mut self.text);
         (self.text.len() >= self.part_bytes).then(|| {
-            let next = String::with_capacity(self.text.len() + self.text.len() / 8);
+            let next = Vec::with_capacity(self.text.len() + self.text.len() / 8);
             let text = std::mem::replace(&mut self.text, next);
             self.finished(text)
         })
     }
 
-    fn finish(mut self) -> String {
+    fn finish(mut self) -> Vec<u8> {
         self.encoder.finish(&mut self.text);
         let text = std::mem::take(&mut self.text);
         self.finished(text)
     }
 
-    fn finished(&mut self, text: String) -> String {
+    fn finished(&mut self, text: Vec<u8>) -> Vec<u8> {
         match &mut self.indent {
             None => text,
             Some(indent) => {
-                let mut out = String::new();
+                let mut out = Vec::new();
                 indent.push(&text, &mut out);
                 out
             }

@@ -46,8 +46,8 @@ pub enum ResultColumn {
 /// Texts by number.
 #[derive(Clone, Debug)]
 pub struct Coded {
-    /// One a row: a place in `texts`.
-    pub codes: Vec<u32>,
+    /// One a row: a place in `texts`. Columns that say different things of the same, as tags of series do, share them.
+    pub codes: Arc<Vec<u32>>,
     /// The texts; `None` stands for no value.
     pub texts: Arc<[Option<Arc<str>>]>,
 }
@@ -348,7 +348,7 @@ impl ResultColumn {
                     *present = reversed;
                 }
             }
-            Self::Coded(coded) => coded.codes.reverse(),
+            Self::Coded(coded) => Arc::make_mut(&mut coded.codes).reverse(),
             Self::Mixed(values) => values.reverse(),
         }
     }
@@ -362,7 +362,7 @@ impl ResultColumn {
                 Self::Typed(part)
             }
             Self::Coded(coded) => Self::Coded(Coded {
-                codes: coded.codes[rows].to_vec(),
+                codes: Arc::new(coded.codes[rows].to_vec()),
                 texts: coded.texts.clone(),
             }),
             Self::Mixed(values) => Self::Mixed(values[rows].to_vec()),
@@ -376,7 +376,7 @@ impl ResultColumn {
                 to.extend_from(from, 0..from.len());
             }
             (Self::Coded(to), Self::Coded(from)) if Arc::ptr_eq(&to.texts, &from.texts) => {
-                to.codes.extend_from_slice(&from.codes);
+                Arc::make_mut(&mut to.codes).extend_from_slice(&from.codes);
             }
             _ => (0..next.len()).for_each(|row| self.push(next.value(row))),
         }
@@ -471,7 +471,7 @@ mod tests {
     #[test]
     fn coded_texts_are_texts() {
         let coded = ResultColumn::Coded(Coded {
-            codes: vec![1, 0, 1],
+            codes: Arc::new(vec![1, 0, 1]),
             texts: Arc::new([None, Some("a".into())]),
         });
         let plain = column(&[Value::String("a".into()), Value::Null, Value::String("a".into())]);

@@ -90,7 +90,7 @@ impl World {
             read_only_hint: false,
         };
         let mut json = Json::new(TimeFormat::default());
-        let mut out = String::new();
+        let mut out = Vec::new();
         run(
             &query,
             &options,
@@ -103,7 +103,7 @@ impl World {
         );
         json.finish(&mut out);
         let answer: Value =
-            serde_json::from_str(&out).unwrap_or_else(|error| panic!("{text}: {error}: {out}"));
+            serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{text}: {error}: {out:?}"));
         let result = answer["results"][0].clone();
         assert_eq!(result["error"], Value::Null, "{text}");
         result

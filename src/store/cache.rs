@@ -11,6 +11,7 @@ use crate::block::RowKeys;
 use crate::block::steps::{StepKeys, StepStats};
 use crate::model::{Column, MeasurementId};
 use hashbrown::HashMap;
+use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a cached value is.
@@ -57,6 +58,8 @@ struct Inner {
     misses: u64,
     /// Values that came when it was full.
     came_late: u64,
+    /// Which values came once, by hash: a few bits of each.
+    came_once: Vec<u32>,
 }
 
 struct Slot {
@@ -70,6 +73,8 @@ struct Slot {
 const ENTRY_BYTES: usize = 128;
 /// Of values that are cheap to make again, one in so many is taken into a full cache.
 const LATE_SHARE: u64 = 8;
+/// Values that are remembered to have come once; a power of two.
+const CAME_ONCE_MAX: usize = 1 << 16;
 
 impl Cache {
     /// An empty cache for so many bytes.
@@ -86,6 +91,7 @@ impl Cache {
                 hits: 0,
                 misses: 0,
                 came_late: 0,
+                came_once: Vec::new(),
             }),
         }
     }
@@ -142,12 +148,16 @@ impl Cache {
         inner.at.insert(key, at);
     }
 
-    /// As [`insert`](Self::insert), for values that are cheap to make again: a full cache takes one in a few. So a scan that is
-    /// larger than the cache, again and again, finds a part of what it needs, where otherwise each round would push out what
-    /// the next one looks for.
+    /// As [`insert`](Self::insert), for values that are large and cheap to make again: only what comes a second time is kept,
+    /// since most are asked for once, and memory that nobody had before costs as much as decoding into it. And a full cache takes one
+    /// in a few: so a scan that is larger than the cache, again and again, finds a part of what it needs, where otherwise each round
+    /// would push out what the next one looks for.
     pub fn insert_some(&self, key: CacheKey, value: Cached, bytes: usize) {
         {
             let mut inner = self.lock();
+            if inner.comes_first(&key) {
+                return;
+            }
             if inner.bytes + bytes + ENTRY_BYTES > inner.budget {
                 inner.came_late += 1;
                 if !inner.came_late.is_multiple_of(LATE_SHARE) {
@@ -188,6 +198,17 @@ impl Cache {
 }
 
 impl Inner {
+    /// Notes that a value has come. Wrong for a few, which does no harm.
+    fn comes_first(&mut self, key: &CacheKey) -> bool {
+        if self.came_once.is_empty() {
+            self.came_once = vec![0; CAME_ONCE_MAX];
+        }
+        let hash = self.at.hasher().hash_one(key);
+        let bits = (hash >> 32) as u32 | 1;
+        let place = &mut self.came_once[hash as usize % CAME_ONCE_MAX];
+        std::mem::replace(place, bits) != bits
+    }
+
     fn shrink(&mut self) {
         while self.bytes > self.budget && !self.at.is_empty() {
             self.hand = if self.hand + 1 < self.slots.len() {
@@ -259,6 +280,19 @@ mod tests {
         }
         // 88 of 200 fit; were each taken in, none would be found.
         assert!(found > 10 * 20, "{found} of 2000");
+    }
+
+    #[test]
+    fn what_is_cheap_to_make_again_is_kept_when_it_comes_twice() {
+        let cache = Cache::new(1 << 20);
+        let come =
+            |stripe| cache.insert_some(key(1, stripe), Cached::Stripe(Bytes::from(vec![0u8; 1])), 1000);
+        (0..100).for_each(come);
+        assert_eq!(cache.figures().0, 0, "each came once");
+        (0..50).for_each(come);
+        // Another value may stand in the place of a few.
+        assert!((45..=50).contains(&(cache.figures().0 / (1000 + ENTRY_BYTES))));
+        assert!(cache.get(&key(1, 70)).is_none());
     }
 
     #[test]

@@ -214,6 +214,15 @@ fn raw(data: &Data, list: &[&'static str], points: &[&Point]) -> Vec<RowOf> {
         };
         some.then(|| (p.time, list.iter().map(value).collect()))
     };
+    // Of equal times by the tags that are selected, in the order of their names.
+    let mut tags: Vec<&str> = list.iter().copied().filter(|name| is_tag(name)).collect();
+    tags.sort_unstable();
+    let of_series = |p: &Point| -> Vec<Option<&String>> {
+        let tag = |tag: &&str| data.series[p.series].get(*tag);
+        tags.iter().map(tag).collect()
+    };
+    let mut points = points.to_vec();
+    points.sort_by_key(|p| (p.time, of_series(p), p.series));
     points.iter().filter_map(row).collect()
 }
 

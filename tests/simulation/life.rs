@@ -227,13 +227,13 @@ impl Life {
         let mut json = Json::new(TimeFormat {
             epoch: Some(crate::model::time::Precision::Nanosecond),
         });
-        let mut out = String::new();
+        let mut out = Vec::new();
         run(&query, &options, self, &Cancel::default(), &mut |event| {
             json.event(event, &mut out);
             std::ops::ControlFlow::Continue(())
         });
         json.finish(&mut out);
-        serde_json::from_str(&out).expect("JSON")
+        serde_json::from_slice(&out).expect("JSON")
     }
 
     /// Freezes the head, writes it, and lets the journal go.

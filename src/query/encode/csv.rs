@@ -1,9 +1,8 @@
 //! Results as CSV: `name,tags` and the columns; a header whenever they change, an empty line between statements.
 
-use super::{Encoder, Event, TimeFormat, number};
+use super::{Encoder, Event, Text, TimeFormat, number};
 use crate::query::result::Series;
 use crate::query::value::Value;
-use std::fmt::Write;
 use std::sync::Arc;
 
 /// See the module.
@@ -24,21 +23,21 @@ impl Csv {
         }
     }
 
-    fn series(&mut self, series: &Series, out: &mut String) {
+    fn series(&mut self, series: &Series, out: &mut Vec<u8>) {
         let same = |(statement, columns): &(usize, Arc<[String]>)| {
             *statement == self.statement && *columns == series.columns
         };
         if !self.header.as_ref().is_some_and(same) {
             if self.header.is_some() {
-                out.push('\n');
+                out.put("\n");
             }
             self.header = Some((self.statement, series.columns.clone()));
-            out.push_str("name,tags");
+            out.put("name,tags");
             for column in series.columns.iter() {
-                out.push(',');
+                out.put(",");
                 text(column, out);
             }
-            out.push('\n');
+            out.put("\n");
         }
         let tags: Vec<String> = series.tags.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let mut begin = String::new();
@@ -46,47 +45,47 @@ impl Csv {
         begin.push(',');
         text(&tags.join(","), &mut begin);
         for row in 0..series.rows() {
-            out.push_str(&begin);
+            out.put(&begin);
             if series.has_time() {
-                out.push(',');
+                out.put(",");
                 let unit = self.times.epoch.unwrap_or_default().nanoseconds();
                 number::integer(series.times[row] / unit, out);
             }
             for value in series.row(row) {
-                out.push(',');
+                out.put(",");
                 match value {
                     Value::Null => {}
                     Value::String(given) => text(&given, out),
                     value => super::json_value(&value, out),
                 }
             }
-            out.push('\n');
+            out.put("\n");
         }
     }
 }
 
 impl Encoder for Csv {
-    fn event(&mut self, event: Event, out: &mut String) {
+    fn event(&mut self, event: Event, out: &mut Vec<u8>) {
         match event {
             Event::Begin { id, .. } => self.statement = id,
             Event::Piece(piece) => self.series(&piece.series, out),
             Event::End { error: Some(error) } => {
-                out.push_str("error\n");
+                out.put("error\n");
                 text(&error, out);
-                out.push('\n');
+                out.put("\n");
             }
             Event::Hint(_) | Event::End { error: None } => {}
         }
     }
 
-    fn finish(&mut self, _: &mut String) {}
+    fn finish(&mut self, _: &mut Vec<u8>) {}
 }
 
-fn text(text: &str, out: &mut String) {
+fn text(text: &str, out: &mut impl Text) {
     if text.contains([',', '"', '\n', '\r']) || text.starts_with(' ') {
-        let _ = write!(out, "\"{}\"", text.replace('"', "\"\""));
+        out.put(&format!("\"{}\"", text.replace('"', "\"\"")));
     } else {
-        out.push_str(text);
+        out.put(text);
     }
 }
 
@@ -105,7 +104,7 @@ mod tests {
             values: vec![ResultColumn::from(value)],
         };
         let mut csv = Csv::default();
-        let mut out = String::new();
+        let mut out = Vec::new();
         let mut events = vec![Event::begin(0)];
         for one in [
             series("m", "v", Value::Float(1.5)),
@@ -122,7 +121,7 @@ mod tests {
         events.into_iter().for_each(|e| csv.event(e, &mut out));
         csv.finish(&mut out);
         assert_eq!(
-            out,
+            String::from_utf8_lossy(&out),
             "name,tags,time,v\nm,\"host=a,b\",5,1.5\nn,\"host=a,b\",5,\n\nname,tags,time,w\nn,\"host=a,b\",5,\"x \"\"y\"\"\"\nerror\nno\n"
         );
     }

@@ -1,10 +1,12 @@
 //! Results as JSON, as InfluxDB writes them: whole, or one document a chunk.
 
 use super::number::{self, json_text};
-use super::{Encoder, Event, TimeFormat, json_time, json_value};
+use super::quoted::{Quoted, together};
+use super::{Encoder, Event, Text, TimeFormat, json_time, json_value};
 use crate::model::{Bitmap, StringColumn, Values};
 use crate::query::result::{Coded, Piece, ResultColumn, Series};
 use jiff::tz::TimeZone;
+use std::ops::Range;
 
 /// One document for all statements, written as their rows come.
 #[derive(Debug)]
@@ -15,6 +17,7 @@ pub struct Json {
     hint: Option<String>,
     place: Place,
     statements: usize,
+    quoted: Quoted,
 }
 
 /// What was written last.
@@ -38,15 +41,16 @@ impl Json {
             hint: None,
             place: Place::Statement,
             statements: 0,
+            quoted: Quoted::default(),
         }
     }
 }
 
 impl Encoder for Json {
-    fn event(&mut self, event: Event, out: &mut String) {
+    fn event(&mut self, event: Event, out: &mut Vec<u8>) {
         match event {
             Event::Begin { id, messages, zone } => {
-                out.push_str(if self.statements == 0 {
+                out.put(if self.statements == 0 {
                     "{\"results\":["
                 } else {
                     ","
@@ -55,19 +59,24 @@ impl Encoder for Json {
                 self.zone = zone.unwrap_or(TimeZone::UTC);
                 self.messages = messages;
                 self.place = Place::Statement;
-                out.push_str("{\"statement_id\":");
+                out.put("{\"statement_id\":");
                 number::integer(id, out);
             }
             Event::Piece(Piece { series, goes_on }) => {
                 match self.place {
-                    Place::Statement => out.push_str(",\"series\":["),
-                    Place::Series => out.push(','),
+                    Place::Statement => out.put(",\"series\":["),
+                    Place::Series => out.put(","),
                     Place::Rows => {}
                 }
                 if self.place != Place::Rows {
                     begin_series(&series, out);
                 }
-                rows(&series, &self.times, &self.zone, self.place == Place::Rows, out);
+                let style = Style {
+                    times: &self.times,
+                    zone: &self.zone,
+                    quoted: &mut self.quoted,
+                };
+                rows(&series, style, self.place == Place::Rows, out);
                 if !goes_on {
                     end_series(&series, out);
                 }
@@ -78,22 +87,22 @@ impl Encoder for Json {
                 match self.place {
                     Place::Statement => {}
                     // It failed on the way.
-                    Place::Rows => out.push_str("]}]"),
-                    Place::Series => out.push(']'),
+                    Place::Rows => out.put("]}]"),
+                    Place::Series => out.put("]"),
                 }
                 end_statement(&self.messages, error.as_deref(), self.hint.take(), out);
-                out.push('}');
+                out.put("}");
             }
         }
     }
 
-    fn finish(&mut self, out: &mut String) {
-        out.push_str(if self.statements == 0 {
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        out.put(if self.statements == 0 {
             "{\"results\":[]}"
         } else {
             "]}"
         });
-        out.push('\n');
+        out.put("\n");
     }
 }
 
@@ -108,6 +117,7 @@ pub struct ChunkedJson {
     hint: Option<String>,
     /// Held back until it is known what follows.
     waiting: Option<Piece>,
+    quoted: Quoted,
 }
 
 impl ChunkedJson {
@@ -121,29 +131,35 @@ impl ChunkedJson {
             messages: Vec::new(),
             hint: None,
             waiting: None,
+            quoted: Quoted::default(),
         }
     }
 
-    fn document(&mut self, piece: Option<Piece>, more: bool, error: Option<&str>, out: &mut String) {
-        out.push_str("{\"results\":[{\"statement_id\":");
+    fn document(&mut self, piece: Option<Piece>, more: bool, error: Option<&str>, out: &mut Vec<u8>) {
+        out.put("{\"results\":[{\"statement_id\":");
         number::integer(self.id, out);
         if let Some(Piece { series, goes_on }) = piece {
-            out.push_str(",\"series\":[");
+            out.put(",\"series\":[");
             begin_series(&series, out);
-            rows(&series, &self.times, &self.zone, false, out);
+            let style = Style {
+                times: &self.times,
+                zone: &self.zone,
+                quoted: &mut self.quoted,
+            };
+            rows(&series, style, false, out);
             if series.rows() > 0 {
-                out.push(']');
+                out.put("]");
             }
-            out.push_str(if goes_on { ",\"partial\":true}]" } else { "}]" });
+            out.put(if goes_on { ",\"partial\":true}]" } else { "}]" });
         }
         let messages = std::mem::take(&mut self.messages);
         let hint = if more { None } else { self.hint.take() };
         end_statement(&messages, error, hint, out);
-        out.push_str(if more { ",\"partial\":true}]}" } else { "}]}" });
-        out.push('\n');
+        out.put(if more { ",\"partial\":true}]}" } else { "}]}" });
+        out.put("\n");
     }
 
-    fn piece(&mut self, piece: Piece, out: &mut String) {
+    fn piece(&mut self, piece: Piece, out: &mut Vec<u8>) {
         if let Some(before) = self.waiting.replace(piece) {
             self.document(Some(before), true, None, out);
         }
@@ -151,7 +167,7 @@ impl ChunkedJson {
 }
 
 impl Encoder for ChunkedJson {
-    fn event(&mut self, event: Event, out: &mut String) {
+    fn event(&mut self, event: Event, out: &mut Vec<u8>) {
         match event {
             Event::Begin { id, messages, zone } => {
                 self.id = id;
@@ -194,79 +210,97 @@ impl Encoder for ChunkedJson {
         }
     }
 
-    fn finish(&mut self, _: &mut String) {}
+    fn finish(&mut self, _: &mut Vec<u8>) {}
 }
 
-fn end_statement(messages: &[String], error: Option<&str>, hint: Option<String>, out: &mut String) {
+fn end_statement(messages: &[String], error: Option<&str>, hint: Option<String>, out: &mut Vec<u8>) {
     if !messages.is_empty() {
-        out.push_str(",\"messages\":[");
+        out.put(",\"messages\":[");
         for (i, text) in messages.iter().enumerate() {
             if i > 0 {
-                out.push(',');
+                out.put(",");
             }
-            out.push_str("{\"level\":\"warning\",\"text\":");
+            out.put("{\"level\":\"warning\",\"text\":");
             json_text(text, out);
-            out.push('}');
+            out.put("}");
         }
-        out.push(']');
+        out.put("]");
     }
     if let Some(error) = error {
-        out.push_str(",\"error\":");
+        out.put(",\"error\":");
         json_text(error, out);
     }
     if let Some(hint) = hint {
-        out.push_str(",\"hint\":");
+        out.put(",\"hint\":");
         json_text(&hint, out);
     }
 }
 
 /// Everything of a series that stands before its rows.
-fn begin_series(series: &Series, out: &mut String) {
-    out.push('{');
+fn begin_series(series: &Series, out: &mut Vec<u8>) {
+    out.put("{");
     if !series.name.is_empty() {
-        out.push_str("\"name\":");
+        out.put("\"name\":");
         json_text(&series.name, out);
-        out.push(',');
+        out.put(",");
     }
     if !series.tags.is_empty() {
-        out.push_str("\"tags\":{");
+        out.put("\"tags\":{");
         for (i, (key, value)) in series.tags.iter().enumerate() {
             if i > 0 {
-                out.push(',');
+                out.put(",");
             }
             json_text(key, out);
-            out.push(':');
+            out.put(":");
             json_text(value, out);
         }
-        out.push_str("},");
+        out.put("},");
     }
-    out.push_str("\"columns\":[");
+    out.put("\"columns\":[");
     for (i, column) in series.columns.iter().enumerate() {
         if i > 0 {
-            out.push(',');
+            out.put(",");
         }
         json_text(column, out);
     }
-    out.push(']');
+    out.put("]");
     if series.rows() > 0 {
-        out.push_str(",\"values\":[");
+        out.put(",\"values\":[");
     }
 }
 
-fn end_series(series: &Series, out: &mut String) {
-    out.push_str(if series.rows() > 0 { "]}" } else { "}" });
+fn end_series(series: &Series, out: &mut Vec<u8>) {
+    out.put(if series.rows() > 0 { "]}" } else { "}" });
 }
 
-/// The rows of a column, ready to be written one by one.
+/// Columns, ready to be written row by row.
 enum Cells<'a> {
     Floats(&'a [f64], Option<&'a Bitmap>),
     Integers(&'a [i64], Option<&'a Bitmap>),
     Texts(&'a StringColumn, Option<&'a Bitmap>),
-    Coded(&'a Coded),
+    /// Several columns, and the number of their set.
+    Quoted(&'a [u32], usize),
     Others(&'a ResultColumn),
 }
 
 impl<'a> Cells<'a> {
+    /// All columns of a series.
+    fn all(columns: &'a [ResultColumn], quoted: &mut Quoted) -> Vec<Self> {
+        quoted.tidy();
+        let mut cells = Vec::with_capacity(columns.len());
+        let mut rest = columns;
+        while let Some(first) = rest.first() {
+            let count = together(rest);
+            let coded: Vec<&Coded> = rest[..count].iter().filter_map(coded).collect();
+            cells.push(match coded.first() {
+                Some(codes) => Self::Quoted(&codes.codes, quoted.set(&coded)),
+                None => Self::of(first),
+            });
+            rest = &rest[count.max(1)..];
+        }
+        cells
+    }
+
     fn of(column: &'a ResultColumn) -> Self {
         match column {
             ResultColumn::Typed(typed) => match &typed.values {
@@ -275,45 +309,68 @@ impl<'a> Cells<'a> {
                 Values::String(v) => Self::Texts(v, typed.present.as_ref()),
                 _ => Self::Others(column),
             },
-            ResultColumn::Coded(coded) => Self::Coded(coded),
-            ResultColumn::Mixed(_) => Self::Others(column),
+            ResultColumn::Coded(_) | ResultColumn::Mixed(_) => Self::Others(column),
         }
     }
 
+    /// Appends the values of a row, a comma after each.
     #[inline]
-    fn write(&self, row: usize, out: &mut String) {
+    fn write(&self, row: usize, quoted: &mut Quoted, out: &mut Vec<u8>) {
         let has = |present: &Option<&Bitmap>| present.is_none_or(|p| p.get(row));
         match self {
+            Self::Integers(v, present) if has(present) => number::small_integer(v[row], out),
+            Self::Quoted(codes, set) => return quoted.write(*set, codes[row], out),
             Self::Floats(v, present) if has(present) => number::float(v[row], out),
-            Self::Integers(v, present) if has(present) => number::integer(v[row], out),
             Self::Texts(v, present) if has(present) => json_text(&v.text(row), out),
-            Self::Floats(..) | Self::Integers(..) | Self::Texts(..) => out.push_str("null"),
-            Self::Coded(coded) => match coded.text(row) {
-                Some(text) => json_text(text, out),
-                None => out.push_str("null"),
-            },
+            Self::Floats(..) | Self::Integers(..) | Self::Texts(..) => out.put("null"),
             Self::Others(column) => json_value(&column.value(row), out),
         }
+        out.push(b',');
     }
 }
 
+fn coded(column: &ResultColumn) -> Option<&Coded> {
+    match column {
+        ResultColumn::Coded(coded) => Some(coded),
+        ResultColumn::Typed(_) | ResultColumn::Mixed(_) => None,
+    }
+}
+
+/// How rows are written.
+struct Style<'a> {
+    times: &'a TimeFormat,
+    zone: &'a TimeZone,
+    quoted: &'a mut Quoted,
+}
+
 /// Appends rows; `follow` when some of the same series stand there already.
-fn rows(series: &Series, times: &TimeFormat, zone: &TimeZone, follow: bool, out: &mut String) {
-    let cells: Vec<Cells<'_>> = series.values.iter().map(Cells::of).collect();
+fn rows(series: &Series, style: Style<'_>, follow: bool, out: &mut Vec<u8>) {
+    let Style { times, zone, quoted } = style;
+    let cells = Cells::all(&series.values, quoted);
     let rows = series.rows();
-    out.reserve(rows * (cells.len() * 8 + 24));
+    out.reserve(rows * (series.columns.len() * 8 + 24));
+    // The last time, and where its text is: rows of one moment often stand together.
+    let mut last: Option<(i64, Range<usize>)> = None;
     for row in 0..rows {
-        out.push_str(if row > 0 || follow { ",[" } else { "[" });
+        out.put(if row > 0 || follow { ",[" } else { "[" });
+        let begin = out.len();
         if series.has_time() {
-            json_time(series.times[row], times, zone, out);
-        }
-        for (i, cell) in cells.iter().enumerate() {
-            if i > 0 || series.has_time() {
-                out.push(',');
+            let time = series.times[row];
+            match &last {
+                Some((of, text)) if *of == time => out.extend_from_within(text.clone()),
+                _ => {
+                    json_time(time, times, zone, out);
+                    out.push(b',');
+                    last = Some((time, begin..out.len()));
+                }
             }
-            cell.write(row, out);
         }
-        out.push(']');
+        cells.iter().for_each(|cell| cell.write(row, quoted, out));
+        // In place of the last comma.
+        if out.len() > begin {
+            out.truncate(out.len() - 1);
+        }
+        out.push(b']');
     }
 }
 
@@ -347,10 +404,10 @@ mod tests {
     }
 
     fn encode(mut encoder: impl Encoder, events: Vec<Event>) -> String {
-        let mut out = String::new();
+        let mut out = Vec::new();
         events.into_iter().for_each(|e| encoder.event(e, &mut out));
         encoder.finish(&mut out);
-        out
+        String::from_utf8(out).expect("JSON is text")
     }
 
     fn two_statements() -> Vec<Event> {

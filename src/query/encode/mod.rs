@@ -5,11 +5,12 @@ pub mod csv;
 pub mod indent;
 pub mod json;
 pub mod number;
+mod quoted;
 
 pub use csv::Csv;
 pub use indent::Indent;
 pub use json::{ChunkedJson, Json};
-pub use number::json_text;
+pub use number::{Text, json_text};
 
 use super::result::Piece;
 use super::time::format_time;
@@ -54,10 +55,10 @@ impl Event {
 /// Writes an answer.
 pub trait Encoder: Send {
     /// Appends what an event adds to the answer.
-    fn event(&mut self, event: Event, out: &mut String);
+    fn event(&mut self, event: Event, out: &mut Vec<u8>);
 
     /// Appends the end of the answer.
-    fn finish(&mut self, out: &mut String);
+    fn finish(&mut self, out: &mut Vec<u8>);
 }
 
 /// How times are written.
@@ -69,26 +70,28 @@ pub struct TimeFormat {
 
 /// Appends a time as JSON.
 #[inline]
-pub fn json_time(time: i64, times: &TimeFormat, zone: &TimeZone, out: &mut String) {
+pub fn json_time(time: i64, times: &TimeFormat, zone: &TimeZone, out: &mut impl Text) {
     match times.epoch {
         Some(Precision::Nanosecond) => number::integer(time, out),
         Some(precision) => number::integer(time / precision.nanoseconds(), out),
         None => {
-            out.push('"');
-            format_time(time, zone, out);
-            out.push('"');
+            let mut text = String::with_capacity(48);
+            text.push('"');
+            format_time(time, zone, &mut text);
+            text.push('"');
+            out.put(&text);
         }
     }
 }
 
 /// Appends a value as JSON.
-pub fn json_value(value: &Value, out: &mut String) {
+pub fn json_value(value: &Value, out: &mut impl Text) {
     match value {
-        Value::Null => out.push_str("null"),
+        Value::Null => out.put("null"),
         Value::Float(v) => number::float(*v, out),
         Value::Integer(v) => number::integer(*v, out),
         Value::Unsigned(v) => number::integer(*v, out),
-        Value::Boolean(v) => out.push_str(if *v { "true" } else { "false" }),
+        Value::Boolean(v) => out.put(if *v { "true" } else { "false" }),
         Value::String(v) => json_text(v, out),
     }
 }

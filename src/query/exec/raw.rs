@@ -116,6 +116,13 @@ pub struct Stretch {
     pub order: u64,
 }
 
+impl Stretch {
+    /// How many rows.
+    pub fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+}
+
 /// All rows.
 pub struct Gathered<'a> {
     /// The groups.
