@@ -92,7 +92,7 @@ impl Db {
         let mut json = Json::new(TimeFormat {
             epoch: Some(kymo::model::time::Precision::Nanosecond),
         });
-        let mut out = String::new();
+        let mut out = Vec::new();
         run(
             &query,
             &options,
@@ -104,6 +104,6 @@ impl Db {
             },
         );
         json.finish(&mut out);
-        out
+        String::from_utf8(out).expect("JSON is text")
     }
 }

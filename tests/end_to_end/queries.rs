@@ -377,6 +377,83 @@ fn rows_of_groups_stream_without_being_held_as_a_whole() {
     }
 }
 
+/// The whole answer as it came: its head, and its body out of the transfer's chunks.
+fn answer_with(server: &Server, parameters: &[(&str, &str)], header: &str) -> (String, Vec<u8>) {
+    let mut stream = TcpStream::connect(&server.http).expect("it listens");
+    let request = format!(
+        "GET /query?{} HTTP/1.1\r\nHost: kymo\r\nConnection: close\r\n{header}\r\n",
+        form(parameters)
+    );
+    stream.write_all(request.as_bytes()).expect("it is taken");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").expect("a head") + 4;
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let mut rest = &answer[end..];
+    if !head.contains("transfer-encoding: chunked") {
+        return (head, rest.to_vec());
+    }
+    let mut body = Vec::new();
+    loop {
+        let line = rest.windows(2).position(|w| w == b"\r\n").expect("a length");
+        let length = std::str::from_utf8(&rest[..line]).expect("a length");
+        let length = usize::from_str_radix(length, 16).expect("a length");
+        let chunk = &rest[line + 2..];
+        body.extend_from_slice(&chunk[..length]);
+        rest = &chunk[length + 2..];
+        if length == 0 {
+            return (head, body);
+        }
+    }
+}
+
+/// The most memory that the server ever had.
+fn peak(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
+    let line = status.lines().find(|l| l.starts_with("VmHWM")).expect("VmHWM");
+    let kib = line.split_whitespace().nth(1).expect("a number").parse::<u64>();
+    kib.expect("a number") << 10
+}
+
+#[test]
+fn answers_are_compressed_when_that_is_asked_for() {
+    let (_folder, server) = server(&[]);
+    let unpacked = |body: &[u8]| {
+        let mut plain = Vec::new();
+        flate2::read::MultiGzDecoder::new(body)
+            .read_to_end(&mut plain)
+            .expect("sound gzip");
+        plain
+    };
+    for q in ["SELECT * FROM m", "SELECT count(v) FROM m", "SELECT nothing FROM"] {
+        for chunked in ["false", "true"] {
+            let parameters = [("db", "d"), ("chunked", chunked), ("q", q)];
+            let (head, plain) = answer_with(&server, &parameters, "");
+            assert!(!head.contains("content-encoding"), "{head}");
+            let before = peak(&server);
+            let (head, packed) = answer_with(&server, &parameters, "Accept-Encoding: gzip\r\n");
+            if q == "SELECT * FROM m" {
+                assert!(head.contains("content-encoding: gzip"), "{head}");
+                assert!(head.contains("vary: accept-encoding"), "{head}");
+                assert!(
+                    packed.len() < plain.len() / 4,
+                    "{} of {}",
+                    packed.len(),
+                    plain.len()
+                );
+                // It is packed as it goes out: 17 MB are not held again, plain or packed.
+                let more = peak(&server) - before;
+                assert!(more < 12 << 20, "{more} bytes more than for the plain answer");
+            }
+            let body = match head.contains("content-encoding: gzip") {
+                true => unpacked(&packed),
+                false => packed,
+            };
+            assert!(body == plain, "{q} chunked={chunked}");
+        }
+    }
+}
+
 #[test]
 fn queries_that_need_more_together_than_all_may_have_fail_alone() {
     // One answer is 17 MB of rows, held until it is read; a subquery has them twice for a while.

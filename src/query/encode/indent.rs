@@ -53,9 +53,8 @@ mod tests {
 
     #[test]
     fn pieces_of_any_size_are_indented_alike() {
-        let json = r#"{"a":[1,"x,{\\\"["],"b":{},"c":[]}"#;
-        let want =
-            "{\n    \"a\": [\n        1,\n        \"x,{\\\\\\\"[\"\n    ],\n    \"b\": {},\n    \"c\": []\n}";
+        let json = r#"{"a":[1,"x,é{\\\"["],"b":{},"c":[]}"#;
+        let want = "{\n    \"a\": [\n        1,\n        \"x,é{\\\\\\\"[\"\n    ],\n    \"b\": {},\n    \"c\": []\n}";
         for size in 1..json.len() {
             let (mut indent, mut out) = (Indent::default(), Vec::new());
             for piece in json.as_bytes().chunks(size) {

@@ -445,6 +445,71 @@ mod tests {
     }
 
     #[test]
+    fn tags_and_times_that_come_again_are_written_as_if_they_did_not() {
+        let (same, other) = (Arc::new(vec![0, 1, 0]), Arc::new(vec![1, 1, 0]));
+        let tag = |codes: &Arc<Vec<u32>>, texts: [Option<&str>; 2]| {
+            ResultColumn::Coded(Coded {
+                codes: codes.clone(),
+                texts: texts.iter().map(|text| text.map(Arc::from)).collect(),
+            })
+        };
+        let floats = |values: &[f64]| {
+            ResultColumn::Typed(crate::model::Column {
+                values: Values::Float(values.to_vec()),
+                present: None,
+            })
+        };
+        let columns = ["time", "a", "b", "v", "c"].map(String::from);
+        let mut rows = Series {
+            name: "m".into(),
+            columns: Arc::new(columns),
+            times: vec![7, 7, 1000],
+            values: vec![
+                tag(&same, [Some("x\"y"), None]),
+                tag(&same, [Some("p"), Some("q")]),
+                floats(&[1.5, -0.0, 999.0]),
+                tag(&other, [Some("u"), Some("w")]),
+            ],
+            ..Series::default()
+        };
+        let begin = r#"{"results":[{"statement_id":0,"series":[{"name":"m","columns":["time","a","b","v","c"],"values":["#;
+        let values = r#"[7,"x\"y","p",1.5,"w"],[7,null,"q",-0,"w"],[1000,"x\"y","p",999,"u"]"#;
+        let got = encode(
+            Json::new(times()),
+            vec![
+                Event::begin(0),
+                piece(rows.clone(), true),
+                piece(rows.clone(), false),
+                Event::End { error: None },
+            ],
+        );
+        assert_eq!(got, format!("{begin}{values},{values}]}}]}}]}}\n"));
+        let chunks = encode(
+            ChunkedJson::new(times(), 100),
+            vec![
+                Event::begin(0),
+                piece(rows.clone(), true),
+                piece(rows.clone(), false),
+                Event::End { error: None },
+            ],
+        );
+        assert_eq!(chunks, got);
+        // As texts, times have quotes; nothing else changes.
+        rows.values.truncate(1);
+        let got = encode(
+            Json::new(TimeFormat::default()),
+            vec![Event::begin(0), piece(rows, false), Event::End { error: None }],
+        );
+        let text = "1970-01-01T00:00:00.000000007Z";
+        assert!(
+            got.contains(&format!(
+                r#""values":[["{text}","x\"y"],["{text}",null],["1970-01-01T00:00:00.000001Z","x\"y"]]"#
+            )),
+            "{got}"
+        );
+    }
+
+    #[test]
     fn an_answer_that_fails_on_the_way_is_still_a_document() {
         let events = vec![
             Event::begin(0),

@@ -117,3 +117,84 @@ impl Changes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Bitmap, Column};
+    use crate::query::value::Value;
+    use crate::query::windows::Windows;
+    use proptest::prelude::*;
+
+    const STEP: i64 = 10_000_000_000;
+
+    fn number() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            4 => -50.0..50.0,
+            1 => Just(0.0),
+            1 => Just(-0.0),
+            1 => prop::sample::select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, -f64::MAX]),
+        ]
+    }
+
+    /// What changes are by way of points: all windows that have a value, from `first` on.
+    fn by_points(
+        transform: Transform,
+        starts: &[i64],
+        folded: &Folded,
+        first: i64,
+    ) -> (Vec<i64>, Vec<Option<u64>>) {
+        let is_row = |at: &usize| folded.rows.as_ref().is_none_or(|rows| rows.get(*at));
+        let point = |at: usize| (starts[at], Value::of_column(&folded.values, at));
+        let points: Vec<_> = (0..starts.len()).filter(is_row).map(point).collect();
+        let windows = Windows::fixed(STEP, 0);
+        let made = transform.apply(&points, Some(&windows), &|| Ok(()));
+        let made = made.expect("nothing stops it").into_iter();
+        made.filter(|(time, _)| *time >= first)
+            .map(|(time, value)| (time, value.as_f64().map(f64::to_bits)))
+            .unzip()
+    }
+
+    proptest! {
+        #[test]
+        fn slices_give_what_points_give(
+            cells in prop::collection::vec((number(), -60i64..60, 1i64..4, any::<bool>(), any::<bool>()), 0..40),
+            gaps in 0u8..3, integers in 0u8..3, from in 0usize..6, non_negative in any::<bool>(), rate in any::<bool>(),
+        ) {
+            let mut time = 0;
+            let starts: Vec<i64> = cells.iter().map(|cell| { time += cell.2 * STEP; time }).collect();
+            // Differences of integers go by way of points.
+            let rate = rate || integers > 0;
+            let values = match integers {
+                0 => Values::Float(cells.iter().map(|cell| cell.0).collect()),
+                1 => Values::Integer(cells.iter().map(|cell| cell.1 << (cell.1 & 31)).collect()),
+                _ => Values::Unsigned(cells.iter().map(|cell| cell.1.unsigned_abs() << 50).collect()),
+            };
+            let bits = |bit: &dyn Fn(&(f64, i64, i64, bool, bool)) -> bool| {
+                let mut bits = Bitmap::new();
+                cells.iter().for_each(|cell| bits.push(bit(cell)));
+                bits
+            };
+            let folded = Folded {
+                values: Column { values, present: (gaps > 0).then(|| bits(&|cell| cell.3)) },
+                times: None,
+                rows: (gaps > 1).then(|| bits(&|cell| cell.4)),
+            };
+            let first = starts.get(from).copied().unwrap_or(i64::MIN);
+            let (changes, transform) = match rate {
+                true => {
+                    let unit = 1_000_000_000;
+                    (Changes { unit: Some(unit), non_negative }, Transform::Derivative { unit, non_negative })
+                }
+                false => (Changes { unit: None, non_negative }, Transform::Difference { non_negative }),
+            };
+            let (times, found) = changes.between(&starts, &folded, first);
+            // NaN is NaN, whatever its bits.
+            let bits = |v: f64| Some(if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() });
+            let found: Vec<Option<u64>> = found.into_iter().map(bits).collect();
+            let (want_times, want) = by_points(transform, &starts, &folded, first);
+            let want: Vec<Option<u64>> = want.into_iter().map(|v| v.and_then(|v| bits(f64::from_bits(v)))).collect();
+            prop_assert_eq!((times, found), (want_times, want));
+        }
+    }
+}

@@ -329,25 +329,14 @@ impl<'a> Reading<'a> {
         let mut groups = Groups::default();
         let mut left = SERIES_TESTED_MAX as u64;
         for reading in readings {
-            let From::Stored { view, request, .. } = &reading.from else {
+            if !matches!(reading.from, From::Stored { .. }) {
                 return Ok(None);
-            };
+            }
             match left.checked_sub(reading.series()) {
                 Some(rest) => left = rest,
                 None => return Ok(None),
             }
-            let mut labels = reading.labels();
-            let all;
-            let series = match &request.series {
-                SeriesSet::Chosen(set) => &**set,
-                SeriesSet::All => {
-                    all = view.live()?;
-                    &all
-                }
-            };
-            for id in series {
-                labels.group(id, &mut groups)?;
-            }
+            reading.each_series(&mut groups, &mut |_, _| ())?;
         }
         Ok(Some(groups.len()))
     }
