@@ -555,6 +555,45 @@ mod tests {
         assert_eq!(outbox.all.load(Ordering::Relaxed), 0);
     }
 
+    /// Puts in an update that others are told, too.
+    fn put_shared(outbox: &Outbox, id: &str, sequence: u64, json: &str) {
+        let groups = Arc::new(Mutex::new(Groups::default()));
+        groups.lock().expect("unpoisoned").number("m", &[]);
+        let columns = Arc::from(["time".to_string(), "sum".to_string()]);
+        let rows = vec![(Kind::Update, row_of_json(0, 0, json))];
+        let mut shared = Shared::new(Put::Windows, sequence, &columns, &groups, rows);
+        outbox.put_shared(id, &mut shared);
+    }
+
+    #[test]
+    fn what_is_shared_waits_as_one_message_and_not_before_what_must_come_first() {
+        let outbox = outbox();
+        put_shared(&outbox, "1", 1, "[0,1]");
+        let said = take(&outbox);
+        assert_eq!((said.len(), &said[0]["sequence"]), (1, &json!(1)));
+        assert_eq!(said[0]["series"][0]["values"], json!([[0, 1]]));
+        // A later one replaces what waits, and that is told.
+        put_shared(&outbox, "1", 2, "[0,2]");
+        put_shared(&outbox, "1", 3, "[0,3]");
+        assert_eq!(outbox.state().rows, 1);
+        let said = take(&outbox);
+        assert_eq!((said.len(), &said[0]["coalesced"]), (2, &json!(1)));
+        assert_eq!(said[1]["series"][0]["values"], json!([[0, 3]]));
+        // A snapshot without rows comes first.
+        put(&outbox, 4, Put::Snapshot, vec![]);
+        put_shared(&outbox, "1", 5, "[0,5]");
+        let said = take(&outbox);
+        let kinds: Vec<_> = said.iter().map(|m| m["type"].clone()).collect();
+        assert_eq!(kinds, ["snapshot", "update"]);
+        // What is void stays so until there is a new one.
+        let many = (0..ROWS_WAITING_MAX as i64 + 1).map(|t| (Kind::Update, t, "[0]"));
+        put(&outbox, 6, Put::Windows, many.collect());
+        put_shared(&outbox, "1", 7, "[0,7]");
+        let taken = outbox.take();
+        assert_eq!((taken.void.len(), taken.messages.len()), (1, 1));
+        assert_eq!(outbox.all.load(Ordering::Relaxed), 0);
+    }
+
     #[test]
     fn an_empty_snapshot_is_still_an_answer() {
         let outbox = outbox();

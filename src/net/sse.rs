@@ -18,8 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// A comment is sent this often, so that a connection that broke is noticed, and kept by what is in between.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 /// It is looked this often whether a client that waits has hung up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The only subscription's name.
@@ -55,8 +53,10 @@ impl Events {
 
     /// Waits until there is something to send, or the client has hung up; false: nothing came for a while.
     async fn woken(&self) -> bool {
+        // A comment is sent as often as a WebSocket is pinged: what is in between keeps the connection, and what broke is noticed.
+        let heartbeat = self.connected.services().live_patience.ping;
         let mut waited = Duration::ZERO;
-        while waited < HEARTBEAT {
+        while waited < heartbeat {
             let woken = tokio::time::timeout(LOOK_EVERY, self.wake.notified()).await;
             if woken.is_ok() || self.has_hung_up() {
                 return true;
