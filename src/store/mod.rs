@@ -198,7 +198,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Copies the small files that have changed and without which nothing could be read; see [`mirror`].
+    /// Copies the small files that have changed and without which nothing could be read (docs/adr/0024).
     pub fn copy_names(&self) {
         if let Some(mirror) = &self.mirror {
             mirror.update();
