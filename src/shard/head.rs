@@ -4,7 +4,7 @@
 //! when `FAN_IN` folded parts of the same size class have gathered, these are merged: a query never meets more than `FAN_IN`
 //! times the number of classes, and the lists of a measurement change once in `FAN_IN` groups.
 //!
-//! What it takes is counted in [`Size`]s. Parts stay packed until a query asks for them; while queries ask for a measurement's parts, the new ones are unpacked here, so
+//! What it takes is counted in sizes (`size.rs`). Parts stay packed until a query asks for them; while queries ask for a measurement's parts, the new ones are unpacked here, so
 //! that the queries find them ready.
 
 use super::Group;
@@ -32,7 +32,7 @@ pub struct Update {
     pub folded: Option<Vec<(MeasurementId, Parts)>>,
     /// This group, newer than all others.
     pub fresh: Option<Arc<Recent>>,
-    /// What the shard's head counts for afterwards, in bytes; see [`Size`].
+    /// What the shard's head counts for afterwards, in bytes; see `size.rs`.
     pub bytes: usize,
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// About so many rows are put together at once: the head is sealed in pieces, so that it is never in memory twice, and
 /// sorting a piece stays in the processor's cache.
-const PIECE_ROWS: usize = 1 << 16;
+const PIECE_ROWS: usize = if cfg!(test) { 1 << 11 } else { 1 << 16 };
 
 /// Tables are unpacked until so many rows of them are there to make pieces of.
 const OPEN_ROWS_MIN: usize = 4 * PIECE_ROWS;
@@ -298,6 +298,39 @@ mod tests {
         assert_eq!(tables.iter().flat_map(rows).collect::<Vec<_>>(), expected);
         assert!(tables.len() > 4 && tables.iter().all(|(_, rows)| rows.len() <= PIECE_ROWS + 10));
         assert!(sealed_tables(&frozen, |_| false).next().is_none());
+    }
+
+    #[test]
+    fn tables_are_opened_when_a_piece_needs_them() {
+        // Each has 100 series, half of them those of the one before; they come in any order, and some series come twice.
+        let points = |at: u32| -> Vec<(SeriesId, i64)> {
+            let series = move |i: i64| at * 50 + (i % 100) as u32;
+            (0..1000)
+                .map(|i| (series(i), i * 7 + i64::from(at % 3)))
+                .collect()
+        };
+        let numbers: Vec<u32> = (0..60).map(|at| at * 37 % 60).chain([5, 6]).collect();
+        let parts: Vec<Arc<HeadPart>> = numbers.iter().map(|&at| part(4, &points(at))).collect();
+        let mut expected: Vec<(SeriesId, i64)> = numbers.iter().flat_map(|&at| points(at)).collect();
+        expected.sort_unstable();
+        expected.dedup();
+        let all = TimeRange {
+            min: i64::MIN,
+            max: i64::MAX,
+        };
+        let mut pieces = Pieces::new(4, parts, all);
+        let (mut found, mut most, mut count) = (Vec::new(), 0, 0);
+        while let Some(rows) = pieces.next() {
+            most = most.max(pieces.open.len());
+            count += 1;
+            found.extend(rows.series.iter().copied().zip(rows.times.iter().copied()));
+        }
+        assert_eq!(found, expected);
+        assert!(most < 20, "{most} of 62 tables were open at once");
+        assert!(
+            (20..60).contains(&count),
+            "{count} pieces of about {PIECE_ROWS} rows"
+        );
     }
 
     #[test]
