@@ -9,6 +9,7 @@ apart from the rest. Latencies are of the client, which is Python and one proces
 """
 
 import argparse
+import bisect
 import http.client
 import os
 import socket
@@ -16,10 +17,11 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.parse
 
 HOSTS = 1000
 BATCH = 1000
-QUERY = "/query?db=d&q=SELECT+mean(a),max(b)+FROM+m+WHERE+time+>=+{}s+AND+time+<+{}s+GROUP+BY+time(1m)"
+QUERY = "/query?db=d&q=" + urllib.parse.quote("SELECT mean(a), max(b) FROM m WHERE time >= 1200s AND time < 1800s GROUP BY time(1m)")
 
 
 def free_port():
@@ -99,7 +101,7 @@ class Load:
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
         while not self.stopping:
             # Ten minutes of what is sealed, and is being merged.
-            self.timed("query", connection, "GET", QUERY.format(1200, 1800))
+            self.timed("query", connection, "GET", QUERY)
             time.sleep(0.05)
 
     def stop(self):
@@ -143,8 +145,6 @@ def main():
     times = [at for at, _ in running]
 
     def state(at):
-        import bisect
-
         place = bisect.bisect(times, at) - 1
         return running[max(place, 0)][1]
 

@@ -143,7 +143,7 @@ fn pass_tags(cursor: &mut Cursor<'_>) -> Option<()> {
         if rest[end] != b'}' {
             return None;
         }
-        if is_after_string(&rest[..end]) || memchr_iter(b'"', &rest[..end]).count() % 2 == 0 {
+        if is_after_string(&rest[..end]) || memchr_iter(b'"', &rest[..end]).count().is_multiple_of(2) {
             cursor.pass(end + 1);
             return Some(());
         }
