@@ -62,6 +62,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let machine = args.machine();
     let budgets = Budgets::new(&machine, &args.overrides());
     let queries = budgets.size(Budget::Queries);
+    let body_bytes = budgets.size(Budget::Bodies);
     let mut options = EngineOptions::new(budgets.clone(), now);
     options.disk_floor_bytes = args.disk_floor;
     let http = listen_early(args, &folder, &options)?;
@@ -76,7 +77,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         engine: engine.clone(),
         hub: hub.clone(),
         counters: Counters::default(),
-        bodies: Bodies::default(),
+        bodies: Bodies::new(body_bytes, machine.cores),
         tables: TablePool::default(),
         queries: Arc::new(Semaphore::new(queries)),
         query_timeout: Duration::from_secs(args.query_timeout),

@@ -139,6 +139,9 @@ pub struct ServeArgs {
     /// Cache from the spellings of series to their ids [default: 1/32 of the memory, 4M to 192M]
     #[arg(long, value_name = "BYTES", env = "KYMO_SPELLING_CACHE_BYTES", value_parser = parse_bytes)]
     pub spelling_cache_bytes: Option<u64>,
+    /// Memory that bodies of requests may hold together; beyond it they are answered 503 [default: 1/8 of the memory, 32M to 1G]
+    #[arg(long, value_name = "BYTES", env = "KYMO_BODY_BYTES", value_parser = parse_bytes)]
+    pub body_bytes: Option<u64>,
     /// Memory one query may hold [default: 1/8 of the memory, 16M to 4G]
     #[arg(long, value_name = "BYTES", env = "KYMO_QUERY_BYTES", value_parser = parse_bytes)]
     pub query_bytes: Option<u64>,
@@ -198,6 +201,7 @@ impl ServeArgs {
             .with(Budget::BlockCache, self.block_cache_bytes)
             .with(Budget::IndexCache, self.index_cache_bytes)
             .with(Budget::Spellings, self.spelling_cache_bytes)
+            .with(Budget::Bodies, self.body_bytes)
             .with(Budget::Query, self.query_bytes)
             .with(Budget::AllQueries, self.all_queries_bytes)
             .with(Budget::Queries, self.queries.map(u64::from))

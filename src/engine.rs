@@ -49,7 +49,7 @@ use sealer::{SealControl, Sealer};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -83,6 +83,8 @@ impl EngineOptions {
 pub const BATCH_BYTES_MAX: usize = 512 << 20;
 /// Committed batches that may wait for one subscriber before it is told of a gap.
 const COMMITS_MAX: usize = 1024;
+/// Bytes of them; one batch always finds a place.
+const COMMITS_BYTES_MAX: usize = 16 << 20;
 
 /// Why the engine does not open.
 #[derive(Debug, thiserror::Error)]
@@ -240,6 +242,8 @@ impl Outcome<Pending> for FromJournal {
 struct Subscriber {
     sender: Sender<Committed>,
     gap: Arc<Mutex<Option<Gap>>>,
+    /// Bytes of the batches that wait.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Subscriber {
@@ -251,9 +255,19 @@ impl Subscriber {
             Gap::add(&mut gap, sequence, batch);
             return true;
         }
+        let bytes = batch.bytes().len();
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        if before > 0 && before + bytes > COMMITS_BYTES_MAX {
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            Gap::add(&mut gap, sequence, batch);
+            return true;
+        }
         match self.sender.try_send(Committed::Batch(sequence, batch.clone())) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => Gap::add(&mut gap, sequence, batch),
+            Err(TrySendError::Full(_)) => {
+                self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+                Gap::add(&mut gap, sequence, batch);
+            }
             Err(TrySendError::Disconnected(_)) => return false,
         }
         true
@@ -264,10 +278,12 @@ impl Subscriber {
 pub struct Commits {
     receiver: Receiver<Committed>,
     gap: Arc<Mutex<Option<Gap>>>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Commits {
-    /// To wait on. What comes from it is heard by way of [`next`](Self::next), which also tells of gaps.
+    /// To wait on. What is taken from it is told to [`heard`](Self::heard); what follows is heard by way of [`next`](Self::next), which
+    /// also tells of gaps.
     pub fn receiver(&self) -> &Receiver<Committed> {
         &self.receiver
     }
@@ -275,18 +291,31 @@ impl Commits {
     /// What is to be heard next; waits for it if need be.
     pub fn next(&self, patience: Duration) -> Option<Committed> {
         if let Ok(commit) = self.receiver.try_recv() {
+            self.heard(&commit);
             return Some(commit);
         }
         let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
         if gap.is_some() {
             // Nothing was sent since the gap began, but the end of what came before it may have been sent just now.
             return match self.receiver.try_recv() {
-                Ok(commit) => Some(commit),
+                Ok(commit) => {
+                    self.heard(&commit);
+                    Some(commit)
+                }
                 Err(_) => gap.take().map(Committed::Gap),
             };
         }
         drop(gap);
-        self.receiver.recv_timeout(patience).ok()
+        let commit = self.receiver.recv_timeout(patience).ok()?;
+        self.heard(&commit);
+        Some(commit)
+    }
+
+    /// What came from the receiver itself waits no more.
+    pub fn heard(&self, commit: &Committed) {
+        if let Committed::Batch(_, batch) = commit {
+            self.waiting.fetch_sub(batch.bytes().len(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -531,12 +560,17 @@ impl Engine {
     pub fn subscribe_commits(&self) -> Commits {
         let (sender, receiver) = bounded(COMMITS_MAX);
         let mut subscribers = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
-        let gap = Arc::default();
+        let (gap, waiting) = (Arc::default(), Arc::default());
         subscribers.push(Subscriber {
             sender,
             gap: Arc::clone(&gap),
+            waiting: Arc::clone(&waiting),
         });
-        Commits { receiver, gap }
+        Commits {
+            receiver,
+            gap,
+            waiting,
+        }
     }
 
     /// The queries that run.

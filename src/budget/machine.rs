@@ -38,6 +38,12 @@ pub fn raise_open_files() -> Option<u64> {
     limit.current
 }
 
+/// Files that this process may have open.
+pub fn files_max() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.unwrap_or(u64::MAX)
+}
+
 /// Bytes of a line of /proc/meminfo.
 pub(super) fn meminfo(name: &str) -> Option<u64> {
     parse_meminfo(&read_to_string("/proc/meminfo").ok()?, name)

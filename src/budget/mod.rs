@@ -29,6 +29,8 @@ pub enum Budget {
     IndexCache,
     /// Bytes of the cache from the spellings of series to their ids.
     Spellings,
+    /// Bytes that bodies of requests may hold together. Fixed at start.
+    Bodies,
     /// Bytes one query may hold.
     Query,
     /// Bytes all queries may hold together.
@@ -42,12 +44,13 @@ pub enum Budget {
 }
 
 /// All of them, in the order in which they are told.
-pub const ALL: [Budget; 10] = [
+pub const ALL: [Budget; 11] = [
     Budget::Shards,
     Budget::Head,
     Budget::BlockCache,
     Budget::IndexCache,
     Budget::Spellings,
+    Budget::Bodies,
     Budget::Query,
     Budget::AllQueries,
     Budget::Queries,
@@ -64,6 +67,7 @@ impl Budget {
             Self::BlockCache => "block_cache_bytes",
             Self::IndexCache => "index_cache_bytes",
             Self::Spellings => "spelling_cache_bytes",
+            Self::Bodies => "body_bytes",
             Self::Query => "query_bytes",
             Self::AllQueries => "all_queries_bytes",
             Self::Queries => "queries",
@@ -100,6 +104,7 @@ impl Budget {
             Self::BlockCache => (memory / 16).clamp(8 * MIB, 1024 * MIB),
             Self::IndexCache => (memory / 32).clamp(8 * MIB, 512 * MIB),
             Self::Spellings => (memory / 32).clamp(4 * MIB, 192 * MIB),
+            Self::Bodies => (memory / 8).clamp(32 * MIB, 1024 * MIB),
             Self::Query => (memory / 8).clamp(16 * MIB, 4096 * MIB),
             Self::AllQueries => (memory / 4).clamp(32 * MIB, 8192 * MIB),
             Self::Queries => (cores * 4).clamp(4, 64),
@@ -246,8 +251,9 @@ mod tests {
                 + budgets.get(Budget::IndexCache)
                 + budgets.get(Budget::Spellings)
                 + budgets.get(Budget::Merge)
+                + budgets.get(Budget::Bodies)
                 + budgets.get(Budget::AllQueries);
-            assert!(held <= memory / 2, "{memory}: {budgets}");
+            assert!(held <= memory / 8 * 5, "{memory}: {budgets}");
         }
     }
 
@@ -292,7 +298,7 @@ mod tests {
         let budgets = Budgets::new(&machine(1 << 30), &Overrides::default());
         assert_eq!(
             budgets.to_string(),
-            "2 shards, head 32 MiB, block cache 64 MiB, index cache 32 MiB, spelling cache 32 MiB, query 128 MiB, all queries 256 MiB, 8 queries, 1 merge threads, merge 64 MiB"
+            "2 shards, head 32 MiB, block cache 64 MiB, index cache 32 MiB, spelling cache 32 MiB, body 128 MiB, query 128 MiB, all queries 256 MiB, 8 queries, 1 merge threads, merge 64 MiB"
         );
     }
 }

@@ -315,6 +315,17 @@ impl Measurement {
         !self.read().new.series.contains(id)
     }
 
+    /// Was a series with this id ever defined?
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn knows_series(&self, id: SeriesId) -> Result<bool, StoreError> {
+        let state = self.read();
+        Ok(state.series.contains(id)
+            || state.dropped.contains(id)
+            || self.index.set().contains(self.id, id)?)
+    }
+
     /// Adds what a batch with these series must define: everything not yet known to be committed.
     pub fn define_new(&self, series: &RoaringBitmap, into: &mut Definitions) {
         let state = self.read();

@@ -26,6 +26,8 @@ pub struct Attempt {
     /// Where careful starts died last, and how often.
     suspect: (u64, u64),
     aside: BTreeSet<u64>,
+    /// The note as it was before; `None`: there was none.
+    before: Option<Vec<u8>>,
 }
 
 impl Attempt {
@@ -43,7 +45,9 @@ impl Attempt {
             .truncate(false)
             .open(&path)?;
         let mut bytes = [0; NOTE_BYTES];
-        let suspect = match note.read_exact_at(&mut bytes, 0) {
+        let read = note.read_exact_at(&mut bytes, 0);
+        let before = careful.then(|| read.as_ref().map_or_else(|_| Vec::new(), |()| bytes.to_vec()));
+        let suspect = match read {
             Ok(()) => {
                 let (sequence, deaths) = bytes.split_at(8);
                 let number = |b: &[u8]| u64::from_le_bytes(b.try_into().expect("eight bytes"));
@@ -62,6 +66,7 @@ impl Attempt {
             careful,
             suspect,
             aside: aside(dir)?,
+            before,
         })
     }
 
@@ -112,9 +117,28 @@ impl Attempt {
     ///
     /// # Errors
     /// Input/output.
-    pub fn finish(self) -> io::Result<u64> {
+    pub fn finish(mut self) -> io::Result<u64> {
+        self.before = None;
         std::fs::remove_file(self.dir.join(NAME))?;
         Ok(self.aside.len() as u64)
+    }
+}
+
+/// A replay that ends with an error (a full disk, say) has not ended the process: whichever batch it was at is no suspect for that, or
+/// a server that is started again and again on a full disk would set aside what was acknowledged.
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        // Failing here leaves a note that is too strict; the folder is in trouble already.
+        let _ = match &self.before {
+            None => std::fs::remove_file(self.dir.join(NAME)),
+            Some(bytes) => self
+                .note
+                .set_len(bytes.len() as u64)
+                .and_then(|()| self.note.write_all_at(bytes, 0)),
+        };
     }
 }
 
@@ -156,6 +180,8 @@ mod tests {
             }
             replayed.push(sequence);
             if dies == Some(sequence) {
+                // A process that ends drops nothing.
+                std::mem::forget(attempt);
                 return replayed;
             }
         }
@@ -179,6 +205,29 @@ mod tests {
         assert_eq!(start(dir, None), [1, 2, 4, 5]);
         std::fs::remove_file(dir.join("quarantine-3.batch")).expect("it is kept");
         assert_eq!(start(dir, None), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_start_that_ends_with_an_error_makes_no_suspect() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let dir = dir.path();
+        let fails_at = |at: u64| {
+            let mut attempt = Attempt::begin(dir).expect("a folder");
+            (1..=at).for_each(|sequence| {
+                assert!(
+                    !attempt.leave_out(sequence, b"batch").expect("a folder"),
+                    "{sequence}"
+                );
+            });
+        };
+        (0..10).for_each(|_| fails_at(3));
+        assert!(!dir.join(NAME).exists());
+        // Between starts that die: these still count.
+        start(dir, Some(3));
+        start(dir, Some(3));
+        (0..10).for_each(|_| fails_at(3));
+        start(dir, Some(3));
+        assert_eq!(start(dir, None), [1, 2, 4, 5]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::losses::Losses;
 use super::progress::Progress;
 use super::sealer::Sealer;
 use super::{OpenError, Subscriber};
-use crate::batch::{BatchError, Command, EncodedBatch};
+use crate::batch::{Batch, BatchError, Command, EncodedBatch};
 use crate::block::Level;
 use crate::budget::{Budget, Budgets};
 use crate::catalog::Catalog;
@@ -151,12 +151,15 @@ impl Core {
         let mut attempt = Attempt::begin(dir).map_err(folder)?;
         let mut losses = Losses::read(dir).map_err(folder)?;
         let mut next = watermark + 1;
+        // A batch is lost, and with it perhaps the names of what later batches speak of.
+        let mut has_gap = false;
         progress.replays(bytes_in_use(disk).map_err(OpenError::Journal)?);
         let replayed = replay(disk, watermark, |sequence, bytes| {
             let frame_bytes = bytes.len();
             if sequence > next {
                 // Before what follows may be sealed: then the gap could not be told from what is in the store.
                 losses.note(next, sequence - 1)?;
+                has_gap = true;
             }
             next = sequence + 1;
             // Names are made again only after what was dropped before them is dropped.
@@ -165,11 +168,23 @@ impl Core {
             }
             if attempt.leave_out(sequence, bytes)? {
                 damaged += 1;
+                has_gap = true;
                 return Ok(());
             }
-            match std::panic::catch_unwind(AssertUnwindSafe(|| recover(bytes, catalog, dispatcher.shards())))
-            {
-                Ok(Ok(batch)) => {
+            let recovered = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                recover(bytes, catalog, dispatcher.shards(), has_gap)
+            }));
+            match recovered {
+                Ok(Ok((batch, nameless))) => {
+                    if nameless > 0 {
+                        tracing::error!(
+                            sequence,
+                            values = nameless,
+                            "values are left out: what they belong to was defined in a batch that is lost"
+                        );
+                        damaged += 1;
+                        losses.note(sequence, sequence)?;
+                    }
                     if !batch.commands().is_empty() {
                         last_command = sequence;
                     }
@@ -191,10 +206,12 @@ impl Core {
                 Ok(Err(RecoverError::Index(error))) => return Err(io::Error::other(error)),
                 Ok(Err(RecoverError::Batch(error))) => {
                     damaged += 1;
+                    has_gap = true;
                     attempt.set_aside(sequence, bytes, &error.to_string())?;
                 }
                 Err(_) => {
                     damaged += 1;
+                    has_gap = true;
                     attempt.set_aside(sequence, bytes, "reading it panicked")?;
                 }
             }
@@ -250,17 +267,75 @@ enum RecoverError {
     Index(#[from] StoreError),
 }
 
-/// Makes a batch of the journal ready for the shards of this run.
-fn recover(bytes: &[u8], catalog: &Catalog, shards: u16) -> Result<EncodedBatch, RecoverError> {
+/// Makes a batch of the journal ready for the shards of this run. Behind a gap values may belong to what nobody knows: they are left out
+/// and counted.
+fn recover(
+    bytes: &[u8],
+    catalog: &Catalog,
+    shards: u16,
+    has_gap: bool,
+) -> Result<(EncodedBatch, u64), RecoverError> {
     let batch = EncodedBatch::from_bytes(bytes)?;
     if batch.has_definitions() {
         catalog.apply_definitions(&batch.definitions(), false)?;
     }
-    Ok(if batch.shards() == shards {
-        batch
-    } else {
-        EncodedBatch::encode(batch.decode().resplit(shards))
-    })
+    if has_gap {
+        let (known, nameless) = without_nameless(batch.decode(), catalog)?;
+        if nameless > 0 {
+            return Ok((EncodedBatch::encode(known.resplit(shards)), nameless));
+        }
+    }
+    if batch.shards() == shards {
+        return Ok((batch, 0));
+    }
+    Ok((EncodedBatch::encode(batch.decode().resplit(shards)), 0))
+}
+
+/// Leaves out what belongs to measurements, series and fields that were never defined, and counts its values.
+///
+/// IMPORTANT: their numbers will be given to others. What was kept under them would be answered as theirs.
+fn without_nameless(mut batch: Batch, catalog: &Catalog) -> Result<(Batch, u64), StoreError> {
+    let mut left_out = 0;
+    let mut tables = Vec::new();
+    for mut table in std::mem::take(&mut batch.tables) {
+        let values = (table.times.len() * table.columns.len()) as u64;
+        let Some(measurement) = catalog.measurement_by_id(table.measurement) else {
+            left_out += values;
+            continue;
+        };
+        let fields = measurement.fields();
+        table.columns.retain(|(field, _)| fields.get(*field).is_some());
+        let mut known = BTreeMap::new();
+        let mut rows = Vec::new();
+        for (row, series) in (0..).zip(&table.series) {
+            let is_known = match known.get(series) {
+                Some(&is_known) => is_known,
+                None => {
+                    let is_known = measurement.knows_series(*series)?;
+                    known.insert(*series, is_known);
+                    is_known
+                }
+            };
+            if is_known {
+                rows.push(row);
+            }
+        }
+        if rows.len() < table.times.len() {
+            table.series = rows.iter().map(|&row: &u32| table.series[row as usize]).collect();
+            table.times = rows.iter().map(|&row| table.times[row as usize]).collect();
+            table.columns = table
+                .columns
+                .iter()
+                .map(|(field, column)| (*field, column.gather(&rows)))
+                .collect();
+        }
+        left_out += values - (table.times.len() * table.columns.len()) as u64;
+        if !table.times.is_empty() && !table.columns.is_empty() {
+            tables.push(table);
+        }
+    }
+    batch.tables = tables;
+    Ok((batch, left_out))
 }
 
 /// Hears of every group as it becomes visible.

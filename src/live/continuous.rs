@@ -120,6 +120,7 @@ impl Runner {
                 recv(stopped) -> _ => break,
                 recv(receiver) -> commit => {
                     if let Ok(commit) = commit {
+                        self.commits.iter().for_each(|commits| commits.heard(&commit));
                         self.note(&commit);
                     }
                     self.hear();

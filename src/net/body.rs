@@ -1,47 +1,175 @@
-//! Bodies of requests: read up to a limit, into buffers that are used again. A fresh buffer of a megabyte costs the kernel as much
-//! to clear as its lines cost to decode.
+//! Bodies of requests: read up to a limit each and a budget together, into buffers that are used again. A fresh buffer of a megabyte
+//! costs the kernel as much to clear as its lines cost to decode.
+//!
+//! Whoever sends slowly holds what it has sent so far. So a body must come on: sooner where room is scarce, so that slow senders
+//! cannot keep the others out.
 
 use super::encoding::too_large;
 use super::error::HttpError;
 use actix_web::HttpRequest;
+use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::Payload;
 use futures_util::StreamExt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 /// Bytes of a body as sent.
 pub const BODY_BYTES_MAX: usize = 25_000_000;
 /// Buffers that are kept, and how large they may be.
 const KEPT_MAX: usize = 4;
 const KEPT_BYTES_MAX: usize = 2 << 20;
+/// Large bodies that are decoded at once, for each core; others wait.
+const DECODING_PER_CORE_MAX: usize = 2;
+/// Between looks at a body that does not come on.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After so long a body must have come at so many bytes a second.
+const PACE: (Duration, usize) = (Duration::from_secs(30), 1 << 10);
+/// The same while more than half of what bodies may hold is held.
+const PACE_SCARCE: (Duration, usize) = (Duration::from_secs(5), 64 << 10);
 
-/// Buffers for bodies. Shared.
-#[derive(Default)]
+/// What bodies hold together.
+#[derive(Debug)]
+pub struct Room {
+    bytes_max: usize,
+    held: AtomicUsize,
+}
+
+impl Room {
+    /// So many bytes.
+    pub fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes_max,
+            held: AtomicUsize::new(0),
+        })
+    }
+
+    /// Nothing held yet.
+    pub fn held(self: &Arc<Self>) -> Held {
+        Held {
+            room: self.clone(),
+            bytes: 0,
+        }
+    }
+
+    /// Bytes held now.
+    pub fn bytes(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+
+    fn pace(&self) -> (Duration, usize) {
+        match self.bytes() > self.bytes_max / 2 {
+            true => PACE_SCARCE,
+            false => PACE,
+        }
+    }
+}
+
+/// What one request holds of it; given back when dropped.
+#[derive(Debug)]
+pub struct Held {
+    room: Arc<Room>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Holds more.
+    ///
+    /// # Errors
+    /// 413: alone it is more than all may hold. 503: others hold too much now.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), HttpError> {
+        let bytes_max = self.room.bytes_max;
+        if self.bytes.saturating_add(bytes) > bytes_max {
+            return Err(too_large());
+        }
+        let before = self.room.held.fetch_add(bytes, Relaxed);
+        if before.saturating_add(bytes) > bytes_max {
+            self.room.held.fetch_sub(bytes, Relaxed);
+            return Err(HttpError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("too many bytes of requests at once (body_bytes {bytes_max}); retry"),
+            ));
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.room.held.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// Buffers for bodies, and what limits them. Shared.
 pub struct Bodies {
     free: Mutex<Vec<Vec<u8>>>,
+    room: Arc<Room>,
+    decoding: Semaphore,
 }
 
 impl Bodies {
+    /// Bodies that may hold so many bytes together, decoded by so many cores.
+    pub fn new(bytes_max: usize, cores: usize) -> Self {
+        Self {
+            free: Mutex::default(),
+            room: Room::new(bytes_max),
+            decoding: Semaphore::new(DECODING_PER_CORE_MAX * cores.max(1)),
+        }
+    }
+
+    /// Bytes held now.
+    pub fn bytes(&self) -> usize {
+        self.room.bytes()
+    }
+
+    /// Leave to decode a large body; waits for it.
+    ///
+    /// # Errors
+    /// The server stops.
+    pub async fn decoding(&self) -> Result<SemaphorePermit<'_>, HttpError> {
+        let stops = |_| HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "the server stops");
+        self.decoding.acquire().await.map_err(stops)
+    }
+
     /// Reads a body up to [`BODY_BYTES_MAX`].
     ///
     /// # Errors
-    /// It is longer, or the client went away.
-    pub async fn read(&self, request: &HttpRequest, mut body: Payload) -> Result<Vec<u8>, HttpError> {
+    /// It is longer, it does not come on, there is no room for it, or the client went away.
+    pub async fn read(&self, request: &HttpRequest, mut body: Payload) -> Result<(Vec<u8>, Held), HttpError> {
         let announced = request.headers().get(CONTENT_LENGTH);
         let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         let announced = announced.unwrap_or(0);
         if announced > BODY_BYTES_MAX {
             return Err(too_large());
         }
+        let mut held = self.room.held();
         let mut out = self.take(announced);
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|e| HttpError::bad_request(format!("cannot read the body: {e}")))?;
-            if out.len() + chunk.len() > BODY_BYTES_MAX {
-                return Err(too_large());
+        let began = Instant::now();
+        loop {
+            let next = timeout(LOOK_EVERY, body.next()).await;
+            let is_slow = || is_slow(began.elapsed(), out.len(), self.room.pace());
+            match next {
+                Ok(None) => return Ok((out, held)),
+                Ok(Some(chunk)) => {
+                    let chunk =
+                        chunk.map_err(|e| HttpError::bad_request(format!("cannot read the body: {e}")))?;
+                    if out.len() + chunk.len() > BODY_BYTES_MAX {
+                        return Err(too_large());
+                    }
+                    held.grow(chunk.len())?;
+                    out.extend_from_slice(&chunk);
+                }
+                Err(_) if is_slow() => {
+                    let text = format!("the body does not come on: {} bytes so far", out.len());
+                    return Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, text));
+                }
+                Err(_) => {}
             }
-            out.extend_from_slice(&chunk);
         }
-        Ok(out)
     }
 
     fn take(&self, bytes: usize) -> Vec<u8> {
@@ -66,13 +194,18 @@ impl Bodies {
     }
 }
 
+/// Has a body of which so much came in a time fallen behind the pace?
+fn is_slow(elapsed: Duration, bytes: usize, (grace, per_second): (Duration, usize)) -> bool {
+    elapsed > grace && bytes as u64 / elapsed.as_secs().max(1) < per_second as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn buffers_are_used_again_within_limits() {
-        let bodies = Bodies::default();
+        let bodies = Bodies::new(1 << 20, 1);
         let mut buffer = bodies.take(1000);
         buffer.extend_from_slice(&[1; 1000]);
         let place = buffer.as_ptr();
@@ -84,5 +217,45 @@ mod tests {
         assert!(bodies.take(usize::MAX / 2).capacity() <= KEPT_BYTES_MAX + 1);
         (0..10).for_each(|_| bodies.give_back(Vec::with_capacity(10)));
         assert_eq!(bodies.free.lock().expect("unpoisoned").len(), KEPT_MAX);
+    }
+
+    #[test]
+    fn bodies_hold_no_more_than_they_may_together() {
+        let room = Room::new(100);
+        let (mut one, mut other) = (room.held(), room.held());
+        assert_eq!(one.grow(60), Ok(()));
+        let refused = other.grow(50).expect_err("too much together");
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(other.grow(40), Ok(()));
+        assert_eq!(
+            other.grow(61).expect_err("too much alone").status,
+            StatusCode::PAYLOAD_TOO_LARGE
+        );
+        drop(one);
+        assert_eq!((room.bytes(), other.grow(60)), (40, Ok(())));
+        drop(other);
+        assert_eq!(room.bytes(), 0);
+    }
+
+    #[test]
+    fn slow_bodies_are_cut_off_sooner_where_room_is_scarce() {
+        let room = Room::new(100);
+        let seconds = Duration::from_secs;
+        for (elapsed, bytes, scarce, want) in [
+            (30, 0, false, false),
+            (31, 31 << 10, false, false),
+            (31, 30 << 10, false, true),
+            (5, 0, true, false),
+            (10, 640 << 10, true, false),
+            (10, 639 << 10, true, true),
+        ] {
+            let mut held = room.held();
+            held.grow(if scarce { 51 } else { 50 }).expect("room");
+            assert_eq!(
+                is_slow(seconds(elapsed), bytes, room.pace()),
+                want,
+                "{elapsed} s, {bytes} bytes"
+            );
+        }
     }
 }

@@ -1,13 +1,18 @@
 //! `Content-Encoding`: gzip, deflate, zstd, and the snappy blocks of Prometheus.
 
+use super::body::Held;
 use super::error::HttpError;
 use actix_web::http::StatusCode;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use std::borrow::Cow;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
 /// Bytes of a body after decompression.
 pub const BODY_DECOMPRESSED_BYTES_MAX: usize = 100_000_000;
+
+/// Bytes that a decompressed body begins with, and by how many it grows at most.
+const FIRST_BYTES: usize = 64 << 10;
+const GROWTH_BYTES_MAX: usize = 8 << 20;
 
 /// How a body is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,44 +50,61 @@ impl Encoding {
         })
     }
 
-    /// The body as it was before.
+    /// The body as it was before; what it takes is held.
     ///
     /// # Errors
-    /// It is not encoded like that, or it is too large.
-    pub fn decode(self, body: &[u8]) -> Result<Cow<'_, [u8]>, HttpError> {
+    /// It is not encoded like that, it is too large, or there is no room for it now.
+    pub fn decode<'a>(self, body: &'a [u8], held: &mut Held) -> Result<Cow<'a, [u8]>, HttpError> {
         let plain = match self {
             Self::Identity => return Ok(Cow::Borrowed(body)),
-            Self::Gzip => read("gzip", MultiGzDecoder::new(body)),
-            Self::Deflate => read("deflate", ZlibDecoder::new(body)),
+            Self::Gzip => read("gzip", MultiGzDecoder::new(body), held),
+            Self::Deflate => read("deflate", ZlibDecoder::new(body), held),
             Self::Zstd => match zstd::stream::read::Decoder::with_buffer(body) {
-                Ok(decoder) => read("zstd", decoder),
+                Ok(decoder) => read("zstd", decoder, held),
                 Err(error) => Err(invalid("zstd", error)),
             },
-            Self::Snappy => snappy(body),
+            Self::Snappy => snappy(body, held),
         };
         plain.map(Cow::Owned)
     }
 }
 
-fn read(name: &str, decoder: impl Read) -> Result<Vec<u8>, HttpError> {
+fn read(name: &str, mut decoder: impl Read, held: &mut Held) -> Result<Vec<u8>, HttpError> {
     let mut plain = Vec::new();
-    let limit = BODY_DECOMPRESSED_BYTES_MAX as u64 + 1;
-    decoder
-        .take(limit)
-        .read_to_end(&mut plain)
-        .map_err(|error| invalid(name, error))?;
-    if plain.len() > BODY_DECOMPRESSED_BYTES_MAX {
+    let mut used = 0;
+    loop {
+        if used == plain.len() {
+            if used > BODY_DECOMPRESSED_BYTES_MAX {
+                return Err(too_large());
+            }
+            // One byte more than may be tells that there is more.
+            let most = BODY_DECOMPRESSED_BYTES_MAX + 1 - used;
+            let more = used.clamp(FIRST_BYTES, GROWTH_BYTES_MAX).min(most);
+            held.grow(more)?;
+            plain.reserve_exact(more);
+            plain.resize(used + more, 0);
+        }
+        match decoder.read(&mut plain[used..]) {
+            Ok(0) => break,
+            Ok(read) => used += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(invalid(name, error)),
+        }
+    }
+    if used > BODY_DECOMPRESSED_BYTES_MAX {
         return Err(too_large());
     }
+    plain.truncate(used);
     Ok(plain)
 }
 
-fn snappy(body: &[u8]) -> Result<Vec<u8>, HttpError> {
+fn snappy(body: &[u8], held: &mut Held) -> Result<Vec<u8>, HttpError> {
     let len = snap::raw::decompress_len(body).map_err(|error| invalid("snappy", error))?;
     // The format makes at most 64 bytes out of 3: a length beyond that is a lie that would cost memory.
     if len > BODY_DECOMPRESSED_BYTES_MAX || len > body.len().saturating_mul(64) {
         return Err(too_large());
     }
+    held.grow(len)?;
     snap::raw::Decoder::new()
         .decompress_vec(body)
         .map_err(|error| invalid("snappy", error))
@@ -100,6 +122,7 @@ pub fn too_large() -> HttpError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::body::Room;
     use std::io::Write;
 
     fn encoded(encoding: Encoding, plain: &[u8]) -> Vec<u8> {
@@ -120,6 +143,28 @@ mod tests {
         }
     }
 
+    fn held() -> Held {
+        Room::new(1 << 30).held()
+    }
+
+    #[test]
+    fn what_a_body_becomes_is_held_while_it_is_there() {
+        let plain = vec![b'x'; 10 << 20];
+        for (name, encoding) in ALL.into_iter().skip(1) {
+            let body = encoded(encoding, &plain);
+            let (room, small) = (Room::new(19 << 20), Room::new(5 << 20));
+            let mut held = room.held();
+            assert_eq!(encoding.decode(&body, &mut held).expect(name).len(), plain.len());
+            assert!(room.bytes() >= plain.len(), "{name}: {}", room.bytes());
+            let error = encoding.decode(&body, &mut small.held()).expect_err(name);
+            assert_eq!(error.status, StatusCode::PAYLOAD_TOO_LARGE, "{name}");
+            let error = encoding.decode(&body, &mut room.held()).expect_err(name);
+            assert_eq!(error.status, StatusCode::SERVICE_UNAVAILABLE, "{name}");
+            drop(held);
+            assert_eq!((room.bytes(), small.bytes()), (0, 0), "{name}");
+        }
+    }
+
     const ALL: [(&str, Encoding); 5] = [
         ("identity", Encoding::Identity),
         ("GZIP", Encoding::Gzip),
@@ -134,7 +179,7 @@ mod tests {
         for (name, encoding) in ALL {
             assert_eq!(Encoding::from_header(Some(name)), Ok(encoding));
             let body = encoded(encoding, &plain);
-            assert_eq!(encoding.decode(&body).expect(name), plain);
+            assert_eq!(encoding.decode(&body, &mut held()).expect(name), plain);
         }
         let error = Encoding::from_header(Some("br")).expect_err("unknown");
         assert_eq!(error.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
@@ -145,13 +190,15 @@ mod tests {
         let zeros = vec![0; BODY_DECOMPRESSED_BYTES_MAX + 1];
         for (name, encoding) in ALL.into_iter().skip(1) {
             let endless = encoded(encoding, &zeros);
-            let error = encoding.decode(&endless).expect_err(name);
+            let error = encoding.decode(&endless, &mut held()).expect_err(name);
             assert_eq!(error.status, StatusCode::PAYLOAD_TOO_LARGE, "{name}");
             let whole = encoded(encoding, &b"abcdefgh".repeat(99));
-            let error = encoding.decode(&whole[..whole.len() - 3]).expect_err(name);
+            let error = encoding
+                .decode(&whole[..whole.len() - 3], &mut held())
+                .expect_err(name);
             assert_eq!(error.status, StatusCode::BAD_REQUEST, "{name}");
         }
         let lie = [0xFF, 0xFF, 0xFF, 0x1F, 0x00];
-        assert!(Encoding::Snappy.decode(&lie).is_err());
+        assert!(Encoding::Snappy.decode(&lie, &mut held()).is_err());
     }
 }

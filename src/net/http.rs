@@ -3,6 +3,7 @@
 use super::error::HttpError;
 use super::parameters::Parameters;
 use super::{Services, hangup, live, mappings, metrics, query, rejected, sse, write};
+use crate::budget::machine::files_max;
 use actix_codec::Framed;
 use actix_http::error::DispatchError;
 use actix_http::h1::Codec;
@@ -29,12 +30,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub const INFLUXDB_VERSION: &str = "1.8.10";
 /// Connections open at once, on each of the server's threads.
 const CONNECTIONS_PER_THREAD_MAX: usize = 10_000;
+/// However few files may be open.
+const CONNECTIONS_PER_THREAD_MIN: usize = 16;
 /// How long requests may go on after a stop was asked for.
 const STOP_SECONDS: u64 = 5;
 /// How long a connection that is being closed may take.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A client that sends no whole request for so long is cut off.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Starts to serve; the server runs when it is awaited.
 ///
@@ -49,7 +52,7 @@ pub fn serve(
     let services = Data::from(services);
     let mut server = Server::build()
         .workers(threads)
-        .max_concurrent_connections(CONNECTIONS_PER_THREAD_MAX)
+        .max_concurrent_connections(connections_max(files_max(), threads))
         .shutdown_timeout(STOP_SECONDS)
         .disable_signals();
     if let Some(listener) = listener {
@@ -72,6 +75,14 @@ pub fn serve(
         })?;
     }
     Ok(server.run())
+}
+
+/// Connections for each of so many threads where so many files may be open: a connection takes two (see [`hangup`]). An eighth is left
+/// for the store and the journal, a quarter for other ways in.
+fn connections_max(files: u64, threads: usize) -> usize {
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let most = (files / 8 * 5) / 2 / threads.max(1);
+    most.clamp(CONNECTIONS_PER_THREAD_MIN, CONNECTIONS_PER_THREAD_MAX)
 }
 
 /// What becomes of connections. `prepare` is done to those that are taken over for `/live`.

@@ -81,6 +81,11 @@ fn text(services: &Services) -> String {
         crate::budget::pressure::resident_bytes(),
     );
     out.gauge(
+        "kymo_body_bytes",
+        "Bytes that bodies of requests hold.",
+        services.bodies.bytes() as u64,
+    );
+    out.gauge(
         "kymo_uptime_seconds",
         "Seconds since the start.",
         services.started.elapsed().as_secs(),

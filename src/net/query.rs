@@ -67,7 +67,7 @@ pub async fn query(
 ) -> Result<HttpResponse, HttpError> {
     let mut parameters = Parameters::parse(request.query_string());
     if request.method() == Method::POST {
-        let body = services.bodies.read(&request, body).await?;
+        let (body, _held) = services.bodies.read(&request, body).await?;
         let media = request
             .headers()
             .get(CONTENT_TYPE)

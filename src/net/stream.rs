@@ -3,6 +3,7 @@
 
 use super::counters::{add, get, take};
 use super::feed::Feed;
+use crate::budget::machine::files_max;
 use crate::ingest::framing::{Framer, Lost};
 use crate::listen::SocketSettings;
 use kymo_plugin_api::{Decoder, Origin, Rejection, RowSink};
@@ -20,12 +21,19 @@ const READ_BYTES_MIN: usize = 8 << 10;
 const READ_BYTES_MAX: usize = 256 << 10;
 /// Batches of one connection that may wait for their commit while it is read on.
 const COMMITS_MAX: usize = 4;
+/// Bytes of buffers that all connections of a listener may have together; each has its smallest in any case.
+const READ_BYTES_ALL_MAX: usize = 32 << 20;
+/// Bytes of batches of all connections of a listener that may wait for their commit; beyond it a connection is read on only
+/// when its own are committed.
+const WAITING_BYTES_MAX: usize = 32 << 20;
 /// Bytes of unfinished lines and messages that all connections of a listener may hold together.
 const CARRIED_BYTES_MAX: usize = 64 << 20;
 /// Once the server is to stop, what has arrived is looked for so long,
 const STOP_LOOK: Duration = Duration::from_millis(50);
 /// and a sender that goes on is listened to so long.
 const STOP_READ: Duration = Duration::from_secs(2);
+/// Connections that are closed at once are told of so often; /metrics counts them.
+const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// After a failed accept, so that a lack of file descriptors does not become a busy loop.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -69,6 +77,46 @@ struct Common {
     shared: Option<Shared>,
     settings: SocketSettings,
     carried: AtomicUsize,
+    /// Bytes of batches that wait for their commit.
+    waiting: AtomicUsize,
+}
+
+impl Common {
+    /// Bytes that a connection may read at a time.
+    fn read_bytes_max(&self) -> usize {
+        let connections = get(&self.feed.ingest.connections).max(1) as usize;
+        (READ_BYTES_ALL_MAX / connections).clamp(READ_BYTES_MIN, READ_BYTES_MAX)
+    }
+
+    /// Batches of a connection that may wait while it is read on.
+    fn commits_max(&self) -> usize {
+        match self.waiting.load(Ordering::Relaxed) > WAITING_BYTES_MAX {
+            true => 0,
+            false => COMMITS_MAX - 1,
+        }
+    }
+}
+
+/// A batch that waits for its commit.
+struct Waiting {
+    common: Arc<Common>,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn new(common: &Arc<Common>, bytes: usize) -> Self {
+        common.waiting.fetch_add(bytes, Ordering::Relaxed);
+        Self {
+            common: common.clone(),
+            bytes,
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.common.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Accepts connections until told to stop, then lets those that are open read what has arrived.
@@ -88,18 +136,24 @@ pub async fn serve(
         shared,
         settings,
         carried: AtomicUsize::new(0),
+        waiting: AtomicUsize::new(0),
     });
     let counters = common.feed.ingest.clone();
+    // Each connection is a file, and the store needs some.
+    let connections_max = settings.connections_max.min(files_max() / 8).max(1);
+    let mut refusal_told: Option<Instant> = None;
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             _ = stop.changed() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept() => match accepted {
-                Ok(_) if get(&counters.connections) >= settings.connections_max => {
+                Ok(_) if get(&counters.connections) >= connections_max => {
                     add(&counters.connections_refused, 1);
-                    let max = settings.connections_max;
-                    tracing::warn!(from = common.feed.source, "too many connections (connections {max}); one was closed");
+                    if refusal_told.is_none_or(|told| told.elapsed() > REFUSALS_TOLD_EVERY) {
+                        refusal_told = Some(Instant::now());
+                        tracing::warn!(from = common.feed.source, "too many connections (connections {connections_max}); one was closed");
+                    }
                 }
                 Ok(stream) => open(&mut connections, stream, &common, &stop),
                 Err(error) => {
@@ -110,7 +164,7 @@ pub async fn serve(
         }
     }
     // Those that the kernel has accepted have sent something, or will not any more.
-    while get(&counters.connections) < settings.connections_max
+    while get(&counters.connections) < connections_max
         && let Some(Ok(stream)) = within(STOP_LOOK, listener.accept()).await
     {
         open(&mut connections, stream, &common, &stop);
@@ -171,7 +225,7 @@ impl Drop for Carried<'_> {
 
 async fn connection(
     mut stream: Connection,
-    common: &Common,
+    common: &Arc<Common>,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let feed = &common.feed.renewed().unwrap_or_else(|| common.feed.clone());
@@ -224,13 +278,15 @@ async fn connection(
             }
         });
         if let Some(ready) = decoded {
-            if commits.len() >= COMMITS_MAX
-                && let Err(error) = committed(&mut commits).await
-            {
+            if let Err(error) = room_for_one(&mut commits, common).await {
                 break Err(error);
             }
+            let waiting = Waiting::new(common, ready.0.bytes().len());
             let feed = feed.clone();
-            commits.spawn(async move { feed.commit_waiting(ready).await });
+            commits.spawn(async move {
+                let _waiting = waiting;
+                feed.commit_waiting(ready).await
+            });
         }
         if read == 0 {
             break Ok(());
@@ -238,8 +294,11 @@ async fn connection(
         if let Err(error) = carried.set(framer.carried()) {
             break Err(error);
         }
-        if read == buffer.len() && read < READ_BYTES_MAX {
-            buffer.resize(read * 2, 0);
+        let most = common.read_bytes_max();
+        if buffer.len() > most {
+            buffer = vec![0; most];
+        } else if read == buffer.len() && read < most {
+            buffer.resize((read * 2).min(most), 0);
         }
     };
     framer.abandon();
@@ -251,6 +310,14 @@ async fn connection(
         committed(&mut commits).await?;
     }
     ended
+}
+
+/// Waits until one more batch may wait.
+async fn room_for_one(commits: &mut JoinSet<bool>, common: &Common) -> io::Result<()> {
+    while commits.len() > common.commits_max() {
+        committed(commits).await?;
+    }
+    Ok(())
 }
 
 /// Waits for one commit. One that failed ends the connection: that is how the sender learns of it.

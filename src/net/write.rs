@@ -2,6 +2,7 @@
 //! codes and texts.
 
 use super::Services;
+use super::body::Held;
 use super::clock::now;
 use super::counters::add;
 use super::encoding::Encoding;
@@ -24,6 +25,8 @@ use std::time::Duration;
 
 /// Larger bodies are decoded on a thread of their own kind, so that others are not kept waiting.
 const INLINE_BYTES_MAX: usize = 64 << 10;
+/// The same of bodies that may become a thousand times as large.
+const INLINE_ENCODED_BYTES_MAX: usize = 8 << 10;
 /// How long an answer may wait until the ledger has what was rejected.
 const SYNC_PATIENCE: Duration = Duration::from_secs(2);
 /// URL parameters that are no options of a format.
@@ -162,9 +165,9 @@ async fn write(
     add(&counters.requests, 1);
     let encoding = Encoding::from_header(header(request, CONTENT_ENCODING.as_str()))?;
     let choice = Choice::of(request, services, parameters, &target)?;
-    let body = services.bodies.read(request, body).await?;
+    let (body, mut held) = services.bodies.read(request, body).await?;
     add(&counters.bytes, body.len() as u64);
-    let inline = body.len() <= INLINE_BYTES_MAX;
+    let inline = body.len() <= inline_bytes_max(encoding);
     let native = target.by_path.is_some();
     let peer = request
         .peer_addr()
@@ -174,7 +177,7 @@ async fn write(
         move || {
             let received = now();
             let (mut outcome, decoder, reading) =
-                decode(&services, &body, encoding, &target, choice, received)?;
+                decode(&services, &body, (encoding, &mut held), &target, choice, received)?;
             services.bodies.give_back(body);
             let from = provenance(&peer, &target.database, &target.policy_name, &reading);
             let encoded = outcome.batch.take().map(|batch| services.engine.encode(batch));
@@ -187,6 +190,7 @@ async fn write(
     let (mut outcome, encoded, mut decoder, from, received) = if inline {
         work()?
     } else {
+        let _permit = services.bodies.decoding().await?;
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|_| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "decoding failed"))??
     };
@@ -226,6 +230,13 @@ async fn write(
         response.headers_mut().insert(name, value);
     }
     Ok(response)
+}
+
+fn inline_bytes_max(encoding: Encoding) -> usize {
+    match encoding {
+        Encoding::Identity => INLINE_BYTES_MAX,
+        _ => INLINE_ENCODED_BYTES_MAX,
+    }
 }
 
 fn answered(answer: Answer) -> HttpResponse {
@@ -364,12 +375,12 @@ pub fn options(format: &dyn Format, parameters: &Parameters, strict: bool) -> Re
 fn decode(
     services: &Services,
     body: &[u8],
-    encoding: Encoding,
+    (encoding, held): (Encoding, &mut Held),
     target: &Target,
     mut choice: Choice,
     now: i64,
 ) -> Result<(Outcome, Box<dyn Decoder>, Reading), HttpError> {
-    let body = encoding.decode(body)?;
+    let body = encoding.decode(body, held)?;
     let mut decoder = choice.decoder(services, &body)?;
     let reading = choice.reading;
     let outcome = services.decode(&target.database, target.policy, &reading, now, |sink| {

@@ -177,6 +177,7 @@ impl Keeper {
                 },
                 recv(commits) -> commit => {
                     if let Ok(commit) = commit {
+                        self.commits.iter().for_each(|commits| commits.heard(&commit));
                         self.note(commit);
                     }
                     self.hear();
