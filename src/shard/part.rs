@@ -188,7 +188,7 @@ impl HeadPart {
     }
 
     /// A query, or whoever foresaw it, unpacked it for good.
-    pub(super) fn is_unpacked(&self) -> bool {
+    pub fn is_unpacked(&self) -> bool {
         !self.sources.is_empty() && self.rows.get().is_some()
     }
 

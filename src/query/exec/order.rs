@@ -458,11 +458,12 @@ fn ranks(prepared: &Prepared, rows: &Gathered<'_>, firsts: &[u32], columns: &[Of
         Node::Ref(number, _) => prepared.refs.list()[*number].name.as_str(),
         _ => "",
     };
-    let tag = |(at, column)| match column {
-        &OfColumn::Tag(ref texts) => Some((name(at), texts)),
-        _ => None,
-    };
-    let mut tags: Vec<(&str, &Texts)> = columns.iter().enumerate().filter_map(tag).collect();
+    let columns = columns.iter().enumerate();
+    let tags = columns.filter_map(|(at, column)| match column {
+        OfColumn::Tag(texts) => Some((name(at), texts)),
+        OfColumn::Floats(_) | OfColumn::Integers(_) | OfColumn::Other => None,
+    });
+    let mut tags: Vec<(&str, &Texts)> = tags.collect();
     tags.sort_by_key(|(name, _)| *name);
     let group = |number: u32| rows.stretches[firsts[number as usize] as usize].group;
     let mut order: Vec<u32> = (0..firsts.len() as u32).collect();

@@ -35,17 +35,13 @@ pub fn run(
     prepared: &Prepared,
     give: &mut Give<'_>,
 ) -> Result<ControlFlow<()>, QueryError> {
-    if Latest::new(prepared).is_none() && slices::fits(inputs) {
+    // A few rows of all there are need no slices; a few of each group may be many.
+    let few = Latest::new(prepared).is_some() && prepared.dimensions.is_empty();
+    if !few && slices::fits(inputs) {
         return slices::run(ctx, name, inputs, prepared, give);
     }
     let resources = ctx.resources;
-    let mut readings = resources.stage(Stage::Open, || open(ctx, inputs, prepared))?;
-    if Latest::new(prepared).is_some() {
-        // What comes first in the result is looked at first, and makes most of the rest unnecessary.
-        readings
-            .iter_mut()
-            .for_each(|reading| sort_tasks(reading, prepared.ascending));
-    }
+    let readings = resources.stage(Stage::Open, || open(ctx, inputs, prepared))?;
     match resources.stage(Stage::Read, || gather(ctx, prepared, &readings, None))? {
         Enough::All(rows) => resources.stage(Stage::Give, || {
             super::order::give(ctx, name, prepared, rows, give)
@@ -66,6 +62,12 @@ pub fn open<'a>(
     let mut readings = Reading::open(ctx, inputs, prepared, prepared.time)?;
     // Tags alone select nothing.
     readings.retain(|reading| !fields(prepared, reading).is_empty());
+    if Latest::new(prepared).is_some() {
+        // What comes first in the result is looked at first, and makes most of the rest unnecessary.
+        readings
+            .iter_mut()
+            .for_each(|reading| sort_tasks(reading, prepared.ascending));
+    }
     Ok(readings)
 }
 

@@ -4,6 +4,7 @@ use super::Prepared;
 use super::filter::Filter;
 use super::groups::Groups;
 use super::labels::Labels;
+use super::work;
 use crate::block::stats::Numbers;
 use crate::catalog::{Measurement, SeriesView, TagPredicate};
 use crate::lang::{DataType, Expr, VarRef};
@@ -19,7 +20,9 @@ use crate::query::scan::{
     Zone, tasks, zones,
 };
 use crate::query::trace::{Facts, Opened};
+use crate::shard::part::HeadPart;
 use roaring::RoaringBitmap;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -511,6 +514,7 @@ fn stored<'a>(
 
 fn opened<'a>(ctx: &Context<'_>, view: SeriesView, request: ScanRequest) -> Result<From<'a>, QueryError> {
     let sources = ctx.scan.sources(&request)?;
+    unpack(ctx, &sources)?;
     let (zones, pruned) = zones(&sources, &request);
     ctx.resources.counters.add(&ScanStats {
         blocks_pruned: pruned,
@@ -524,4 +528,28 @@ fn opened<'a>(ctx: &Context<'_>, view: SeriesView, request: ScanRequest) -> Resu
         tasks,
         pruned,
     })
+}
+
+/// Unpacks parts of the head that nobody has asked for yet: by several threads, where they are large.
+fn unpack(ctx: &Context<'_>, sources: &[Source]) -> Result<(), QueryError> {
+    let packed = sources.iter().filter_map(|source| match source {
+        Source::Part(part) if !part.is_unpacked() => Some(part),
+        Source::Part(_) | Source::Run(_) => None,
+    });
+    let mut parts: Vec<&Arc<HeadPart>> = packed.collect();
+    if parts.len() < 2 {
+        return Ok(());
+    }
+    parts.sort_unstable_by_key(|part| Reverse(part.rows_max()));
+    let rows: usize = parts.iter().map(|part| part.rows_max()).sum();
+    let helpers = work::helpers(rows as u64, 1);
+    let each = |(): &mut (), part: usize| {
+        ctx.check()?;
+        let _ = parts[part].outline();
+        Ok::<(), QueryError>(())
+    };
+    ctx.resources
+        .workers
+        .run(parts.len(), helpers, || (), each)
+        .map(drop)
 }
