@@ -6,7 +6,7 @@
 
 use crate::batch::EncodedBatch;
 use crate::catalog::Catalog;
-use crate::model::{MeasurementId, SortedRows, TimeRange, concat_sorted};
+use crate::model::{MeasurementId, SortedRows, TimeRange, concat_sorted, merge_sorted};
 use crate::query::scan::{Scan, ScanError, ScanRequest, Source};
 use crate::query::snapshot::Snapshot;
 use crate::shard::part::HeadPart;
@@ -24,6 +24,8 @@ pub const RECENT_BATCHES_MAX: usize = 16_384;
 const GROUP: usize = 32;
 /// Rows of a measurement in a group that are put together; beyond it they are large enough as they are.
 const GROUP_ROWS_MAX: usize = 1 << 20;
+/// Rows of a series that stand together in a batch, from which on copying them whole is faster than sorting.
+const RUN_ROWS_MIN: usize = 8;
 /// Batches are put together from so many computations on that read them.
 const READERS_MIN: usize = 4;
 
@@ -190,7 +192,7 @@ impl Recent {
         }
         let parts: Vec<Arc<HeadPart>> = parts.collect();
         let rows: Vec<&SortedRows> = parts.iter().map(|part| &***part).collect();
-        let part = Arc::new(HeadPart::from(concat_sorted(id, &rows)));
+        let part = Arc::new(HeadPart::from(together(id, &rows)));
         self.bytes.set(self.bytes.get() + part.bytes());
         self.together.borrow_mut().insert((group, id), part.clone());
         // Hardly anybody will ask for one of them again.
@@ -200,6 +202,17 @@ impl Recent {
             }
         }
         out.push(part);
+    }
+}
+
+/// Puts rows together: stretches of a series are copied whole where they are long, else all rows are sorted.
+fn together(id: MeasurementId, inputs: &[&SortedRows]) -> SortedRows {
+    let runs = |rows: &&SortedRows| rows.series.chunk_by(|a, b| a == b).count();
+    let rows: usize = inputs.iter().map(|rows| rows.len()).sum();
+    if rows >= RUN_ROWS_MIN * inputs.iter().map(runs).sum::<usize>() {
+        merge_sorted(id, inputs)
+    } else {
+        concat_sorted(id, inputs)
     }
 }
 
@@ -260,12 +273,26 @@ mod tests {
     }
 
     #[test]
+    fn long_stretches_and_short_ones_are_put_together_alike() {
+        let rows = |series: u32, from: i64, len: i64| {
+            let pairs = (0..series).flat_map(|s| (0..len).map(move |t| (s, from + t)));
+            let (series, times): (Vec<u32>, Vec<i64>) = pairs.unzip();
+            SortedRows::from_unsorted(1, series, times, Vec::new())
+        };
+        for len in [1, 20] {
+            // Some of the rows of each are those of the one before again.
+            let inputs: Vec<SortedRows> = (0..5).map(|i| rows(3, i * len - i, len)).collect();
+            let inputs: Vec<&SortedRows> = inputs.iter().collect();
+            assert!(together(1, &inputs) == concat_sorted(1, &inputs), "{len}");
+        }
+    }
+
+    #[test]
     fn batches_put_together_hold_the_same_rows() {
         use crate::budget::{Budgets, Machine, Overrides};
         use crate::engine::{Committed, Engine, EngineOptions};
         use crate::ingest::Ingestor;
         use crate::lang::{Statement, parse_statement};
-        use crate::model::merge_sorted;
         use kymo_plugin_api::{Framing, Options};
         use std::time::Duration;
 
