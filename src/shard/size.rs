@@ -154,6 +154,25 @@ mod tests {
     }
 
     #[test]
+    fn what_queries_unpack_counts_from_the_next_group_on() {
+        let mut head = ShardHead::new(0);
+        let mut lists = Vec::new();
+        let mut before = 0;
+        for at in 0..32 {
+            let update = head.apply(&group(at));
+            before = update.bytes;
+            lists.extend(update.folded.into_iter().flatten());
+        }
+        assert_eq!(lists.len(), 32);
+        lists.iter().for_each(|(_, parts)| assert!(!parts[0].is_empty()));
+        let after = head.apply(&group(99)).bytes;
+        assert!(
+            after > 20 * 33 * ROWS && after > 3 * before,
+            "{before}, then {after}"
+        );
+    }
+
+    #[test]
     fn nothing_is_left_when_all_is_gone() {
         let mut head = ShardHead::new(0);
         (0..40).for_each(|at| drop(head.apply(&group(at % 3))));
