@@ -163,10 +163,14 @@ def main():
                 try:
                     connection = http.client.HTTPConnection("127.0.0.1", port)
                     connection.request("POST", "/query?q=CREATE+DATABASE+d")
-                    connection.getresponse().read()
-                    break
+                    response = connection.getresponse()
+                    response.read()
+                    # While it starts it says so.
+                    if response.status == 200:
+                        break
                 except OSError:
-                    time.sleep(0.05)
+                    pass
+                time.sleep(0.05)
             print(json.dumps(asyncio.run(run(options, port, server.pid)), indent=2))
         finally:
             server.terminate()
