@@ -409,7 +409,9 @@ impl GroupSlots {
             }
             WindowIndex::Regular { first, step, count } => {
                 slots.extend(group * count..(group + 1) * count);
-                starts.extend((0..i64::from(*count)).map(|w| first + w * step));
+                // The distance from a first window before 1970 to a last one after it may be more than an i64 holds; their sum is not.
+                let start = |w: i64| first.wrapping_add(w.wrapping_mul(*step));
+                starts.extend((0..i64::from(*count)).map(start));
             }
             WindowIndex::Edges(edges) => {
                 let count = edges.len() as u32 - 1;
@@ -445,13 +447,20 @@ fn window_of(time: i64, first: i64, step: i64) -> u32 {
     (time.wrapping_sub(first) as u64 / step as u64) as u32
 }
 
+/// Where a window ends. The distance from the first may be more than an i64 holds.
+#[inline]
+fn end_of(first: i64, step: i64, window: u32) -> i64 {
+    let end = i128::from(first) + i128::from(step) * (i128::from(window) + 1);
+    i64::try_from(end).unwrap_or(i64::MAX)
+}
+
 fn cut_regular(run: &SeriesRun, times: &[i64], base: u32, first: i64, step: i64, out: &mut Vec<Segment>) {
     let (mut row, end) = (run.start as usize, run.end as usize);
     // Series are regular more often than not: the next window has as many rows as this one.
     let mut guess = 1;
     let mut window = window_of(times[row], first, step);
     loop {
-        let next = first.saturating_add(step.saturating_mul(i64::from(window) + 1));
+        let next = end_of(first, step, window);
         let len = until(&times[row..end], next, guess);
         out.push(Segment {
             slot: base + window,
@@ -592,6 +601,42 @@ mod tests {
             .expect("groups are known");
         let rows: Vec<_> = slots.segments().iter().map(|s| (s.slot, s.rows())).collect();
         assert_eq!(rows, [(3, 0..9)]);
+    }
+
+    #[test]
+    fn windows_further_apart_than_an_i64_holds_are_told_apart() {
+        let step = 3_000_000_000_000_000_000;
+        let first = -9_100_000_000_000_000_000;
+        let times = [first + 1, -step, 0, 2 * step, 9_200_000_000_000_000_000];
+        let index = WindowIndex::Regular {
+            first,
+            step,
+            count: 7,
+        };
+        let mut slots = Slots::new(index);
+        let shapes = Shapes {
+            joined: true,
+            ladders: true,
+        };
+        let runs = [SeriesRun {
+            series: 1,
+            start: 0,
+            end: times.len() as u32,
+        }];
+        slots
+            .cut(&runs, &times, shapes, |_| Ok(0))
+            .expect("groups are known");
+        let rows: Vec<_> = slots.segments().iter().map(|s| (s.slot, s.rows())).collect();
+        assert_eq!(rows, [(0, 0..1), (2, 1..2), (3, 2..3), (5, 3..4), (6, 4..5)]);
+        let by_group = GroupSlots {
+            index: slots.index.clone(),
+            list: Vec::new(),
+            begins: Vec::new(),
+        };
+        let (mut found, mut starts) = (Vec::new(), Vec::new());
+        by_group.of(0, &mut found, &mut starts);
+        assert_eq!(starts[..2], [first, first + step]);
+        assert!(starts.is_sorted() && found == [0, 1, 2, 3, 4, 5, 6], "{starts:?}");
     }
 
     fn slots_one(slots: &Slots, group: u32, time: i64) -> Option<u32> {
