@@ -110,7 +110,7 @@ fn simulate(seed: u64) {
 fn nothing_acknowledged_is_lost_whenever_the_power_goes() {
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
     let first = number("KYMO_SIMULATION_SEED").unwrap_or(0);
-    let seeds = number("KYMO_SIMULATION_SEEDS").unwrap_or(3000);
+    let seeds = number("KYMO_SIMULATION_SEEDS").unwrap_or(20_000);
     for seed in first..first + seeds {
         if std::panic::catch_unwind(|| simulate(seed)).is_err() {
             panic!(
