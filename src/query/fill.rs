@@ -406,6 +406,7 @@ pub(super) fn all_empty(
                 series.reverse();
             }
             series.limit(prepared.limit, prepared.offset);
+            ctx.resources.memory.keep(series.bytes())?;
             out.push(series);
         }
     }

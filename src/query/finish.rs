@@ -14,6 +14,9 @@ use crate::model::FieldType;
 use crate::model::time::TIME_MIN;
 use std::collections::BTreeMap;
 
+/// Windows that may be filled before their memory is counted.
+const FILLED_UNCOUNTED: usize = 4096;
+
 /// Turns the points of a group into rows.
 pub(super) struct Finisher<'a> {
     pub ctx: &'a Context<'a>,
@@ -124,7 +127,12 @@ impl Finisher<'_> {
         let mut points = points.into_iter().peekable();
         let mut at = first;
         let mut previous: Option<(i64, Value)> = None;
+        let mut held = self.ctx.resources.memory.held();
         while at <= end {
+            if out.len().is_multiple_of(FILLED_UNCOUNTED) {
+                self.ctx.check()?;
+                held.set((out.len() + FILLED_UNCOUNTED) * size_of::<Picked>())?;
+            }
             *left = left.checked_sub(1).ok_or_else(|| {
                 let limit = self.ctx.limits.buckets_max;
                 QueryError::Limit(format!("too many windows (query_buckets_max {limit}); take longer windows, a shorter time, or fill(none)"))

@@ -208,13 +208,19 @@ impl<'a> Finish<'a> {
             }
             return Ok(ControlFlow::Continue(()));
         }
-        // Groups are finished by all threads, some at a time, and given away in order.
-        let slots = self.slots.count().unwrap_or(64).max(1) * self.setup.sets.len();
-        let per_task = (SLOTS_PER_TASK / slots).max(1);
-        for round in order.chunks(per_task * TASKS_PER_ROUND) {
+        // Groups are finished by all threads, some at a time, and given away in order. How many windows a group has when they are filled may
+        // be known only then: those before it tell.
+        let sets = self.setup.sets.len().max(1);
+        let mut slots = self.slots.count().map(|count| count.max(1) * sets);
+        let mut rest = order.as_slice();
+        while !rest.is_empty() {
+            let per_task = slots.map_or(1, |slots| (SLOTS_PER_TASK / slots).max(1));
+            let (round, after) = rest.split_at(rest.len().min(per_task * TASKS_PER_ROUND));
+            rest = after;
             let tasks: Vec<&[u32]> = round.chunks(per_task).collect();
             let workers = self.ctx.resources.workers;
-            let made = workers.run(tasks.len(), tasks.len() - 1, Vec::new, |made, task| {
+            let make = || (Vec::new(), self.ctx.resources.memory.held(), 0);
+            let made = workers.run(tasks.len(), tasks.len() - 1, make, |(made, held, bytes), task| {
                 let mut scratch = (Vec::new(), Vec::new());
                 for (at, &group) in tasks[task].iter().enumerate() {
                     self.ctx.check()?;
@@ -222,12 +228,20 @@ impl<'a> Finish<'a> {
                         Some(changes) => self.changed(group, &mut scratch, changes)?,
                         None => self.aligned(group, &mut scratch)?,
                     };
+                    *bytes += found.bytes();
+                    held.set(*bytes)?;
                     made.push((task, at, group, found));
                 }
                 Ok::<(), QueryError>(())
             })?;
-            let mut made: Vec<(usize, usize, u32, Found)> = made.into_iter().flatten().collect();
+            let (lists, _held): (Vec<_>, Vec<Held<'_>>) =
+                made.into_iter().map(|(list, held, _)| (list, held)).unzip();
+            let mut made: Vec<(usize, usize, u32, Found)> = lists.into_iter().flatten().collect();
             made.sort_unstable_by_key(|(task, at, ..)| (*task, *at));
+            if self.slots.count().is_none() {
+                let rows: usize = made.iter().map(|(.., found)| found.times.len()).sum();
+                slots = Some((rows / made.len()).max(1) * sets);
+            }
             for (_, _, group, found) in made {
                 if self.give_one(name, group, found, give).is_break() {
                     return Ok(ControlFlow::Break(()));
@@ -248,10 +262,20 @@ impl<'a> Finish<'a> {
     fn fill(&self, windows: usize) -> Result<(), QueryError> {
         self.ctx.check()?;
         let take = |left: usize| left.checked_sub(windows);
-        match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(too_many_windows(self.ctx)),
+        if self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_err()
+        {
+            return Err(too_many_windows(self.ctx));
         }
+        // Before they are made: a time and a place, and a value and its presence for each column.
+        let width = 2 * size_of::<i64>() + (size_of::<f64>() + 1) * self.setup.prepared.columns.len();
+        self.ctx
+            .resources
+            .memory
+            .held()
+            .set(windows.saturating_mul(width))
     }
 
     fn series(&self, name: &str, group: u32, rows: Found) -> Option<Series> {

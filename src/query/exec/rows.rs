@@ -11,9 +11,6 @@ use crate::query::result::ResultColumn;
 use crate::query::value::Value;
 use crate::query::windows::Windows;
 
-/// Windows are asked for so many at a time.
-const FILL_STEP: usize = 1024;
-
 /// Rows of a group, ascending in time.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -24,6 +21,12 @@ pub struct Found {
 }
 
 impl Found {
+    /// Bytes of memory it takes, roughly.
+    pub fn bytes(&self) -> usize {
+        let values: usize = self.values.iter().map(ResultColumn::bytes).sum();
+        size_of::<Self>() + self.times.len() * size_of::<i64>() + values
+    }
+
     /// No rows, so many columns.
     pub fn new(width: usize) -> Self {
         Self {
@@ -114,11 +117,12 @@ pub fn windowed(
     // For each row, its place in `starts`.
     let mut places: Vec<Option<u32>> = Vec::new();
     let mut next = starts.partition_point(|&start| start < at);
+    if at <= end {
+        // Before any is made.
+        let more = end.saturating_sub(at) / windows.step.max(1);
+        fill((more as usize).saturating_add(1).saturating_mul(calls.len()))?;
+    }
     while at <= end {
-        if times.len() % FILL_STEP == 0 {
-            let more = end.saturating_sub(at) / windows.step.max(1);
-            fill(FILL_STEP.min(1 + more as usize) * calls.len())?;
-        }
         times.push(at);
         let here = starts.get(next) == Some(&at);
         places.push(here.then_some(next as u32));
