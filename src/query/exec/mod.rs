@@ -4,8 +4,8 @@
 //! Read in this order: `reading` (an input opened: what is read of it, in which tasks), `labels` and `groups` (tags and
 //! GROUP BY), `vector` and `filter` (expressions and WHERE on columns), `windows` (rows to segments), `fold`
 //! (aggregates of segments), `setup`, `folding` and `finishing` (a SELECT with calls: what it is made of, its rows folded by
-//! workers, folds turned into series), `early` (LIMIT: the wanted windows first), `rows` (from folded values to rows), `changes` (`derivative` and `difference` between windows, without a point a window); for raw rows `latest` and `tails` (LIMIT), `order`, and
-//! `slices` (more rows than are held at once).
+//! workers, folds turned into series), `early` (LIMIT: the wanted windows first), `rows` (from folded values to rows), `changes` (`derivative` and `difference` between windows, without a point a window); for raw rows `latest` and `tails` (LIMIT), `order`, `slices` (more rows than
+//! are held at once) and `paged` (OFFSET and LIMIT).
 //! `kept` is for live queries, which fold only what came since they were asked last. `work` is what both share; `explained` runs the same for EXPLAIN. `merged` gives rows series by series, for functions that need them so.
 
 mod aggregated;
@@ -23,6 +23,7 @@ mod labels;
 mod latest;
 mod merged;
 mod order;
+mod paged;
 mod raw;
 mod reading;
 pub mod rolled;

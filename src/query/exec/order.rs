@@ -4,13 +4,14 @@
 //! Rows of equal time come in the order of the tags that are selected, and where that decides nothing, in that of their series.
 
 use super::Prepared;
+use super::paged::Paged;
 use super::raw::{Chunk, ChunkColumn, Gathered, Stretch};
 use super::work;
 use crate::model::{Bitmap, Column, FieldType, Values};
 use crate::query::context::Context;
 use crate::query::error::QueryError;
 use crate::query::node::Node;
-use crate::query::result::{Coded, Give, Piece, ResultColumn, Series};
+use crate::query::result::{Coded, Give, ResultColumn, Series};
 use crate::query::value::Value;
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -127,10 +128,8 @@ impl OfGroup<'_> {
         if let [all] = edges[..] {
             let order = self.order(all);
             for piece in order.chunks(self.piece_rows) {
-                match paged.take(self.piece(piece), give) {
-                    ControlFlow::Continue(()) => {}
-                    ControlFlow::Break(Enough::Rows) => break,
-                    ControlFlow::Break(Enough::Stopped) => return Ok(ControlFlow::Break(())),
+                if paged.take(self.piece(piece), give).is_break() {
+                    break;
                 }
             }
             return Ok(paged.last(give));
@@ -151,10 +150,8 @@ impl OfGroup<'_> {
             made.sort_unstable_by_key(|(cut, _)| *cut);
             for series in made.into_iter().flat_map(|(_, pieces)| pieces) {
                 self.ctx.check()?;
-                match paged.take(series, give) {
-                    ControlFlow::Continue(()) => {}
-                    ControlFlow::Break(Enough::Rows) => return Ok(paged.last(give)),
-                    ControlFlow::Break(Enough::Stopped) => return Ok(ControlFlow::Break(())),
+                if paged.take(series, give).is_break() {
+                    return Ok(paged.last(give));
                 }
             }
         }
@@ -271,64 +268,6 @@ fn gathered<T: Copy>(values: &[&[T]], chunks: &[u32], order: &[RowAt]) -> Vec<T>
     let at = chunks.iter().zip(order);
     at.map(|(&chunk, at)| values[chunk as usize][at.row as usize])
         .collect()
-}
-
-/// OFFSET and LIMIT, and which piece is the last.
-struct Paged {
-    skip: u64,
-    left: u64,
-    /// Until it is known whether more follow.
-    waiting: Option<Piece>,
-}
-
-/// Why no more pieces are wanted.
-enum Enough {
-    /// There are as many rows as LIMIT says.
-    Rows,
-    /// Whoever takes them says so.
-    Stopped,
-}
-
-impl Paged {
-    fn new(prepared: &Prepared) -> Self {
-        Self {
-            skip: prepared.offset,
-            left: match prepared.limit {
-                0 => u64::MAX,
-                limit => limit,
-            },
-            waiting: None,
-        }
-    }
-
-    fn take(&mut self, mut series: Series, give: &mut Give<'_>) -> ControlFlow<Enough> {
-        let rows = series.rows() as u64;
-        let skipped = self.skip.min(rows);
-        let taken = self.left.min(rows - skipped);
-        self.skip -= skipped;
-        if taken == 0 {
-            return ControlFlow::Continue(());
-        }
-        series.limit(taken, skipped);
-        self.left -= taken;
-        if let Some(mut before) = self.waiting.replace(Piece::whole(series)) {
-            before.goes_on = true;
-            if give(before).is_break() {
-                return ControlFlow::Break(Enough::Stopped);
-            }
-        }
-        match self.left {
-            0 => ControlFlow::Break(Enough::Rows),
-            _ => ControlFlow::Continue(()),
-        }
-    }
-
-    fn last(self, give: &mut Give<'_>) -> ControlFlow<()> {
-        match self.waiting {
-            Some(piece) => give(piece),
-            None => ControlFlow::Continue(()),
-        }
-    }
 }
 
 /// What the rows of a series have in common, and where the values of columns are.

@@ -6,6 +6,7 @@
 //! is only paid beyond [`SLICE_BYTES`].
 
 use super::groups::Groups;
+use super::paged::Paged;
 use super::raw::{self, Enough, gather};
 use super::reading::Reading;
 use super::{Prepared, order, work};
@@ -13,7 +14,7 @@ use crate::model::TimeRange;
 use crate::query::context::Context;
 use crate::query::error::QueryError;
 use crate::query::input::Input;
-use crate::query::result::{Give, Piece};
+use crate::query::result::Give;
 use crate::query::trace::Stage;
 use roaring::RoaringBitmap;
 use std::ops::ControlFlow;
@@ -198,23 +199,11 @@ fn one_group(of: &Of<'_>, only: Option<Chosen>, give: &mut Give<'_>) -> Result<C
             offset: 0,
             ..prepared.clone()
         },
-        skip: prepared.offset,
-        left: if prepared.limit == 0 {
-            u64::MAX
-        } else {
-            prepared.limit
-        },
-        waiting: None,
+        paged: Paged::new(prepared),
     };
-    let flow = slices.range(prepared.time, give)?;
-    // The last piece waited to be told apart from the others.
-    Ok(match slices.waiting.take() {
-        Some(piece) if flow.is_continue() || slices.left == 0 => give(Piece {
-            goes_on: false,
-            ..piece
-        }),
-        _ => flow,
-    })
+    // Why it ended, the pages know.
+    let _ = slices.range(prepared.time, give)?;
+    Ok(slices.paged.last(give))
 }
 
 struct Slices<'a> {
@@ -222,11 +211,7 @@ struct Slices<'a> {
     /// Which series; `None` for all.
     only: Option<Chosen>,
     prepared: Prepared,
-    /// Rows that are still to be left out.
-    skip: u64,
-    /// Rows that are still wanted.
-    left: u64,
-    waiting: Option<Piece>,
+    paged: Paged,
 }
 
 impl Slices<'_> {
@@ -254,7 +239,9 @@ impl Slices<'_> {
         let gathered = resources.stage(Stage::Read, || gather(ctx, &prepared, &readings, bytes_max))?;
         match gathered {
             Enough::All(rows) => resources.stage(Stage::Give, || {
-                order::give(ctx, of.name, &prepared, rows, &mut |piece| self.take(piece, give))
+                order::give(ctx, of.name, &prepared, rows, &mut |piece| {
+                    self.paged.take(piece.series, give)
+                })
             }),
             Enough::TooMuch(bytes) => {
                 let mut cuts = cuts(time, (bytes / of.bytes_max.max(1) + 2).min(CUTS_MAX));
@@ -268,35 +255,6 @@ impl Slices<'_> {
                 }
                 Ok(ControlFlow::Continue(()))
             }
-        }
-    }
-
-    /// Hands the piece before this one on: now it is known that it is not the last.
-    fn take(&mut self, piece: Piece, give: &mut Give<'_>) -> ControlFlow<()> {
-        let mut series = piece.series;
-        let rows = series.rows() as u64;
-        let skipped = self.skip.min(rows);
-        let taken = self.left.min(rows - skipped);
-        self.skip -= skipped;
-        if taken == 0 {
-            return ControlFlow::Continue(());
-        }
-        series.limit(taken, skipped);
-        self.left -= taken;
-        let before = self.waiting.replace(Piece::whole(series));
-        if let Some(before) = before {
-            let goes_on = Piece {
-                goes_on: true,
-                ..before
-            };
-            if give(goes_on).is_break() {
-                self.waiting = None;
-                return ControlFlow::Break(());
-            }
-        }
-        match self.left {
-            0 => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
         }
     }
 }
