@@ -69,9 +69,31 @@ impl<'a> Labels<'a> {
     ///
     /// # Errors
     /// The index cannot be read.
+    #[inline]
     pub fn group(&mut self, series: SeriesId, groups: &mut Groups) -> Result<u32, QueryError> {
+        // Once for each series: mostly of a page that is turned to, and a code that is known.
+        if let (1, Source::Stored { reader, page }) = (self.dimensions, &mut self.source) {
+            let found = reader.page(series)?;
+            if *page == Some(found.number()) {
+                let known = self.group_of[usize::from(found.code(0, series))];
+                if known != UNKNOWN {
+                    return Ok(known);
+                }
+            }
+        }
+        self.found_group(series, groups)
+    }
+
+    fn found_group(&mut self, series: SeriesId, groups: &mut Groups) -> Result<u32, QueryError> {
         if self.dimensions == 0 {
-            return Ok(groups.number(&[]));
+            return match self.group_of[..] {
+                [only] => Ok(only),
+                _ => {
+                    let only = groups.number(&[]);
+                    self.group_of = vec![only];
+                    Ok(only)
+                }
+            };
         }
         if matches!(self.source, Source::Derived { .. }) {
             self.key.clear();

@@ -285,6 +285,7 @@ impl<'a> Reader<'a> {
             series,
             time: &self.request.time,
             all_series: self.request.series.covers(zone.first_series, zone.last_series),
+            all_times: self.request.time.min <= zone.time.min && zone.time.max <= self.request.time.max,
             runs: Vec::new(),
         };
         match &self.sources[zone.source as usize] {
@@ -340,6 +341,8 @@ struct Wanted<'a> {
     time: &'a TimeRange,
     /// The set has all series there may be.
     all_series: bool,
+    /// The time has all rows there may be.
+    all_times: bool,
     runs: Vec<SeriesRun>,
 }
 
@@ -364,6 +367,17 @@ impl Wanted<'_> {
     }
 
     fn of_block(&mut self, series: &[(SeriesId, Range<usize>)], times: &[i64]) {
+        let inside = |(id, _): &(SeriesId, Range<usize>)| self.series.contains(id);
+        let ends = series.first().is_some_and(inside) && series.last().is_some_and(inside);
+        if self.all_series && self.all_times && ends {
+            // No run is without rows: see `block::rows`.
+            self.runs.extend(series.iter().map(|(id, rows)| SeriesRun {
+                series: *id,
+                start: rows.start as u32,
+                end: rows.end as u32,
+            }));
+            return;
+        }
         let mut at = series.partition_point(|(s, _)| s < self.series.start());
         while let Some((id, rows)) = series.get(at) {
             if id > self.series.end() {

@@ -8,6 +8,11 @@ use crate::block::stats::Numbers;
 use crate::model::{Column, Values};
 use std::any::Any;
 
+/// Values that are compared side by side.
+const LANES: usize = 16;
+/// Values that are looked at together for one like another.
+const NEAR: usize = 64;
+
 /// The smallest or the largest value by slot; of equal ones the earliest. What is no number loses against every number.
 pub struct Extremes<T> {
     max: bool,
@@ -33,11 +38,27 @@ impl<T: Number> Extremes<T> {
         (if self.max { value > best } else { value < best }) || (best.is_nan() && !value.is_nan())
     }
 
-    /// The extreme of a slice that is not empty.
+    /// The extreme of a slice that is not empty, and begins with a number.
+    #[inline]
     fn of(&self, values: &[T]) -> T {
-        // Four at a time need not wait for each other.
-        let mut lanes = [values[0]; 4];
-        let chunks = values.chunks_exact(4);
+        if values.len() >= 2 * LANES {
+            return self.of_many(values);
+        }
+        let first = values[0];
+        match self.max {
+            true => values
+                .iter()
+                .fold(first, |best, &v| if v > best { v } else { best }),
+            false => values
+                .iter()
+                .fold(first, |best, &v| if v < best { v } else { best }),
+        }
+    }
+
+    fn of_many(&self, values: &[T]) -> T {
+        // So many at a time need not wait for each other.
+        let mut lanes = [values[0]; LANES];
+        let chunks = values.chunks_exact(LANES);
         let rest = chunks.remainder();
         if self.max {
             for chunk in chunks {
@@ -79,6 +100,19 @@ impl<T: Number> Extremes<T> {
     }
 }
 
+/// When the earliest of the values like this one was. Few are like it: times are looked at where one is near.
+fn earliest<T: Number>(values: &[T], times: &[i64], best: T) -> i64 {
+    let mut earliest = None;
+    for (values, times) in values.chunks(NEAR).zip(times.chunks(NEAR)) {
+        if values.iter().fold(false, |any, value| any | (*value == best)) {
+            let equal = values.iter().zip(times).filter(|(value, _)| **value == best);
+            let first = equal.map(|(_, time)| *time).min();
+            earliest = earliest.into_iter().chain(first).min();
+        }
+    }
+    earliest.unwrap_or(0)
+}
+
 impl<T: Number> Fold for Extremes<T> {
     fn grow(&mut self, slots: usize) {
         self.best.resize(slots, T::default());
@@ -108,9 +142,7 @@ impl<T: Number> Fold for Extremes<T> {
                         if self.has[slot] && best != known && !self.beats(best, known) {
                             continue;
                         }
-                        let times = slice.iter().zip(&rows.times[s.rows()]);
-                        let equal = times.filter(|(v, _)| **v == best).map(|(_, time)| *time);
-                        time = equal.min().unwrap_or(0);
+                        time = earliest(slice, &rows.times[s.rows()], best);
                     }
                     self.offer(slot, best, time);
                 }

@@ -72,6 +72,7 @@ macro_rules! number {
                 $total(self, other)
             }
 
+            #[inline]
             fn is_nan(self) -> bool {
                 $is_nan(self)
             }
