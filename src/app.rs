@@ -25,6 +25,7 @@ use crate::net::live::Patience;
 use crate::net::starting::Starting;
 use crate::net::stream::{Bound, Shared};
 use crate::net::{Services, udp, unix};
+use crate::query::QueryLimits;
 use crate::refresh::Refresh;
 use actix::{Actor, Addr};
 use anyhow::{Context as _, anyhow};
@@ -80,7 +81,13 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         bodies: Bodies::new(body_bytes, machine.cores),
         tables: TablePool::default(),
         queries: Arc::new(Semaphore::new(queries)),
-        query_timeout: Duration::from_secs(args.query_timeout),
+        query_limits: QueryLimits {
+            groups_max: args.query_groups as usize,
+            buckets_max: args.query_buckets as usize,
+            timeout: Duration::from_secs(args.query_timeout),
+            ..QueryLimits::default()
+        },
+        queries_waiting_max: args.queries_waiting as usize,
         live_patience: Patience {
             ping: Duration::from_secs(args.live_ping),
             send: Duration::from_secs(args.live_patience),

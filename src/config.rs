@@ -151,6 +151,15 @@ pub struct ServeArgs {
     /// Queries that run at once; others wait [default: 4 a core]
     #[arg(long, value_name = "N", env = "KYMO_QUERIES", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub queries: Option<u16>,
+    /// Queries that may wait for others (queries_waiting_max); more are refused
+    #[arg(long, value_name = "N", default_value_t = 1_000, env = "KYMO_QUERIES_WAITING", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub queries_waiting: u32,
+    /// Series that the result of a query may have (query_groups_max)
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, env = "KYMO_QUERY_GROUPS", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub query_groups: u32,
+    /// Windows times groups of a query (query_buckets_max)
+    #[arg(long, value_name = "N", default_value_t = 10_000_000, env = "KYMO_QUERY_BUCKETS", value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    pub query_buckets: u32,
     /// Seconds a query may take
     #[arg(long, value_name = "SECONDS", default_value_t = 300, env = "KYMO_QUERY_TIMEOUT", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub query_timeout: u64,

@@ -33,10 +33,11 @@ pub mod write;
 use crate::engine::Engine;
 use crate::ingest::TablePool;
 use crate::live::hub::Hub;
+use crate::query::QueryLimits;
 use body::Bodies;
 use counters::Counters;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::Semaphore;
 
 /// What every connection needs.
@@ -53,8 +54,10 @@ pub struct Services {
     pub tables: TablePool,
     /// Queries that may run at once.
     pub queries: Arc<Semaphore>,
-    /// How long a query may take.
-    pub query_timeout: Duration,
+    /// Limits of each query; how much memory it may have is for the budgets to say.
+    pub query_limits: QueryLimits,
+    /// Queries that may wait for others.
+    pub queries_waiting_max: usize,
     /// How long live clients may take.
     pub live_patience: live::Patience,
     /// When the server started.

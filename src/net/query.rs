@@ -9,6 +9,7 @@ use super::parameters::Parameters;
 use crate::budget::Budget;
 use crate::lang::{Params, Query, Statement, params_from_json, parse};
 use crate::model::Precision;
+use crate::query::at_once;
 use crate::query::encode::{ChunkedJson, Csv, Encoder, Event, Indent, Json, TimeFormat};
 use crate::query::statements::{QueryOptions, run};
 use crate::query::{Cancel, QueryError, QueryLimits, RollupUse, Why};
@@ -18,6 +19,7 @@ use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,8 +36,6 @@ const PART_BYTES: usize = 128 << 10;
 const PARTS_WAITING_MAX: usize = 4;
 /// How long a query may wait for others.
 const QUEUE_WAIT: Duration = Duration::from_secs(30);
-/// Queries that may wait for others.
-const QUERIES_WAITING_MAX: usize = 1_000;
 /// How often a query that waits looks whether it was stopped.
 const STOPPED_EVERY: Duration = Duration::from_millis(100);
 
@@ -93,10 +93,9 @@ pub async fn query(
         now: now(),
         limits: QueryLimits {
             memory_bytes_max: services.engine.budgets().get().size(Budget::Query),
-            timeout: services.query_timeout,
-            ..QueryLimits::default()
+            ..services.query_limits
         },
-        deadline: Some(Instant::now() + services.query_timeout),
+        deadline: Some(Instant::now() + services.query_limits.timeout),
         rollups: rollups(parameters.get("rollups"))?,
         read_only_hint: request.method() == Method::GET,
     };
@@ -125,6 +124,13 @@ pub async fn query(
     let writer = Writer::new(&output, chunked.then_some(chunk_rows));
     let (sender, mut receiver) = mpsc::channel::<Part>(PARTS_WAITING_MAX);
     let services = services.into_inner();
+    if !chunked && at_once::may_be_small(&statements) {
+        let writer = Writer::new(&output, None);
+        if let Some(text) = answer_at_once(&services, &statements, &options, &cancel, writer) {
+            let mut response = HttpResponse::Ok();
+            return Ok(response.insert_header((CONTENT_TYPE, media)).body(text));
+        }
+    }
     tokio::task::spawn_blocking(move || {
         let (_permit, _ticket) = (permit, ticket);
         answer(&services, &statements, &options, &cancel, writer, &sender);
@@ -150,9 +156,10 @@ async fn permit(services: &Services, cancel: &Cancel) -> Result<OwnedSemaphorePe
         return Ok(permit);
     }
     // The one that asks is listed already.
-    if services.engine.running().waiting() > QUERIES_WAITING_MAX {
+    let waiting_max = services.queries_waiting_max;
+    if services.engine.running().waiting() > waiting_max {
         return Err(busy(format!(
-            "too many queries wait (queries_waiting_max {QUERIES_WAITING_MAX}); retry"
+            "too many queries wait (queries_waiting_max {waiting_max}); retry"
         )));
     }
     let patience = Instant::now() + QUEUE_WAIT;
@@ -205,6 +212,45 @@ fn parts(
         let next = (!part.last).then_some((None, receiver, guard));
         Some((Ok(part.text), next))
     })
+}
+
+/// The whole answer of a small query, on this thread, which others wait for; `None`: it is not small, or fails, which is for
+/// [`answer`] to tell.
+fn answer_at_once(
+    services: &Services,
+    statements: &Query,
+    options: &QueryOptions,
+    cancel: &Cancel,
+    mut writer: Writer,
+) -> Option<Vec<u8>> {
+    let began = Instant::now();
+    let deadline = began + at_once::TIME_MAX;
+    let options = QueryOptions {
+        limits: at_once::limits(&options.limits),
+        deadline: Some(options.deadline.map_or(deadline, |real| real.min(deadline))),
+        ..options.clone()
+    };
+    let mut is_whole = true;
+    let mut sink = |event| {
+        is_whole &= !matches!(event, Event::End { error: Some(_) });
+        // More than a part is for those who can wait for a slow client.
+        is_whole &= writer.event(event).is_none();
+        match is_whole {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    };
+    let target = services.engine.as_ref();
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        run(statements, &options, target, cancel, &mut sink)
+    }));
+    if ran.is_err() || !is_whole {
+        return None;
+    }
+    let counters = &services.counters;
+    add(&counters.queries, 1);
+    add(&counters.query_nanoseconds, began.elapsed().as_nanos() as u64);
+    Some(writer.finish())
 }
 
 /// Runs the statements, and sends their results as they come.

@@ -19,6 +19,8 @@ pub struct QueryLimits {
     pub groups_max: usize,
     /// How long it may take; the clock is [`Context::deadline`].
     pub timeout: Duration,
+    /// Values (rows times columns) that a SELECT may read of a source; `None`: any number. See [`super::at_once`].
+    pub values_max: Option<u64>,
 }
 
 impl Default for QueryLimits {
@@ -28,6 +30,7 @@ impl Default for QueryLimits {
             buckets_max: 10_000_000,
             groups_max: 1_000_000,
             timeout: Duration::from_secs(300),
+            values_max: None,
         }
     }
 }

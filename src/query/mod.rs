@@ -3,6 +3,7 @@
 //! Read in this order: [`statements`] (what each statement does), [`select`] (SELECT: what it reads and computes), [`exec`] (how),
 //! [`input`] (rows of measurements and subqueries), [`scan`] and `sources` (rows of head and runs), [`functions`], [`encode`].
 
+pub mod at_once;
 mod build;
 mod carry;
 mod check;

@@ -5,6 +5,9 @@ use super::resources::Pool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+/// Rows times columns that one thread works on before another is worth its start.
+pub const VALUES_PER_WORKER: u64 = 200_000;
+
 /// Threads that are free to help. Shared by all queries.
 #[derive(Debug)]
 pub struct Workers {

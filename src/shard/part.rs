@@ -192,6 +192,11 @@ impl HeadPart {
         !self.sources.is_empty() && self.rows.get().is_some()
     }
 
+    /// Can its rows be read without unpacking anything?
+    pub fn is_at_hand(&self) -> bool {
+        self.rows.get().is_some()
+    }
+
     fn from_shared(rows: Arc<SortedRows>) -> Self {
         Self {
             measurement: rows.measurement,

@@ -21,6 +21,7 @@ mod live_state;
 mod live_terminal;
 mod mappings;
 mod queries;
+mod query_limits;
 mod rejected;
 mod retention;
 mod rollups;

@@ -100,6 +100,10 @@ impl<'a> Reading<'a> {
                 from,
             }));
         }
+        let columns = |reading: &Self| reading.wanted.fields.len();
+        for reading in &open {
+            work::check_values(ctx, reading.rows_to_read(), columns(reading))?;
+        }
         Ok(open)
     }
 
@@ -514,6 +518,8 @@ fn stored<'a>(
 
 fn opened<'a>(ctx: &Context<'_>, view: SeriesView, request: ScanRequest) -> Result<From<'a>, QueryError> {
     let sources = ctx.scan.sources(&request)?;
+    // Before anything of it is looked at more closely.
+    work::check_values(ctx, rows_at_least(&sources), 1)?;
     unpack(ctx, &sources)?;
     let (zones, pruned) = zones(&sources, &request);
     ctx.resources.counters.add(&ScanStats {
@@ -528,6 +534,16 @@ fn opened<'a>(ctx: &Context<'_>, view: SeriesView, request: ScanRequest) -> Resu
         tasks,
         pruned,
     })
+}
+
+/// Rows that have to be touched at least: of blocks, and of parts of the head that are unpacked as a whole.
+fn rows_at_least(sources: &[Source]) -> u64 {
+    let rows = |source: &Source| match source {
+        Source::Run(run) => (0..run.len()).map(|block| u64::from(run.block(block).rows)).sum(),
+        Source::Part(part) if part.is_at_hand() => 0,
+        Source::Part(part) => part.rows_max() as u64,
+    };
+    sources.iter().map(rows).sum()
 }
 
 /// Unpacks parts of the head that nobody has asked for yet: by several threads, where they are large.

@@ -5,9 +5,7 @@ use super::reading::Reading;
 use crate::model::TimeRange;
 use crate::query::context::Context;
 use crate::query::error::QueryError;
-
-/// Rows times columns that one thread works on before another is worth its start.
-const VALUES_PER_WORKER: u64 = 200_000;
+use crate::query::workers::VALUES_PER_WORKER;
 
 /// The tasks of all inputs: which input, which of its tasks.
 pub fn tasks(readings: &[Reading<'_>]) -> Vec<(usize, usize)> {
@@ -50,6 +48,20 @@ pub fn check_groups(ctx: &Context<'_>, groups: &Groups) -> Result<(), QueryError
         )));
     }
     Ok(())
+}
+
+/// Is the limit of values kept by so many rows of so many columns?
+///
+/// # Errors
+/// It is not.
+pub fn check_values(ctx: &Context<'_>, rows: u64, columns: usize) -> Result<(), QueryError> {
+    let values = rows.saturating_mul(columns.max(1) as u64);
+    match ctx.limits.values_max {
+        Some(values_max) if values > values_max => Err(QueryError::Limit(format!(
+            "too many values to read (query_values_max {values_max})"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
