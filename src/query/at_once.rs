@@ -3,12 +3,13 @@
 //! within them is begun again, with its real limits, on a thread that may block. Of the first attempt nothing is sent.
 
 use super::context::QueryLimits;
-use super::workers::VALUES_PER_WORKER;
 use crate::lang::{Expr, MeasurementName, Query, SelectStatement, Source, Statement};
 use std::time::Duration;
 
 /// Longer it does not keep the connections of its thread waiting.
 pub const TIME_MAX: Duration = Duration::from_millis(10);
+/// Rows times columns that a small query reads: half a millisecond or so.
+const VALUES_MAX: u64 = 200_000;
 /// Windows times groups of a small query.
 const BUCKETS_MAX: usize = 10_000;
 /// Series in the result of a small query.
@@ -16,14 +17,14 @@ const GROUPS_MAX: usize = 1_000;
 /// Bytes that a small query may hold.
 const MEMORY_BYTES_MAX: usize = 16 << 20;
 
-/// The limits within which a query is small: it would get no second thread, and its answer is short.
+/// The limits within which a query is small: it reads little, and its answer is short.
 pub fn limits(limits: &QueryLimits) -> QueryLimits {
     QueryLimits {
         memory_bytes_max: limits.memory_bytes_max.min(MEMORY_BYTES_MAX),
         buckets_max: limits.buckets_max.min(BUCKETS_MAX),
         groups_max: limits.groups_max.min(GROUPS_MAX),
         timeout: limits.timeout,
-        values_max: Some(VALUES_PER_WORKER),
+        values_max: Some(VALUES_MAX),
     }
 }
 

@@ -5,8 +5,9 @@ use super::resources::Pool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Rows times columns that one thread works on before another is worth its start.
-pub const VALUES_PER_WORKER: u64 = 200_000;
+/// Rows times columns that one thread works on before another is worth its start: a millisecond or two. A thread that is started may
+/// not run before the next tick of the scheduler (1 to 4 ms), and whoever started it waits for it.
+pub const VALUES_PER_WORKER: u64 = 500_000;
 
 /// Threads that are free to help. Shared by all queries.
 #[derive(Debug)]
