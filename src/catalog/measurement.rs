@@ -464,7 +464,10 @@ impl Measurement {
         } = &mut *state;
         let dropped = Arc::make_mut(dropped);
         for &id in series {
-            if id < *next && dropped.insert(id) {
+            if id >= *next {
+                // Given out for a batch that was refused. IMPORTANT: not to be given out again, for the store takes it for dropped.
+                *next = id.saturating_add(1);
+            } else if dropped.insert(id) {
                 delta.forget(id, self.index.key_seed());
             }
         }

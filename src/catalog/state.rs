@@ -469,6 +469,18 @@ impl Catalog {
     /// Carries out a command from a committed batch or from the store.
     pub fn apply_command(&self, command: &Command) {
         let mut names = self.write();
+        // What is dropped may have been named by a batch that was refused. Its number is not given out again all the same: what the store
+        // keeps of the drop would fall on others.
+        match command {
+            Command::DropDatabase(id) => names.next_database = names.next_database.max(id.saturating_add(1)),
+            Command::DropPolicy(id) => names.next_policy = names.next_policy.max(id.saturating_add(1)),
+            Command::DropMeasurement(measurement)
+            | Command::DropSeries { measurement, .. }
+            | Command::Delete { measurement, .. } => {
+                names.next_measurement = names.next_measurement.max(measurement.saturating_add(1));
+            }
+            Command::AlterPolicy(_) | Command::PutRecord { .. } | Command::RemoveRecord { .. } => {}
+        }
         match command {
             Command::DropDatabase(id) => {
                 let found = names

@@ -154,7 +154,7 @@ impl Core {
         // A batch is lost, and with it perhaps the names of what later batches speak of.
         let mut has_gap = false;
         progress.replays(bytes_in_use(disk).map_err(OpenError::Journal)?);
-        let replayed = replay(disk, watermark, |sequence, bytes| {
+        let mut replayed = replay(disk, watermark, |sequence, bytes| {
             let frame_bytes = bytes.len();
             if sequence > next {
                 // Before what follows may be sealed: then the gap could not be told from what is in the store.
@@ -241,6 +241,19 @@ impl Core {
                 "damage in the journal: these sequences are lost"
             );
             damaged += 1;
+        }
+        // A seal that failed stores deletes before anything else. What it knows of the journal had, and has no more: it is no crash that took
+        // the journal's end. IMPORTANT: their sequences are not given out again, or the deletes would hide what comes under them.
+        let next = &mut replayed.existing.next_sequence;
+        if let Some(last) = Some(store.deletes_stored()).filter(|last| last >= next) {
+            tracing::error!(
+                from = *next,
+                to = last,
+                "damage at the end of the journal: these sequences are lost"
+            );
+            losses.note(*next, last).map_err(folder)?;
+            damaged += 1;
+            *next = last + 1;
         }
         recovery.batches = replayed.frames;
         recovery.bytes = replayed.bytes;

@@ -210,6 +210,11 @@ impl Store {
         self.runs.load().watermark()
     }
 
+    /// Deletes up to this sequence are here, even if their batches are above the watermark.
+    pub fn deletes_stored(&self) -> u64 {
+        self.commit().deletes_stored
+    }
+
     /// What can be read now.
     pub fn runs(&self) -> Arc<RunSet> {
         self.runs.load_full()

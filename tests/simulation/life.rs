@@ -32,8 +32,6 @@ use std::time::Duration;
 
 /// Bytes of a segment: small, so that there are many.
 const SEGMENT: u64 = 4 << 10;
-/// Unsealed points in memory.
-pub const HEAD_BYTES: usize = 24 << 10;
 /// What one group adds at most before anybody looks.
 pub const GROUP_BYTES: usize = 40 << 10;
 
@@ -78,7 +76,7 @@ impl Life {
     pub fn open(world: &Arc<World>, shards: u16, dir: &Path) -> Result<(Self, Recovery), OpenError> {
         let small = Overrides::default()
             .with(Budget::Shards, Some(u64::from(shards)))
-            .with(Budget::Head, Some(HEAD_BYTES as u64))
+            .with(Budget::Head, Some(world.size.head_bytes as u64))
             .with(Budget::BlockCache, Some(1 << 20))
             .with(Budget::IndexCache, Some(1 << 20))
             .with(Budget::Spellings, Some(1 << 20));
@@ -94,7 +92,7 @@ impl Life {
         )?;
         let mut sealer = Sealer::new(&core, Arc::default());
         sealer.pause = |_| {};
-        let (recovery, existing) = core.replay(&world.disk, dir, HEAD_BYTES, &mut sealer)?;
+        let (recovery, existing) = core.replay(&world.disk, dir, world.size.head_bytes, &mut sealer)?;
         let life = Self {
             merger: Merger {
                 catalog: core.catalog.clone(),
@@ -136,12 +134,12 @@ impl Life {
     pub fn has_room(&self) -> bool {
         let (active, frozen) = self.core.head.bytes();
         // The journal's thread would wait at twice the budget, and here nobody makes room meanwhile.
-        active + frozen + self.core.catalog.delta_bytes() < HEAD_BYTES * 3 / 2
+        active + frozen + self.core.catalog.delta_bytes() < self.world.size.head_bytes * 3 / 2
     }
 
     /// Is it time for a seal?
     pub fn is_full(&self) -> bool {
-        self.core.head.bytes().0 + self.core.catalog.delta_bytes() >= HEAD_BYTES
+        self.core.head.bytes().0 + self.core.catalog.delta_bytes() >= self.world.size.head_bytes
     }
 
     /// Would a seal not have to wait for a merge's last step?

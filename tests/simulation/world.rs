@@ -1,11 +1,11 @@
 //! The disk, the clock, chance, and what a life does with them.
 
-use super::life::{GROUP_BYTES, HEAD_BYTES, Life};
+use super::life::{GROUP_BYTES, Life};
 use super::model::{Fields, Key, MEASUREMENTS, Model, Op, Points};
 use crate::journal::simulated::{Random, SimDisk};
 use crate::shard::CommitError;
 use crate::store::simulated::{Fate, Spaces, Step};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -13,10 +13,41 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 const HOSTS: u64 = 4;
-const LIVES: u64 = 4;
 /// Points lie this far apart, so that they fill a few days and often meet.
 const SLOT: i64 = 4_400_000_000_000;
 const SLOTS: u64 = 60;
+
+/// How much a seed does.
+#[derive(Clone, Copy)]
+pub struct Size {
+    lives: u64,
+    /// In each life.
+    acts: u64,
+    /// The power goes after at most so many operations of the disk.
+    crash_in: u64,
+    /// Points of an ordinary batch and of a large one.
+    points: (u64, u64),
+    /// Unsealed points in memory.
+    pub head_bytes: usize,
+}
+
+const ORDINARY: Size = Size {
+    lives: 4,
+    acts: 25,
+    crash_in: 450,
+    points: (20, 100),
+    head_bytes: 24 << 10,
+};
+/// The same with less of everything, so that seals and merges come as often: many more seeds in the same time.
+const SMALL: Size = Size {
+    lives: 3,
+    acts: 12,
+    crash_in: 160,
+    points: (6, 30),
+    head_bytes: 6 << 10,
+};
+/// Seeds from here on are small.
+const SMALL_SEEDS: u64 = 10_000_000;
 
 /// What was done, to see that everything was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,6 +120,8 @@ impl Tally {
 
 /// See the module.
 pub struct World {
+    /// How much it does.
+    pub size: Size,
     /// The journal's files.
     pub disk: SimDisk,
     /// The store's keyspaces.
@@ -107,18 +140,22 @@ pub struct World {
     /// The journal takes nothing more in this life.
     poisoned: AtomicBool,
     tally: Mutex<Tally>,
+    /// Tell what is done: `KYMO_CORE_TRACE`.
+    traced: bool,
 }
 
 impl World {
     /// Some lives of one folder.
     pub fn run(seed: u64, dir: &Path) -> Tally {
         let mut random = Random(seed);
+        let size = if seed < SMALL_SEEDS { ORDINARY } else { SMALL };
         let faulty = [0, 40, 150][random.below(3) as usize];
         let slow = [2, 8, 40][random.below(3) as usize];
         let world = Arc::new_cyclic(|own: &std::sync::Weak<Self>| {
             let own = own.clone();
             let hook = move |step| own.upgrade().map_or(Fate::Done, |world| world.step(step));
             Self {
+                size,
                 disk: SimDisk::default(),
                 spaces: Spaces::new(Arc::new(hook)),
                 random: Mutex::new(random),
@@ -131,15 +168,16 @@ impl World {
                 sealing: AtomicBool::new(false),
                 poisoned: AtomicBool::new(false),
                 tally: Mutex::default(),
+                traced: std::env::var_os("KYMO_CORE_TRACE").is_some(),
             }
         });
         let rots = seed % 8 == 7;
-        for life in 0..LIVES {
-            if rots && life + 1 == LIVES {
+        for life in 0..size.lives {
+            if rots && life + 1 == size.lives {
                 world.rotten_start(dir);
                 break;
             }
-            world.live(dir, life + 1 == LIVES);
+            world.live(dir, life + 1 == size.lives);
         }
         let tally = world.tally().clone();
         // The life points to the world.
@@ -169,8 +207,15 @@ impl World {
         self.disk.with(|image| image.crash_in == Some(0))
     }
 
+    fn trace(&self, what: impl FnOnce() -> String) {
+        if self.traced {
+            eprintln!("{}", what());
+        }
+    }
+
     /// The journal or the shards have answered.
     pub fn answered(&self, sequence: u64, result: Result<u64, CommitError>) {
+        self.trace(|| format!("  {sequence}: {result:?}"));
         match result {
             Ok(told) => {
                 assert_eq!(told, sequence);
@@ -194,8 +239,10 @@ impl World {
             if let Some(life) = life
                 && !self.is_off()
             {
+                self.trace(|| format!(" while {step:?} {{"));
                 self.tally().meanwhile += 1;
                 self.meanwhile(&life);
+                self.trace(|| " }".into());
             }
             self.nested.store(false, Relaxed);
         }
@@ -209,11 +256,13 @@ impl World {
         }
         if self.faulty > 0 && self.one_in(self.faulty) {
             self.tally().faults += 1;
-            return match self.below(3) {
+            let fate = match self.below(3) {
                 0 if may_be_durable => Fate::FailedDurably,
                 1 => Fate::Failed(ErrorKind::Other),
                 _ => Fate::Failed(ErrorKind::StorageFull),
             };
+            self.trace(|| format!(" {step:?} {fate:?}"));
+            return fate;
         }
         Fate::Done
     }
@@ -231,7 +280,11 @@ impl World {
     }
 
     fn live(self: &Arc<Self>, dir: &Path, last: bool) {
-        let crash_in = if last { None } else { Some(1 + self.below(450)) };
+        let crash_in = if last {
+            None
+        } else {
+            Some(1 + self.below(self.size.crash_in))
+        };
         let one_of = |n| self.one_in(n).then(|| self.below(25));
         let (fail_sync_in, fail_write_in) = (one_of(6), one_of(8));
         self.disk.with(|image| {
@@ -266,7 +319,7 @@ impl World {
             "a crash is no damage"
         );
         assert!(
-            recovery.peak_bytes < HEAD_BYTES + GROUP_BYTES,
+            recovery.peak_bytes < self.size.head_bytes + GROUP_BYTES,
             "a replay took {} bytes",
             recovery.peak_bytes
         );
@@ -274,11 +327,12 @@ impl World {
             let mut tally = self.tally();
             tally.replay_bytes = tally.replay_bytes.max(recovery.peak_bytes as u64);
         }
+        self.trace(|| format!("opened at {}, {shards} shards", life.sequence()));
         self.model().found(life.sequence());
         let life = Arc::new(life);
         self.check(&life);
         *self.life.lock().expect("one thread") = Some(life.clone());
-        for _ in 0..25 {
+        for _ in 0..self.size.acts {
             if self.is_off() {
                 break;
             }
@@ -293,6 +347,7 @@ impl World {
     }
 
     fn crash(&self) {
+        self.trace(|| "the end".into());
         if self.one_in(3) {
             self.disk.restart();
             self.tally().restarts += 1;
@@ -309,9 +364,9 @@ impl World {
             4..=6 => {
                 let idle = Duration::from_secs(10 * self.below(2));
                 let now = Duration::from_nanos(self.clock.fetch_add(1_000_000_000, Relaxed));
-                if life.merge(now, idle) {
-                    self.tally().merges += 1;
-                }
+                let merged = life.merge(now, idle);
+                self.trace(|| format!("merged: {merged}"));
+                self.tally().merges += u64::from(merged);
             }
             7 => {
                 // It holds what a seal needs.
@@ -338,7 +393,10 @@ impl World {
             return;
         }
         self.sealing.store(true, Relaxed);
-        if life.seal().is_ok() {
+        self.trace(|| format!("seal {}", life.sequence()));
+        let sealed = life.seal();
+        self.trace(|| format!("sealed: {sealed:?}"));
+        if sealed.is_ok() {
             self.tally().seals += 1;
         }
         self.sealing.store(false, Relaxed);
@@ -353,11 +411,14 @@ impl World {
             return;
         }
         let group = (0..=self.below(2)).map(|_| {
-            let count = if self.one_in(8) { 100 } else { 1 + self.below(20) };
+            let (few, many) = self.size.points;
+            let count = if self.one_in(8) { many } else { 1 + self.below(few) };
             let points: Vec<(Key, i64, Fields)> = (0..count).map(|_| self.point()).collect();
             (life.batch(&points), Op::Write(points))
         });
-        life.commit_group(group.collect());
+        let group: Vec<_> = group.collect();
+        self.trace(|| format!("write {}", group.len()));
+        life.commit_group(group);
     }
 
     fn point(&self) -> (Key, i64, Fields) {
@@ -397,6 +458,7 @@ impl World {
                 Op::Delete(measurement, Some(host), (from, to)),
             ),
         };
+        self.trace(|| text.clone());
         *life.statement.lock().expect("one thread") = op;
         life.query(&text);
     }
@@ -408,7 +470,7 @@ impl World {
         let mut model = self.model();
         let points = model.up_to(life.sequence());
         let found = all(life, false).expect("nothing is damaged");
-        assert_eq!(&found, points);
+        assert_same(&found, points);
         for (measurement, name) in MEASUREMENTS.iter().enumerate() {
             let answer = life.query(&format!(
                 "SELECT count(v), sum(v), min(v), max(v) FROM {name} WHERE time >= {from} AND time <= {to} GROUP BY host"
@@ -474,8 +536,8 @@ impl World {
                         }
                     }
                 }
-                if !told {
-                    assert_eq!(found.as_ref(), Ok(model.up_to(life.sequence())));
+                if let (false, Ok(found)) = (told, &found) {
+                    assert_same(found, model.up_to(life.sequence()));
                 }
                 1 + usize::from(!told)
             }
@@ -485,6 +547,25 @@ impl World {
         }
         self.tally().rot[outcome] += 1;
     }
+}
+
+/// Says only what differs.
+fn assert_same(found: &Points, model: &Points) {
+    if found == model {
+        return;
+    }
+    let mut differs = Vec::new();
+    for key in found.keys().chain(model.keys()).collect::<BTreeSet<_>>() {
+        let (found, model) = (found.get(key), model.get(key));
+        let times = found.into_iter().chain(model).flat_map(BTreeMap::keys);
+        for time in times.collect::<BTreeSet<_>>() {
+            let of = |points: Option<&BTreeMap<i64, Fields>>| points.and_then(|p| p.get(time)).cloned();
+            if of(found) != of(model) {
+                differs.push(format!("{key:?} {time}: {:?}, not {:?}", of(found), of(model)));
+            }
+        }
+    }
+    panic!("found is not what was written:\n{}", differs.join("\n"));
 }
 
 fn host(tag: &serde_json::Value) -> u64 {
