@@ -73,6 +73,33 @@ fn windows_times_groups_are_so_many_and_no_more() {
     assert_eq!(refusal(&server, "SELECT v FROM m"), "");
 }
 
+/// A query is first tried within the limits of a small one; what these are must not show.
+#[test]
+fn what_is_not_small_is_answered_all_the_same() {
+    // More series than a small query may have, and than a page of the index holds.
+    let hosts = 3000;
+    let line = |i: usize| format!("m,host=h{} v={i} {}000000000\n", i % hosts, i / hosts * 100);
+    let (_folder, server) = start(&[], &(0..hosts * 5).map(line).collect::<String>());
+    let answer = server.query("d", "SELECT max(v) FROM m GROUP BY host");
+    let series = answer["results"][0]["series"].as_array().expect("series");
+    assert_eq!(series.len(), hosts);
+    for series in series {
+        let host = series["tags"]["host"].as_str().expect("a host");
+        let host: usize = host[1..].parse().expect("a number");
+        assert_eq!(
+            series["values"],
+            serde_json::json!([[400_000_000_000i64, host + 4 * hosts]])
+        );
+    }
+    // More windows than a small query may have, in a short answer.
+    let windows = "time >= 0 AND time < 20000s GROUP BY time(1s) fill(0) LIMIT 1 OFFSET 400";
+    let rows = server.rows("d", &format!("SELECT count(v) FROM m WHERE {windows}"));
+    assert_eq!(rows, [serde_json::json!([400_000_000_000i64, hosts])]);
+    // An error is the error, too.
+    let said = refusal(&server, "SELECT v FROM m WHERE time > 'x'");
+    assert!(said.contains("invalid time literal"), "{said}");
+}
+
 /// Sends a query and reads nothing yet.
 fn send(server: &Server, q: &str) -> TcpStream {
     let mut stream = TcpStream::connect(&server.http).expect("it listens");
