@@ -23,7 +23,7 @@ use crate::budget::{self, Budget, Budgets, Current};
 use crate::catalog::Catalog;
 use crate::ingest::{Limits, Registry};
 use crate::journal::JournalError;
-use crate::journal::disk::Folder;
+use crate::journal::disk::{Folder, make_folder};
 use crate::journal::thread::{Entry, Full, Journal, Outcome};
 use crate::journal::writer::{SEGMENT_BYTES, Writer};
 use crate::model::TimeRange;
@@ -358,10 +358,11 @@ impl Engine {
             folder: dir.to_path_buf(),
             error,
         };
-        std::fs::create_dir_all(dir).map_err(folder)?;
+        make_folder(dir).map_err(folder)?;
         let lock = lock(dir)?;
         let ledger = Ledger::open(&dir.join("rejected"), LEDGER_BYTES_MAX).map_err(folder)?;
         let budgets = options.budgets.get();
+        make_folder(&dir.join("store")).map_err(folder)?;
         let mut core = Core::open(
             &budgets,
             |options, load| Store::open(&dir.join("store"), options, load),

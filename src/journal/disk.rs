@@ -64,12 +64,30 @@ impl Folder {
     /// # Errors
     /// Input/output.
     pub fn open(path: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(path)?;
+        make_folder(path)?;
         Ok(Self {
             path: path.to_path_buf(),
             handle: File::open(path)?,
         })
     }
+}
+
+/// Makes a folder, and those above it that are missing, durably: what is synced in a folder whose own name is lost is lost as well.
+///
+/// # Errors
+/// Input/output.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    let above = above.unwrap_or(Path::new("."));
+    make_folder(above)?;
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => return Err(error),
+        _ => {}
+    }
+    File::open(above)?.sync_all()
 }
 
 impl Disk for Folder {

@@ -1,12 +1,12 @@
 //! Senders that cannot hear a refusal: while the disk has no room, or the journal stands still, what they send waits in bounded
-//! buffers and is stored afterwards; what does not fit is counted, to the last datagram. Needs the right to mount; says so and
-//! is left out without it.
+//! buffers and is stored afterwards; what does not fit is counted, to the last datagram. Each test has a form that runs anywhere, on a
+//! disk that is counted or stopped below libc ([`crate::disk`]), and one on a file system that is mounted for it, where that is allowed.
 
-use crate::full::{FLAGS, Mount, mount};
+use crate::disk::Disk;
+use crate::full::{FLAGS, Mount, Small};
 use crate::support::{PATIENCE, Server, free_address, get, post, run};
 use std::io::Write;
 use std::net::{TcpStream, UdpSocket};
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -70,16 +70,24 @@ fn stored(server: &Server) -> u64 {
 
 #[test]
 fn datagrams_wait_while_the_disk_is_at_its_floor() {
-    let folder = tempfile::tempdir().expect("a folder");
-    if !mount(folder.path(), "80m") {
-        return;
+    if let Some(disk) = Small::counted(80 << 20) {
+        come_to_the_floor(&disk);
     }
-    let _mount = Mount(folder.path());
+}
+
+#[test]
+fn datagrams_wait_while_a_tmpfs_is_at_its_floor() {
+    if let Some(disk) = Small::mounted(80 << 20) {
+        come_to_the_floor(&disk);
+    }
+}
+
+fn come_to_the_floor(disk: &Small) {
     let (udp, tcp) = (free_address(), free_address());
     let address = format!("line-protocol+udp://{udp}?database=d&buffer=65536");
     let connections = format!("line-protocol+tcp://{tcp}?database=d");
     let more = ["--listen", address.as_str(), "--listen", &connections];
-    let server = Server::start(&folder.path().join("data"), &[&FLAGS[..], &more].concat());
+    let server = disk.start(&[&FLAGS[..], &more].concat());
     server.create("d");
     let mut sender = Sender::new(&udp, &format!("line-protocol+udp://{udp}"));
     let from = sender.from.clone();
@@ -87,11 +95,8 @@ fn datagrams_wait_while_the_disk_is_at_its_floor() {
     wait("stored", || stored(&server) == 10);
 
     // Below the floor, which is a quarter of the disk.
-    let filler = folder.path().join("filler");
     let fill = || {
-        let disk = rustix::fs::statvfs(folder.path()).expect("a disk");
-        let bytes = (disk.f_bavail * disk.f_frsize - (10 << 20)) as usize;
-        std::fs::write(&filler, vec![1; bytes]).expect("there is room");
+        disk.fill_up_to(10 << 20);
         // The server looks at the disk when somebody writes.
         wait("low", || {
             let probe = post(&server.url("/write?db=d"), b"probe v=1 1").expect("an answer");
@@ -104,7 +109,7 @@ fn datagrams_wait_while_the_disk_is_at_its_floor() {
     connection.write_all(b"tcp v=1i 1\n").expect("it reads");
     wait("tried again", || figure(&server, "retries_total", &from) > 0);
     assert_eq!(stored(&server), 10, "nothing is taken below the floor");
-    std::fs::remove_file(&filler).expect("removed");
+    disk.unfill();
     wait("all stored", || stored(&server) == 110);
     server.wait_rows("d", "SELECT v FROM tcp", |rows| rows.len() == 1);
     assert_eq!(figure(&server, "datagrams_dropped_total", &from), 0);
@@ -119,60 +124,95 @@ fn datagrams_wait_while_the_disk_is_at_its_floor() {
         (1..500).contains(&dropped),
         "{dropped} of 500 KB do not fit into 64 KiB and a batch"
     );
-    std::fs::remove_file(&filler).expect("removed");
+    disk.unfill();
     wait("what fits is stored", || stored(&server) == sender.sent - dropped);
     assert_eq!(figure(&server, "datagrams_dropped_total", &from), dropped);
     assert_eq!(figure(&server, "overloaded_total", &from), 0);
     assert_eq!(server.terminate(), Some(0));
 }
 
-/// Takes up writing again, whatever happens.
-struct Frozen<'a>(&'a Path);
+/// A disk that can be made to stand still.
+enum Stopping {
+    /// ext4 of its own; unmounted before its image is removed.
+    Ext4(
+        Mount,
+        #[expect(dead_code, reason = "it is removed when this goes")] tempfile::TempDir,
+    ),
+    BelowLibc(Disk),
+}
 
-impl Frozen<'_> {
-    fn thaw(&self) {
-        run(Command::new("fsfreeze").arg("-u").arg(self.0));
+impl Stopping {
+    /// `None`, with a notice, where nobody may mount one.
+    fn ext4() -> Option<Self> {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let (image, folder) = (scratch.path().join("image"), scratch.path().join("disk"));
+        std::fs::create_dir(&folder).expect("a folder");
+        let file = std::fs::File::create(&image).expect("a file");
+        file.set_len(512 << 20).expect("a sparse file");
+        let quiet = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+        let mounted = quiet(Command::new("mkfs.ext4").arg("-q").arg(&image))
+            && quiet(Command::new("mount").args(["-o", "loop"]).args([&image, &folder]));
+        if mounted {
+            return Some(Self::Ext4(Mount(folder), scratch));
+        }
+        eprintln!(
+            "LEFT OUT: the form of this test that needs the right to mount an image of ext4; the other one runs"
+        );
+        None
+    }
+
+    fn start(&self, flags: &[&str]) -> Server {
+        match self {
+            Self::Ext4(mount, _) => Server::start(&mount.0.join("data"), flags),
+            Self::BelowLibc(disk) => Server::launch(&disk.server(), &disk.path().join("data"), flags),
+        }
+    }
+
+    fn freeze(&self) -> Frozen<'_> {
+        match self {
+            Self::Ext4(mount, _) => drop(run(Command::new("fsfreeze").arg("-f").arg(&mount.0))),
+            Self::BelowLibc(disk) => disk.freeze(true),
+        }
+        Frozen(self)
     }
 }
+
+/// Takes up writing again when it goes, whatever happens.
+struct Frozen<'a>(&'a Stopping);
 
 impl Drop for Frozen<'_> {
     fn drop(&mut self) {
-        let _ = Command::new("fsfreeze").arg("-u").arg(self.0).output();
+        match self.0 {
+            Stopping::Ext4(mount, _) => drop(Command::new("fsfreeze").arg("-u").arg(&mount.0).output()),
+            Stopping::BelowLibc(disk) => disk.freeze(false),
+        }
     }
-}
-
-/// A file system of its own that can be frozen; false, loudly, where nobody may mount one.
-fn mount_image(image: &Path, folder: &Path) -> bool {
-    std::fs::create_dir(folder).expect("a folder");
-    let file = std::fs::File::create(image).expect("a file");
-    file.set_len(512 << 20).expect("a sparse file");
-    let quiet = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
-    let mounted = quiet(Command::new("mkfs.ext4").arg("-q").arg(image))
-        && quiet(Command::new("mount").args(["-o", "loop"]).args([image, folder]));
-    if !mounted {
-        eprintln!("LEFT OUT: this test needs the right to mount an image of ext4");
-    }
-    mounted
 }
 
 #[test]
 fn datagrams_wait_while_the_queue_is_full() {
-    let scratch = tempfile::tempdir().expect("a folder");
-    let folder = scratch.path().join("disk");
-    if !mount_image(&scratch.path().join("image"), &folder) {
-        return;
+    if let Some(disk) = Disk::new() {
+        fill_the_queue(&Stopping::BelowLibc(disk));
     }
-    let _mount = Mount(&folder);
+}
+
+#[test]
+fn datagrams_wait_while_the_queue_is_full_on_ext4() {
+    if let Some(disk) = Stopping::ext4() {
+        fill_the_queue(&disk);
+    }
+}
+
+fn fill_the_queue(disk: &Stopping) {
     let udp = free_address();
     let address = format!("line-protocol+udp://{udp}?database=d&buffer=4194304");
     let flags = ["--host-metrics", "off", "--disk-floor", "0", "--listen", &address];
-    let server = Server::start(&folder.join("data"), &flags);
+    let server = disk.start(&flags);
     server.create("d");
     let mut sender = Sender::new(&udp, &format!("line-protocol+udp://{udp}"));
     let from = sender.from.clone();
     // The journal cannot write: its queue of 64 MiB fills, then the buffer of 4 MiB.
-    run(Command::new("fsfreeze").arg("-f").arg(&folder));
-    let frozen = Frozen(&folder);
+    let frozen = disk.freeze();
     let mut random = crate::Random(7);
     // What packs badly, and is not made anew for each.
     let byte = |_| char::from(b'a' + (random.next() % 26) as u8);
@@ -193,7 +233,7 @@ fn datagrams_wait_while_the_queue_is_full() {
     assert!(figure(&server, "retries_total", &from) > 0, "the queue was full");
     assert_eq!(stored(&server), 0, "nothing can be written");
     let dropped = figure(&server, "datagrams_dropped_total", &from);
-    frozen.thaw();
+    drop(frozen);
     wait("what fits is stored", || stored(&server) == sender.sent - dropped);
     assert_eq!(figure(&server, "datagrams_dropped_total", &from), dropped);
     assert_eq!(figure(&server, "overloaded_total", &from), 0);

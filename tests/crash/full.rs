@@ -1,8 +1,11 @@
-//! A full disk, for real: a tmpfs of 24 MiB. Writes are refused clearly, reads go on, a kill changes nothing, and when there
-//! is room again writing goes on. Needs the right to mount; says so and is left out without it.
+//! A full disk: writes are refused clearly, reads go on, a kill changes nothing, and when there is room again writing goes on.
+//!
+//! Each test has two forms. One runs anywhere: room is counted below libc ([`crate::disk`]). The other is on a tmpfs, for which mounting
+//! must be allowed; it shows besides what the kernel takes for room, and says so when it is left out.
 
+use crate::disk::Disk;
 use crate::support::{KYMO, Server, get, post, run};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,34 +13,110 @@ const ROWS: u64 = 100;
 const REFUSALS: u64 = 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct Mount<'a>(pub &'a Path);
+pub struct Mount(pub PathBuf);
 
-impl Drop for Mount<'_> {
+impl Drop for Mount {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0).status();
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// A disk of so many bytes.
+pub enum Small {
+    /// Declared in this order: unmounted before its folder is removed.
+    Tmpfs(
+        Mount,
+        #[expect(dead_code, reason = "it is removed when this goes")] tempfile::TempDir,
+    ),
+    Counted(Disk),
+}
+
+impl Small {
+    /// A tmpfs; `None`, with a notice, where nobody may mount one.
+    pub fn mounted(bytes: u64) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
+            .arg(folder.path())
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self::Tmpfs(Mount(folder.path().to_path_buf()), folder));
+        }
+        eprintln!(
+            "LEFT OUT: the form of this test that needs the right to mount a tmpfs; the other one runs"
+        );
+        None
+    }
+
+    /// One whose room is counted.
+    pub fn counted(bytes: u64) -> Option<Self> {
+        let disk = Disk::new()?;
+        disk.resize(bytes);
+        Some(Self::Counted(disk))
+    }
+
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::Tmpfs(mount, _) => mount.0.clone(),
+            Self::Counted(disk) => disk.path(),
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.path().join("data")
+    }
+
+    /// A server on it.
+    pub fn start(&self, flags: &[&str]) -> Server {
+        match self {
+            Self::Tmpfs(..) => Server::start(&self.data(), flags),
+            Self::Counted(disk) => Server::launch(&disk.server(), &self.data(), flags),
+        }
+    }
+
+    fn resize(&self, bytes: u64) {
+        match self {
+            Self::Tmpfs(mount, _) => drop(run(Command::new("mount")
+                .args(["-o", &format!("remount,size={bytes}")])
+                .arg(&mount.0))),
+            Self::Counted(disk) => disk.resize(bytes),
+        }
+    }
+
+    fn free(&self) -> u64 {
+        match self {
+            Self::Tmpfs(mount, _) => {
+                let disk = rustix::fs::statvfs(&mount.0).expect("a disk");
+                disk.f_bavail * disk.f_frsize
+            }
+            Self::Counted(disk) => disk.free(),
+        }
+    }
+
+    /// Somebody else takes all but so many bytes.
+    pub fn fill_up_to(&self, left: u64) {
+        let bytes = self.free() - left;
+        match self {
+            Self::Tmpfs(mount, _) => {
+                std::fs::write(mount.0.join("filler"), vec![1; bytes as usize]).expect("there is room");
+            }
+            Self::Counted(disk) => disk.fill(bytes),
+        }
+    }
+
+    /// And gives them back.
+    pub fn unfill(&self) {
+        match self {
+            Self::Tmpfs(mount, _) => std::fs::remove_file(mount.0.join("filler")).expect("removed"),
+            Self::Counted(disk) => disk.fill(0),
+        }
     }
 }
 
 pub const FLAGS: [&str; 4] = ["--host-metrics", "off", "--head-bytes", "1MiB"];
 
-fn start(data: &Path) -> Server {
-    // Without the floor, so that the disk is full indeed.
-    Server::start(data, &[&FLAGS[..], &["--disk-floor", "0"]].concat())
-}
-
-/// A small disk of its own; `None`, loudly, where nobody may mount one.
-pub fn mount(folder: &Path, size: &str) -> bool {
-    let options = format!("size={size}");
-    let mount = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-        .arg(folder)
-        .output();
-    let mounted = mount.is_ok_and(|output| output.status.success());
-    if !mounted {
-        eprintln!("LEFT OUT: this test needs the right to mount a tmpfs");
-    }
-    mounted
-}
+// Without the floor, so that the disk is full indeed.
+const NO_FLOOR: [&str; 6] = [FLAGS[0], FLAGS[1], FLAGS[2], FLAGS[3], "--disk-floor", "0"];
 
 /// Writes until there is room again.
 fn resume(server: &Server, request: u64) {
@@ -69,13 +148,20 @@ fn rows(server: &Server) -> u64 {
 
 #[test]
 fn a_full_disk_refuses_and_loses_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
-    if !mount(folder.path(), "24m") {
-        return;
+    if let Some(disk) = Small::counted(24 << 20) {
+        fill(&disk);
     }
-    let _mount = Mount(folder.path());
-    let data = folder.path().join("data");
-    let server = start(&data);
+}
+
+#[test]
+fn a_full_tmpfs_refuses_and_loses_nothing() {
+    if let Some(disk) = Small::mounted(24 << 20) {
+        fill(&disk);
+    }
+}
+
+fn fill(disk: &Small) {
+    let server = disk.start(&NO_FLOOR);
     server.create("d");
     let (mut acked, mut refused, mut request) = (0, 0, 0);
     while refused < REFUSALS {
@@ -93,25 +179,34 @@ fn a_full_disk_refuses_and_loses_nothing() {
     assert_eq!(rows(&server), acked, "reads go on");
     assert_eq!(get(&server.url("/health")).expect("an answer").0, 200);
     server.kill();
-    let server = start(&data);
+    let server = disk.start(&NO_FLOOR);
     assert_eq!(rows(&server), acked, "after kill -9 on a full disk");
-    run(Command::new("mount")
-        .args(["-o", "remount,size=200m"])
-        .arg(folder.path()));
+    disk.resize(200 << 20);
     resume(&server, request);
     assert_eq!(rows(&server), acked + ROWS);
     assert_eq!(server.terminate(), Some(0));
-    run(Command::new(KYMO).arg("verify").arg("--data-dir").arg(&data));
+    run(Command::new(KYMO)
+        .arg("verify")
+        .arg("--data-dir")
+        .arg(disk.data()));
 }
 
 #[test]
 fn a_small_disk_takes_points_down_to_its_floor_and_resumes() {
-    let folder = tempfile::tempdir().expect("a folder");
-    if !mount(folder.path(), "80m") {
-        return;
+    if let Some(disk) = Small::counted(80 << 20) {
+        come_to_the_floor(&disk);
     }
-    let _mount = Mount(folder.path());
-    let server = Server::start(&folder.path().join("data"), &FLAGS);
+}
+
+#[test]
+fn a_small_tmpfs_takes_points_down_to_its_floor_and_resumes() {
+    if let Some(disk) = Small::mounted(80 << 20) {
+        come_to_the_floor(&disk);
+    }
+}
+
+fn come_to_the_floor(disk: &Small) {
+    let server = disk.start(&FLAGS);
     server.create("d");
     let (mut acked, mut request) = (0, 0);
     let refused = loop {
@@ -131,18 +226,12 @@ fn a_small_disk_takes_points_down_to_its_floor_and_resumes() {
         text.contains(&format!("points are taken from {floor} on (--disk-floor)")),
         "{text}"
     );
-    let free = rustix::fs::statvfs(folder.path()).expect("a disk");
-    assert!(
-        free.f_bavail * free.f_frsize > floor / 2,
-        "refused before anything is full"
-    );
+    assert!(disk.free() > floor / 2, "refused before anything is full");
     assert_eq!(rows(&server), acked, "reads go on");
     assert_eq!(get(&server.url("/health")).expect("an answer").0, 200);
     let (_, metrics) = get(&server.url("/metrics")).expect("an answer");
     assert!(metrics.lines().any(|line| line == "kymo_disk_low 1"), "{metrics}");
-    run(Command::new("mount")
-        .args(["-o", "remount,size=300m"])
-        .arg(folder.path()));
+    disk.resize(300 << 20);
     resume(&server, request);
     assert_eq!(rows(&server), acked + ROWS);
     assert_eq!(server.terminate(), Some(0));

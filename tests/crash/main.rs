@@ -4,6 +4,7 @@
 mod backup;
 mod datagrams;
 mod db;
+mod disk;
 mod flips;
 mod folder;
 mod full;

@@ -1,0 +1,131 @@
+//! A disk between a program and the file system, for where nobody may mount one: shim.c, compiled here and loaded before libc. It
+//! counts room and stands still (and could write down what is done, or let it fail: no test uses that yet).
+//!
+//! Not shown by it: what the kernel does with pages and blocks. Room that a removed file still holds because somebody has it open counts
+//! as free, folders and lists of blocks take none. The mounted forms of the tests show these, where mounting is allowed.
+
+use crate::support::{KYMO, missing, program, run};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The numbers of `struct control` in shim.c, by their place.
+#[derive(Clone, Copy)]
+enum Number {
+    Quota = 0,
+    Frozen = 1,
+    Used = 6,
+    Filler = 8,
+}
+const NUMBERS: u64 = 9;
+
+/// See the module.
+pub struct Disk {
+    dir: tempfile::TempDir,
+    control: File,
+}
+
+fn shim() -> Option<&'static Path> {
+    static SHIM: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
+    let made = SHIM.get_or_init(|| {
+        if !cfg!(all(target_os = "linux", target_pointer_width = "64")) {
+            missing("Linux on 64 bits");
+            return None;
+        }
+        let gcc = program("gcc", "gcc")?;
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let shim = dir.path().join("shim.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crash/shim.c");
+        run(Command::new(gcc)
+            .args(["-O2", "-fPIC", "-shared", "-o"])
+            .arg(&shim)
+            .arg(source)
+            .arg("-lpthread"));
+        Some((dir, shim))
+    });
+    made.as_ref().map(|(_, shim)| shim.as_path())
+}
+
+impl Disk {
+    /// An empty one with as much room as the file system has; `None`, loudly, without a C compiler.
+    pub fn new() -> Option<Self> {
+        shim()?;
+        let dir = crate::folder::fast_folder();
+        std::fs::create_dir(dir.path().join("disk")).expect("a folder");
+        let control = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(dir.path().join("control"))
+            .expect("a file");
+        control.set_len(NUMBERS * 8).expect("room");
+        Some(Self { dir, control })
+    }
+
+    /// The folder that is watched.
+    pub fn path(&self) -> PathBuf {
+        let path = self.dir.path().join("disk");
+        path.canonicalize().expect("it was made")
+    }
+
+    /// The environment of a program that is to have this disk.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let shim = shim().expect("there was one when the disk was made");
+        vec![
+            ("LD_PRELOAD", text(shim)),
+            ("KYMO_DISK_FOLDER", text(&self.path())),
+            ("KYMO_DISK_CONTROL", text(&self.dir.path().join("control"))),
+        ]
+    }
+
+    /// How the server is started on this disk.
+    pub fn server(&self) -> Vec<String> {
+        self.command(self.environment())
+    }
+
+    fn command(&self, environment: Vec<(&'static str, String)>) -> Vec<String> {
+        let environment = environment
+            .into_iter()
+            .map(|(name, value)| format!("{name}={value}"));
+        std::iter::once("env".to_string())
+            .chain(environment)
+            .chain([KYMO.to_string()])
+            .collect()
+    }
+
+    fn set(&self, number: Number, value: u64) {
+        let written = self.control.write_all_at(&value.to_ne_bytes(), number as u64 * 8);
+        written.expect("it has room");
+    }
+
+    fn get(&self, number: Number) -> u64 {
+        let mut value = [0; 8];
+        let read = self.control.read_exact_at(&mut value, number as u64 * 8);
+        read.expect("it has all of them");
+        u64::from_ne_bytes(value)
+    }
+
+    /// How many bytes fit on it.
+    pub fn resize(&self, bytes: u64) {
+        self.set(Number::Quota, bytes);
+    }
+
+    /// So many bytes of it somebody else takes.
+    pub fn fill(&self, bytes: u64) {
+        self.set(Number::Filler, bytes);
+    }
+
+    /// Bytes that are free.
+    pub fn free(&self) -> u64 {
+        let taken = self.get(Number::Used) + self.get(Number::Filler);
+        self.get(Number::Quota).saturating_sub(taken)
+    }
+
+    /// Whoever changes something waits.
+    pub fn freeze(&self, frozen: bool) {
+        self.set(Number::Frozen, u64::from(frozen));
+    }
+}
