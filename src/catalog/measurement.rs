@@ -339,6 +339,9 @@ impl Measurement {
                 .iter()
                 .filter_map(|&id| self.field_definition(&state, id)),
         );
+        if series.is_empty() {
+            return;
+        }
         let wanted = series & &state.new.series;
         into.series
             .extend(wanted.iter().map(|id| self.series_definition(&state, id)));

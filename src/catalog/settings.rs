@@ -47,7 +47,15 @@ impl Catalog {
 
 impl WriteSettings {
     /// Why a point may not have this time.
+    #[inline]
     pub fn refuses(&self, time: i64, now: i64) -> Option<String> {
+        if self.future <= 0 && self.past <= 0 {
+            return None;
+        }
+        self.refuses_slowly(time, now)
+    }
+
+    fn refuses_slowly(&self, time: i64, now: i64) -> Option<String> {
         let limit = |name: &str, limit: i64| {
             let limit = crate::lang::format_duration(limit);
             Some(format!(

@@ -93,6 +93,7 @@ impl Default for Entry {
 }
 
 impl Entry {
+    #[inline]
     fn is(&self, hash: SpellingHash) -> bool {
         self.hash[0].load(Ordering::Relaxed) == hash.0 && self.hash[1].load(Ordering::Relaxed) == hash.1
     }
@@ -302,6 +303,7 @@ impl Spellings {
     }
 }
 
+#[inline]
 fn spelled(entry: &Entry) -> Spelled {
     let ids = entry.ids.load(Ordering::Relaxed);
     Spelled {

@@ -32,8 +32,44 @@ pub(super) struct MeasurementTable {
 /// A field this batch has values of.
 struct Slot {
     name: Box<str>,
+    /// See [`head`].
+    head: u64,
     id: FieldId,
     field_type: FieldType,
+}
+
+impl Slot {
+    fn new(name: &str, id: FieldId, field_type: FieldType) -> Self {
+        Self {
+            name: name.into(),
+            head: head(name),
+            id,
+            field_type,
+        }
+    }
+
+    /// Is it this field's, by name and type?
+    #[inline]
+    fn is(&self, field: &Field<'_>) -> bool {
+        self.is_called(field.key) && self.field_type == type_of(&field.value)
+    }
+
+    #[inline]
+    fn is_called(&self, name: &str) -> bool {
+        match head(name) {
+            0 => *self.name == *name,
+            head => self.head == head,
+        }
+    }
+}
+
+/// A name of at most eight bytes as a number; 0 for others. Names have no zero bytes where two could be the same number.
+#[inline]
+fn head(name: &str) -> u64 {
+    if name.len() > 8 || name.as_bytes().contains(&0) {
+        return 0;
+    }
+    name.bytes().fold(0, |head, byte| head << 8 | u64::from(byte))
 }
 
 #[derive(Default)]
@@ -103,11 +139,40 @@ impl MeasurementTable {
         time: i64,
         fields: &[Field<'f>],
     ) -> Result<(), FieldError<'f>> {
+        if let ([field], Some(slot)) = (fields, self.slots.first())
+            && slot.is(field)
+        {
+            self.push_one(series, time, &field.value);
+            return Ok(());
+        }
+        self.push_any(series, time, fields)
+    }
+
+    /// A row with the field of the first slot alone: most senders have one number a row, or the same few fields.
+    #[inline]
+    fn push_one(&mut self, series: SeriesId, time: i64, value: &Value<'_>) {
+        let rows = self.rows_of(series);
+        let row = rows.times.len();
+        if row == rows.columns.first().map_or(usize::MAX, Column::len) {
+            rows.series.push(series);
+            rows.times.push(time);
+            push_value(&mut rows.columns[0], value);
+            return;
+        }
+        self.push_slots(series, time, &[0], std::iter::once(value));
+    }
+
+    fn push_any<'f>(
+        &mut self,
+        series: SeriesId,
+        time: i64,
+        fields: &[Field<'f>],
+    ) -> Result<(), FieldError<'f>> {
         self.row.clear();
         for (at, field) in fields.iter().enumerate() {
             // Senders repeat the order of fields: look where it was in the row before.
             let slot = match self.slots.get(at) {
-                Some(slot) if *slot.name == *field.key => at,
+                Some(slot) if slot.is_called(field.key) => at,
                 _ => self.find_slot(field)?,
             };
             let slot_type = self.slots[slot].field_type;
@@ -131,19 +196,43 @@ impl MeasurementTable {
             }
             self.row.push(slot as u16);
         }
+        let slots = std::mem::take(&mut self.row);
+        self.push_slots(series, time, &slots, fields.iter().map(|field| &field.value));
+        self.row = slots;
+        Ok(())
+    }
+
+    /// The rows of a series' shard.
+    #[inline]
+    fn rows_of(&mut self, series: SeriesId) -> &mut ShardRows {
         if series >> STRIPE_BITS != self.stripe.0 {
             let shards = self.shards.len() as u16;
             let shard = shard_of(self.id, series, shards);
             self.stripe = (series >> STRIPE_BITS, usize::from(shard));
         }
+        &mut self.shards[self.stripe.1]
+    }
+
+    /// Adds a row whose values belong to these slots, and fit them.
+    #[inline]
+    fn push_slots<'v, 'f: 'v>(
+        &mut self,
+        series: SeriesId,
+        time: i64,
+        slots: &[u16],
+        values: impl Iterator<Item = &'v Value<'f>>,
+    ) {
+        let hint = self.measurement.rows_hint();
+        let promotes = self.promotes;
+        self.rows_of(series);
         let rows = &mut self.shards[self.stripe.1];
         let row = rows.times.len();
         if row == 0 {
-            rows.reserve(self.measurement.rows_hint());
+            rows.reserve(hint);
         }
         rows.series.push(series);
         rows.times.push(time);
-        for (field, &slot) in fields.iter().zip(&self.row) {
+        for (value, &slot) in values.zip(slots) {
             let slot = usize::from(slot);
             while rows.columns.len() <= slot {
                 let field_type = self.slots[rows.columns.len()].field_type;
@@ -159,13 +248,12 @@ impl MeasurementTable {
                     column.push_missing(row - column.len());
                 }
             }
-            let value = match self.promotes {
+            let promoted = match promotes {
                 false => None,
-                true => promoted(&field.value, column.values.field_type()),
+                true => promoted(value, column.values.field_type()),
             };
-            push_value(column, value.as_ref().unwrap_or(&field.value));
+            push_value(column, promoted.as_ref().unwrap_or(value));
         }
-        Ok(())
     }
 
     fn find_slot<'f>(&mut self, field: &Field<'f>) -> Result<usize, FieldError<'f>> {
@@ -173,7 +261,7 @@ impl MeasurementTable {
         if field.key == "time" {
             return Err(FieldError::Time);
         }
-        if let Some(at) = self.slots.iter().position(|slot| *slot.name == *field.key) {
+        if let Some(at) = self.slots.iter().position(|slot| slot.is_called(field.key)) {
             return Ok(at);
         }
         let (id, field_type) = match self.fields.by_name(field.key) {
@@ -183,11 +271,7 @@ impl MeasurementTable {
                 .field_or_create(field.key, self.type_of_new(&field.value))
                 .ok_or(FieldError::TooMany(field.key))?,
         };
-        self.slots.push(Slot {
-            name: field.key.into(),
-            id,
-            field_type,
-        });
+        self.slots.push(Slot::new(field.key, id, field_type));
         Ok(self.slots.len() - 1)
     }
 
@@ -233,6 +317,7 @@ impl MeasurementTable {
     }
 }
 
+#[inline]
 fn type_of(value: &Value<'_>) -> FieldType {
     match value {
         Value::Float(_) => FieldType::Float,

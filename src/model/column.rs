@@ -38,11 +38,13 @@ pub struct Column {
 
 impl StringColumn {
     /// Rows.
+    #[inline]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
     /// No rows.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -84,6 +86,7 @@ impl Values {
     }
 
     /// The type of the values.
+    #[inline]
     pub fn field_type(&self) -> FieldType {
         match self {
             Self::Float(_) => FieldType::Float,
@@ -95,6 +98,7 @@ impl Values {
     }
 
     /// Rows.
+    #[inline]
     pub fn len(&self) -> usize {
         match self {
             Self::Float(v) => v.len(),
@@ -106,6 +110,7 @@ impl Values {
     }
 
     /// No rows.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -216,6 +221,7 @@ impl Column {
     }
 
     /// Bytes of memory it keeps, about.
+    #[inline]
     pub fn capacity_bytes(&self) -> usize {
         let values = match &self.values {
             Values::Float(values) => values.capacity() * 8,
@@ -274,11 +280,13 @@ impl Column {
     }
 
     /// Rows.
+    #[inline]
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
     /// No rows.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }

@@ -19,8 +19,8 @@ use tokio::time::timeout;
 
 /// Bytes of a body as sent.
 pub const BODY_BYTES_MAX: usize = 25_000_000;
-/// Buffers that are kept, and how large they may be.
-const KEPT_MAX: usize = 4;
+/// Buffers that are kept, for bodies as they come and for what they become, and how large they may be.
+const KEPT_MAX: usize = 8;
 const KEPT_BYTES_MAX: usize = 2 << 20;
 /// Large bodies that are decoded at once, for each core; others wait.
 const DECODING_PER_CORE_MAX: usize = 2;
@@ -148,6 +148,7 @@ impl Bodies {
         }
         let mut held = self.room.held();
         let mut out = self.take(announced);
+        out.clear();
         let began = Instant::now();
         loop {
             let next = timeout(LOOK_EVERY, body.next()).await;
@@ -172,20 +173,27 @@ impl Bodies {
         }
     }
 
-    fn take(&self, bytes: usize) -> Vec<u8> {
+    /// A buffer with room for so many bytes, with anything in it.
+    pub fn take(&self, bytes: usize) -> Vec<u8> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = free.iter().position(|buffer| buffer.capacity() >= bytes);
+        let fitting = free
+            .iter()
+            .enumerate()
+            .filter(|(_, buffer)| buffer.capacity() >= bytes);
+        // The smallest: large ones are for what becomes large.
+        let fits = fitting
+            .min_by_key(|(_, buffer)| buffer.capacity())
+            .map(|(at, _)| at);
         // What is announced and never sent must not take room.
         let fresh = || Vec::with_capacity(bytes.min(KEPT_BYTES_MAX));
         fits.map_or_else(fresh, |at| free.swap_remove(at))
     }
 
     /// Takes a buffer back that nobody needs any more.
-    pub fn give_back(&self, mut buffer: Vec<u8>) {
+    pub fn give_back(&self, buffer: Vec<u8>) {
         if buffer.capacity() == 0 || buffer.capacity() > KEPT_BYTES_MAX {
             return;
         }
-        buffer.clear();
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() >= KEPT_MAX {
             free.remove(0);
@@ -211,7 +219,7 @@ mod tests {
         let place = buffer.as_ptr();
         bodies.give_back(buffer);
         let again = bodies.take(900);
-        assert_eq!((again.as_ptr(), again.len()), (place, 0));
+        assert_eq!(again.as_ptr(), place);
         bodies.give_back(Vec::with_capacity(KEPT_BYTES_MAX + 1));
         assert!(bodies.take(1).capacity() < KEPT_BYTES_MAX);
         assert!(bodies.take(usize::MAX / 2).capacity() <= KEPT_BYTES_MAX + 1);

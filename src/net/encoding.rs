@@ -4,7 +4,6 @@ use super::body::Held;
 use super::error::HttpError;
 use actix_web::http::StatusCode;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
-use std::borrow::Cow;
 use std::io::{ErrorKind, Read};
 
 /// Bytes of a body after decompression.
@@ -50,22 +49,36 @@ impl Encoding {
         })
     }
 
-    /// The body as it was before; what it takes is held.
+    /// The body as it was before, put into `room` if it is encoded; what it takes is held.
     ///
     /// # Errors
     /// It is not encoded like that, it is too large, or there is no room for it now.
-    pub fn decode<'a>(self, body: &'a [u8], held: &mut Held) -> Result<Cow<'a, [u8]>, HttpError> {
-        let plain = match self {
-            Self::Identity => return Ok(Cow::Borrowed(body)),
-            Self::Gzip => read("gzip", MultiGzDecoder::new(body), held),
-            Self::Deflate => read("deflate", ZlibDecoder::new(body), held),
+    pub fn decode<'a>(
+        self,
+        body: &'a [u8],
+        room: &'a mut Vec<u8>,
+        held: &mut Held,
+    ) -> Result<&'a [u8], HttpError> {
+        *room = match self {
+            Self::Identity => return Ok(body),
+            Self::Gzip => read("gzip", MultiGzDecoder::new(body), held)?,
+            Self::Deflate => read("deflate", ZlibDecoder::new(body), held)?,
             Self::Zstd => match zstd::stream::read::Decoder::with_buffer(body) {
-                Ok(decoder) => read("zstd", decoder, held),
-                Err(error) => Err(invalid("zstd", error)),
+                Ok(decoder) => read("zstd", decoder, held)?,
+                Err(error) => return Err(invalid("zstd", error)),
             },
-            Self::Snappy => snappy(body, held),
+            Self::Snappy => return snappy(body, room, held),
         };
-        plain.map(Cow::Owned)
+        Ok(room)
+    }
+
+    /// How long a body will be, if that is known before.
+    pub fn decoded_len(self, body: &[u8]) -> Option<usize> {
+        match self {
+            Self::Identity => Some(body.len()),
+            Self::Snappy => snap::raw::decompress_len(body).ok(),
+            Self::Gzip | Self::Deflate | Self::Zstd => None,
+        }
     }
 }
 
@@ -98,16 +111,21 @@ fn read(name: &str, mut decoder: impl Read, held: &mut Held) -> Result<Vec<u8>, 
     Ok(plain)
 }
 
-fn snappy(body: &[u8], held: &mut Held) -> Result<Vec<u8>, HttpError> {
+fn snappy<'a>(body: &[u8], room: &'a mut Vec<u8>, held: &mut Held) -> Result<&'a [u8], HttpError> {
     let len = snap::raw::decompress_len(body).map_err(|error| invalid("snappy", error))?;
     // The format makes at most 64 bytes out of 3: a length beyond that is a lie that would cost memory.
     if len > BODY_DECOMPRESSED_BYTES_MAX || len > body.len().saturating_mul(64) {
         return Err(too_large());
     }
     held.grow(len)?;
-    snap::raw::Decoder::new()
-        .decompress_vec(body)
-        .map_err(|error| invalid("snappy", error))
+    // What an earlier body left there is overwritten, so only what it did not reach has to be cleared.
+    if room.len() < len {
+        room.resize(len, 0);
+    }
+    let written = snap::raw::Decoder::new()
+        .decompress(body, &mut room[..len])
+        .map_err(|error| invalid("snappy", error))?;
+    Ok(&room[..written])
 }
 
 fn invalid(name: &str, error: impl std::fmt::Display) -> HttpError {
@@ -154,11 +172,17 @@ mod tests {
             let body = encoded(encoding, &plain);
             let (room, small) = (Room::new(19 << 20), Room::new(5 << 20));
             let mut held = room.held();
-            assert_eq!(encoding.decode(&body, &mut held).expect(name).len(), plain.len());
+            let mut place = Vec::new();
+            let decoded = encoding.decode(&body, &mut place, &mut held).expect(name);
+            assert_eq!(decoded.len(), plain.len());
             assert!(room.bytes() >= plain.len(), "{name}: {}", room.bytes());
-            let error = encoding.decode(&body, &mut small.held()).expect_err(name);
+            let error = encoding
+                .decode(&body, &mut Vec::new(), &mut small.held())
+                .expect_err(name);
             assert_eq!(error.status, StatusCode::PAYLOAD_TOO_LARGE, "{name}");
-            let error = encoding.decode(&body, &mut room.held()).expect_err(name);
+            let error = encoding
+                .decode(&body, &mut Vec::new(), &mut room.held())
+                .expect_err(name);
             assert_eq!(error.status, StatusCode::SERVICE_UNAVAILABLE, "{name}");
             drop(held);
             assert_eq!((room.bytes(), small.bytes()), (0, 0), "{name}");
@@ -179,7 +203,14 @@ mod tests {
         for (name, encoding) in ALL {
             assert_eq!(Encoding::from_header(Some(name)), Ok(encoding));
             let body = encoded(encoding, &plain);
-            assert_eq!(encoding.decode(&body, &mut held()).expect(name), plain);
+            // Longer and shorter ones were in the same place before.
+            for before in [0, plain.len() / 2, 2 * plain.len()] {
+                let mut place = vec![b'?'; before];
+                let decoded = encoding.decode(&body, &mut place, &mut held()).expect(name);
+                assert_eq!(decoded, plain, "{name} {before}");
+            }
+            let len = encoding.decoded_len(&body);
+            assert!(len.is_none_or(|len| len == plain.len()), "{name}");
         }
         let error = Encoding::from_header(Some("br")).expect_err("unknown");
         assert_eq!(error.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
@@ -190,15 +221,21 @@ mod tests {
         let zeros = vec![0; BODY_DECOMPRESSED_BYTES_MAX + 1];
         for (name, encoding) in ALL.into_iter().skip(1) {
             let endless = encoded(encoding, &zeros);
-            let error = encoding.decode(&endless, &mut held()).expect_err(name);
+            let error = encoding
+                .decode(&endless, &mut Vec::new(), &mut held())
+                .expect_err(name);
             assert_eq!(error.status, StatusCode::PAYLOAD_TOO_LARGE, "{name}");
             let whole = encoded(encoding, &b"abcdefgh".repeat(99));
             let error = encoding
-                .decode(&whole[..whole.len() - 3], &mut held())
+                .decode(&whole[..whole.len() - 3], &mut Vec::new(), &mut held())
                 .expect_err(name);
             assert_eq!(error.status, StatusCode::BAD_REQUEST, "{name}");
         }
         let lie = [0xFF, 0xFF, 0xFF, 0x1F, 0x00];
-        assert!(Encoding::Snappy.decode(&lie, &mut held()).is_err());
+        assert!(
+            Encoding::Snappy
+                .decode(&lie, &mut Vec::new(), &mut held())
+                .is_err()
+        );
     }
 }

@@ -23,8 +23,9 @@ use kymo_plugin_api::{Answer, Decoder, Format, Framing, Options, Origin, Rejecti
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Larger bodies are decoded on a thread of their own kind, so that others are not kept waiting.
-const INLINE_BYTES_MAX: usize = 64 << 10;
+/// Larger bodies (unpacked) are decoded on a thread of their own kind, so that others are not kept waiting. At the decoders' speed
+/// (`benches/RESULTS.md`) a smaller one takes some hundreds of microseconds.
+const INLINE_BYTES_MAX: usize = 256 << 10;
 /// The same of bodies that may become a thousand times as large.
 const INLINE_ENCODED_BYTES_MAX: usize = 8 << 10;
 /// How long an answer may wait until the ledger has what was rejected.
@@ -167,7 +168,10 @@ async fn write(
     let choice = Choice::of(request, services, parameters, &target)?;
     let (body, mut held) = services.bodies.read(request, body).await?;
     add(&counters.bytes, body.len() as u64);
-    let inline = body.len() <= inline_bytes_max(encoding);
+    let inline = match encoding.decoded_len(&body) {
+        Some(len) => len <= INLINE_BYTES_MAX,
+        None => body.len() <= INLINE_ENCODED_BYTES_MAX,
+    };
     let native = target.by_path.is_some();
     let peer = request
         .peer_addr()
@@ -230,13 +234,6 @@ async fn write(
         response.headers_mut().insert(name, value);
     }
     Ok(response)
-}
-
-fn inline_bytes_max(encoding: Encoding) -> usize {
-    match encoding {
-        Encoding::Identity => INLINE_BYTES_MAX,
-        _ => INLINE_ENCODED_BYTES_MAX,
-    }
 }
 
 fn answered(answer: Answer) -> HttpResponse {
@@ -380,13 +377,17 @@ fn decode(
     mut choice: Choice,
     now: i64,
 ) -> Result<(Outcome, Box<dyn Decoder>, Reading), HttpError> {
-    let body = encoding.decode(body, held)?;
-    let mut decoder = choice.decoder(services, &body)?;
+    let mut room = match encoding {
+        Encoding::Snappy => services.bodies.take(encoding.decoded_len(body).unwrap_or(0)),
+        _ => Vec::new(),
+    };
+    let body = encoding.decode(body, &mut room, held)?;
+    let mut decoder = choice.decoder(services, body)?;
     let reading = choice.reading;
     let outcome = services.decode(&target.database, target.policy, &reading, now, |sink| {
         match reading.framing {
-            Framing::LengthPrefixed => messages(&body, decoder.as_mut(), sink),
-            _ => decoder.decode(&body, sink),
+            Framing::LengthPrefixed => messages(body, decoder.as_mut(), sink),
+            _ => decoder.decode(body, sink),
         }
         if decoder.flush_interval().is_some() {
             decoder.flush(now, sink);
@@ -397,6 +398,7 @@ fn decode(
         let text = format!("{failure}; nothing of this request was stored");
         return Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, text));
     }
+    services.bodies.give_back(room);
     Ok((outcome, decoder, reading))
 }
 

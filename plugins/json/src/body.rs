@@ -2,6 +2,7 @@
 
 use crate::nested::{self, Fast, Spelling};
 use crate::settings::Settings;
+use crate::shape::{Shaped, Shapes};
 use crate::{flat, point::Point};
 use kymo_plugin_api::{Decoder, Field, Framing, Origin, Rejection, Row, RowSink, SeriesRef};
 use kymo_plugin_reading::json::{Cursor, Fault};
@@ -13,6 +14,13 @@ pub struct JsonDecoder {
     by_line: bool,
     /// Reused from point to point.
     scratch: Vec<u8>,
+}
+
+/// What is kept from point to point of a piece.
+#[derive(Default)]
+struct Known<'a> {
+    fields: Vec<Field<'a>>,
+    shapes: Shapes<'a>,
 }
 
 /// Where a text stands in the piece.
@@ -85,15 +93,15 @@ impl JsonDecoder {
     /// Reads values one after the other, arrays opened up.
     fn values(&mut self, text: &str, first_line: u64, sink: &mut dyn RowSink) {
         let mut lines = Lines::new(text, first_line);
-        // Lives here rather than in the decoder: it borrows from the text.
-        let mut fields = Vec::new();
+        // Live here rather than in the decoder: they borrow from the text.
+        let mut known = Known::default();
         let mut cursor = Cursor::new(text, 0);
         let mut array: Option<usize> = None;
         let mut wants_comma = false;
         while let Some(byte) = cursor.peek() {
             let at = cursor.at();
             let fault = match (byte, array) {
-                (b'{', _) if !wants_comma => match self.object(&mut cursor, &mut fields, &mut lines, sink) {
+                (b'{', _) if !wants_comma => match self.object(&mut cursor, &mut known, &mut lines, sink) {
                     Ok(()) => {
                         wants_comma = array.is_some();
                         continue;
@@ -142,19 +150,19 @@ impl JsonDecoder {
     fn object<'a>(
         &mut self,
         cursor: &mut Cursor<'a>,
-        fields: &mut Vec<Field<'a>>,
+        known: &mut Known<'a>,
         lines: &mut Lines<'_>,
         sink: &mut dyn RowSink,
     ) -> Result<(), Fault> {
         if self.settings.rows.is_empty() {
-            return self.point(cursor, fields, lines, sink);
+            return self.point(cursor, known, lines, sink);
         }
         let start = *cursor;
         // One that has no rows at that place is a point itself.
         let rows = find(cursor, &self.settings.rows)?;
         let Some(mut rows) = rows else {
             *cursor = start;
-            return self.point(cursor, fields, lines, sink);
+            return self.point(cursor, known, lines, sink);
         };
         let mut first = true;
         rows.enter(b'[')?;
@@ -162,15 +170,31 @@ impl JsonDecoder {
             if rows.peek() != Some(b'{') {
                 return Err(rows.expected("an object"));
             }
-            self.point(&mut rows, fields, lines, sink)?;
+            self.point(&mut rows, known, lines, sink)?;
         }
         Ok(())
+    }
+
+    /// Reads the point at the cursor, if it is of the usual kind. The cursor is anywhere otherwise.
+    #[inline]
+    fn fast<'a>(&mut self, cursor: &mut Cursor<'a>, known: &mut Known<'a>) -> Option<Fast> {
+        let Known { fields, shapes } = known;
+        if let Some(Shaped { spelling, time }) = shapes.read(&self.settings, cursor, fields) {
+            let spelling = Spelling::Text(spelling);
+            return Some(Fast { spelling, time });
+        }
+        let start = cursor.at();
+        let point = nested::fast(&self.settings, cursor, fields, &mut self.scratch)?;
+        if matches!(point.spelling, Spelling::Text(_)) {
+            shapes.learn(&self.settings, cursor.text(), start..cursor.at());
+        }
+        Some(point)
     }
 
     fn point<'a>(
         &mut self,
         cursor: &mut Cursor<'a>,
-        fields: &mut Vec<Field<'a>>,
+        known: &mut Known<'a>,
         lines: &mut Lines<'_>,
         sink: &mut dyn RowSink,
     ) -> Result<(), Fault> {
@@ -178,14 +202,9 @@ impl JsonDecoder {
         let start = *cursor;
         let text = cursor.text();
         if self.settings.flat.is_none()
-            && let Some(Fast { spelling, time }) =
-                nested::fast(&self.settings, cursor, fields, &mut self.scratch)
+            && let Some(point) = self.fast(cursor, known)
         {
-            let origin = Origin {
-                line: lines.of(start.at()),
-                text: &text.as_bytes()[start.at()..cursor.at()],
-            };
-            let spelling = match spelling {
+            let spelling = match point.spelling {
                 Spelling::Text(range) => &text.as_bytes()[range],
                 Spelling::Scratch => self.scratch.as_slice(),
             };
@@ -194,9 +213,12 @@ impl JsonDecoder {
                     spelling,
                     reader: &self.settings,
                 },
-                time,
-                fields,
-                origin,
+                time: point.time,
+                fields: &known.fields,
+                origin: Origin {
+                    line: lines.of(start.at()),
+                    text: &text.as_bytes()[start.at()..cursor.at()],
+                },
             });
             return Ok(());
         }

@@ -1,13 +1,14 @@
 //! JSON: an object, an array of objects, or an object a line.
 //!
 //! `settings` reads the options; `body` walks what is outside of points; a point is `nested` (measurement, tags, fields,
-//! time) or `flat` (any object, by a mapping). docs/formats/ingest.md tells users.
+//! time), which `shape` reads quicker where it looks like one before it, or `flat` (any object, by a mapping). docs/formats/ingest.md tells users.
 
 mod body;
 mod flat;
 mod nested;
 mod point;
 mod settings;
+mod shape;
 
 use kymo_plugin_api::{Decoder, Format, Framing, OptionError, OptionHelp, Options};
 

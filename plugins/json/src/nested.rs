@@ -30,7 +30,7 @@ pub enum Spelling {
 
 /// What the members of a point mean, in the order in which most senders have them.
 #[derive(Clone, Copy)]
-enum Key {
+pub enum Key {
     Measurement,
     Tags,
     Fields,
@@ -54,7 +54,7 @@ impl Keys {
 
     /// Passes over the name at the cursor. `expected` is tried first.
     #[inline]
-    fn next(&self, cursor: &mut Cursor<'_>, expected: usize) -> Option<Key> {
+    pub fn next(&self, cursor: &mut Cursor<'_>, expected: usize) -> Option<Key> {
         if let Some(name) = self.0.get(expected)
             && cursor.rest().starts_with(name)
         {
@@ -136,16 +136,22 @@ pub fn fast<'a>(
 #[inline]
 fn pass_tags(cursor: &mut Cursor<'_>) -> Option<()> {
     cursor.enter(b'{').ok()?;
-    let rest = cursor.rest();
+    let end = plain_tags_end(cursor.rest())?;
+    cursor.pass(end + 1);
+    Some(())
+}
+
+/// Where the closing brace is.
+#[inline]
+pub fn plain_tags_end(tags: &[u8]) -> Option<usize> {
     let mut end = 0;
     loop {
-        end += memchr3(b'}', b'\\', b'{', &rest[end..])?;
-        if rest[end] != b'}' {
+        end += memchr3(b'}', b'\\', b'{', &tags[end..])?;
+        if tags[end] != b'}' {
             return None;
         }
-        if is_after_string(&rest[..end]) || memchr_iter(b'"', &rest[..end]).count().is_multiple_of(2) {
-            cursor.pass(end + 1);
-            return Some(());
+        if is_after_string(&tags[..end]) || memchr_iter(b'"', &tags[..end]).count().is_multiple_of(2) {
+            return Some(end);
         }
         // A brace in a value in quotes: look for the next.
         end += 1;
@@ -166,30 +172,37 @@ fn read_fields<'a>(settings: &Settings, cursor: &mut Cursor<'a>, fields: &mut Ve
         let Ok(Cow::Borrowed(key)) = cursor.key() else {
             return None;
         };
-        let value = match cursor.peek()? {
-            b'"' => match cursor.string() {
-                Ok(Cow::Borrowed(text)) => Value::String(text),
-                _ => return None,
-            },
-            b'-' | b'0'..=b'9' if !settings.integers => Value::Float(read_float(cursor)?),
-            b'-' | b'0'..=b'9' => number_value(cursor.number().ok()?, true)?,
-            b't' if cursor.rest().starts_with(b"true") => {
-                cursor.pass(4);
-                Value::Boolean(true)
-            }
-            b'f' if cursor.rest().starts_with(b"false") => {
-                cursor.pass(5);
-                Value::Boolean(false)
-            }
-            b'n' if cursor.rest().starts_with(b"null") => {
-                cursor.pass(4);
-                continue;
-            }
-            _ => return None,
-        };
-        fields.push(Field::new(key, value));
+        if let Some(value) = read_value(settings, cursor)? {
+            fields.push(Field::new(key, value));
+        }
     }
     Some(())
+}
+
+/// The value of a field; of null there is none.
+#[inline]
+pub fn read_value<'a>(settings: &Settings, cursor: &mut Cursor<'a>) -> Option<Option<Value<'a>>> {
+    Some(Some(match cursor.peek()? {
+        b'"' => match cursor.string() {
+            Ok(Cow::Borrowed(text)) => Value::String(text),
+            _ => return None,
+        },
+        b'-' | b'0'..=b'9' if !settings.integers => Value::Float(read_float(cursor)?),
+        b'-' | b'0'..=b'9' => number_value(cursor.number().ok()?, true)?,
+        b't' if cursor.rest().starts_with(b"true") => {
+            cursor.pass(4);
+            Value::Boolean(true)
+        }
+        b'f' if cursor.rest().starts_with(b"false") => {
+            cursor.pass(5);
+            Value::Boolean(false)
+        }
+        b'n' if cursor.rest().starts_with(b"null") => {
+            cursor.pass(4);
+            return Some(None);
+        }
+        _ => return None,
+    }))
 }
 
 /// A number, read as it is passed over. `01` and `1.` are left to the careful way, which refuses them.
@@ -217,7 +230,7 @@ fn is_point_before_exponent(number: &[u8]) -> bool {
 }
 
 #[inline]
-fn read_time(unit: TimeUnit, cursor: &mut Cursor<'_>) -> Option<i64> {
+pub fn read_time(unit: TimeUnit, cursor: &mut Cursor<'_>) -> Option<i64> {
     if cursor.peek()? == b'"' {
         let Ok(Cow::Borrowed(text)) = cursor.string() else {
             return None;

@@ -357,3 +357,88 @@ fn names_with_quotes_are_found_however_they_are_written() {
         )],
     );
 }
+
+/// Points as a program prints them: `$n`, `$t`, `$v`, `$w` and `$z` are name, tags, two values and time.
+const PRINTED: &[&str] = &[
+    r#"{"measurement":"$n","tags":{$t},"fields":{"v":$v},"time":$z}"#,
+    r#"{"measurement":"$n","tags":{$t},"fields":{"v":$v,"w":$w},"time":$z}"#,
+    r#"{"measurement":"$n","tags":{$t},"fields":{"w":$w,"v":$v}}"#,
+    r#"{ "time": $z, "tags": { $t }, "measurement": "$n", "fields": { "v": $v } }"#,
+    r#"{"fields":{"v":$v},"measurement":"$n"}"#,
+    r#"{"tags":{$t},"fields":{"v":$v},"measurement":"$n","time":"$z"}"#,
+    r#"{"measurement":"$n","fields":{"v":$v},"tags":{$t},"time":$z}"#,
+    r#"{"measurement":"$n","fields":{"v":$v,"s":"$n"},"time":$z}"#,
+];
+
+/// What may stand in a place, right or wrong.
+fn printed() -> impl Strategy<Value = String> {
+    let name = prop_oneof!["[a-c]{0,3}", Just("a\\\"b".to_string()), Just("}é".to_string())];
+    let tags = prop_oneof![
+        4 => "\"k\":\"[a-z]{0,2}\"",
+        1 => Just(String::new()),
+        1 => Just(r#""k":"}","l":"x""#.to_string()),
+        1 => Just(r#""k":"\u0061""#.to_string()),
+        1 => Just(r#""k":{}"#.to_string()),
+        1 => Just(r#""k":"},""#.to_string()),
+    ];
+    let value = || {
+        prop_oneof![
+            4 => "-?[1-9][0-9]{0,17}(\\.[0-9]{1,3})?",
+            1 => "[0-9]{1,2}\\.?e?[0-9]{0,1}",
+            1 => prop::sample::select(vec!["null", "true", "\"x\"", "\"a\\\"b\"", "\"a\nb\"", "[1]", "{}", "", "tru"])
+                .prop_map(str::to_string),
+        ]
+    };
+    let time = prop_oneof![
+        3 => Just("1793491200000000000".to_string()),
+        1 => "17934912000[0-9]{1,8}",
+        1 => prop::sample::select(vec!["2026-11-01T00:00:00Z", "1", "01", "1.5", "null", "-1", "17934912000000000001"])
+            .prop_map(str::to_string),
+    ];
+    (prop::sample::select(PRINTED), name, tags, value(), value(), time).prop_map(|(text, n, t, v, w, z)| {
+        text.replace("$n", &n)
+            .replace("$t", &t)
+            .replace("$v", &v)
+            .replace("$w", &w)
+            .replace("$z", &z)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+    /// A point is read in the same way whatever stood before it, and so however many points look like it.
+    #[test]
+    fn points_that_look_like_others_are_read_as_if_they_stood_alone(
+        points in prop::collection::vec(printed(), 1..12),
+        twice in any::<bool>(),
+        integers in any::<bool>(),
+        measurement in any::<bool>(),
+    ) {
+        // What a mistake does to the points after it is another matter: those are not in here.
+        let mut given = options(if integers { &[("integers", "on")] } else { &[] });
+        if measurement {
+            given.set("measurement", "all");
+        }
+        let read = |input: &str| kit::decode(&Json, &given, Framing::Lines, &[input.as_bytes()]);
+        let points: Vec<&String> = points.iter().filter(|point| !point.contains('\n')).collect();
+        let points: Vec<&String> = if twice { points.iter().chain(&points).copied().collect() } else { points };
+        let whole = kit::decode(&Json, &given, Framing::Whole, &[format!("[{}]", points.iter().filter(|p| read(p).rejections.is_empty()).map(|p| p.as_str()).collect::<Vec<_>>().join(",\n")).as_bytes()]);
+        let mut rows = Vec::new();
+        for point in &points {
+            rows.extend(read(point).rows);
+        }
+        prop_assert_eq!(&whole.rejections, &[]);
+        prop_assert_eq!(&whole.rows, &rows);
+        // Wrong ones are wrong, and say the same, behind a right one of each kind.
+        for point in points {
+            let alone = read(point);
+            let before: Vec<String> = PRINTED.iter().map(|text| {
+                text.replace("$n", "m").replace("$t", "\"k\":\"a\"").replace("$v", "1").replace("$w", "2").replace("$z", "1793491200000000000")
+            }).filter(|text| read(text).rejections.is_empty()).collect();
+            let behind = kit::decode(&Json, &given, Framing::Whole, &[format!("{}\n{point}", before.join("\n")).as_bytes()]);
+            let said = |of: &kit::Collector| of.rejections.iter().map(|(_, column, reason)| (*column, reason.clone())).collect::<Vec<_>>();
+            prop_assert_eq!(said(&behind), said(&alone));
+            prop_assert_eq!(&behind.rows[before.len()..], &alone.rows[..]);
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 use crate::number;
 use kymo_plugin_api::{Field, Value};
+use kymo_plugin_reading::number::eight_digits;
 use memchr::{memchr2, memchr3};
 
 /// What the lines before it looked like.
@@ -153,44 +154,9 @@ impl<'a> Fast<'a> {
     }
 }
 
-/// Eight ASCII digits as a number, all at once; `None`: not all are digits.
-#[inline]
-fn eight_digits(bytes: &[u8]) -> Option<u64> {
-    let word = u64::from_le_bytes(bytes.try_into().ok()?);
-    let high = 0xF0F0_F0F0_F0F0_F0F0;
-    // A digit has 3 in its upper half, and still has it with 6 added.
-    let digits = word & high == 0x3030_3030_3030_3030
-        && word.wrapping_add(0x0606_0606_0606_0606) & high == 0x3030_3030_3030_3030;
-    if !digits {
-        return None;
-    }
-    // Pairs, then fours, then all eight; the first digit is the lowest byte.
-    let ones = word & 0x0F0F_0F0F_0F0F_0F0F;
-    let pairs = (ones.wrapping_mul(10).wrapping_add(ones >> 8)) & 0x00FF_00FF_00FF_00FF;
-    let fours = (pairs.wrapping_mul(100).wrapping_add(pairs >> 16)) & 0x0000_FFFF_0000_FFFF;
-    Some((fours.wrapping_mul(10_000).wrapping_add(fours >> 32)) & 0xFFFF_FFFF)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn eight_digits_are_read_at_once() {
-        for number in [0u64, 1, 12_345_678, 90_000_009, 99_999_999, 10_203_040] {
-            assert_eq!(eight_digits(format!("{number:08}").as_bytes()), Some(number));
-        }
-        for text in [
-            "1234567/",
-            "1234567:",
-            "-1234567",
-            " 1234567",
-            "123a5678",
-            "1234567\n",
-        ] {
-            assert_eq!(eight_digits(text.as_bytes()), None, "{text}");
-        }
-    }
 
     #[test]
     fn simple_lines_are_taken_and_others_left() {

@@ -1,12 +1,7 @@
 //! Numbers in text, exactly: floats correctly rounded, integers checked.
 
 use kymo_plugin_api::Value;
-
-/// Powers of ten that an f64 holds exactly.
-const EXACT_POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
-    1e19, 1e20, 1e21, 1e22,
-];
+use kymo_plugin_reading::number::{DIGITS_MAX, EXACT_MAX, EXACT_POWERS, many_digits};
 
 /// Reads the number at the start of `bytes`: its value and its length. The caller looks at what follows.
 ///
@@ -40,21 +35,18 @@ pub fn read(bytes: &[u8]) -> Result<(Value<'static>, usize), String> {
     }
     let mut scale = 0;
     if bytes.get(at) == Some(&b'.') {
-        at += 1;
-        let point = at;
-        while let Some(digit) = bytes.get(at).map(|b| b.wrapping_sub(b'0')).filter(|&d| d < 10) {
-            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
-            at += 1;
-        }
+        let point = at + 1;
+        (mantissa, at) = many_digits(bytes, point, mantissa);
         scale = at - point;
         digits += scale;
     }
+    let is_exact = digits <= DIGITS_MAX && mantissa <= EXACT_MAX && scale < EXACT_POWERS.len();
     // Both the digits and the power are exact, so one division rounds once: correctly.
     let ends = !matches!(
         bytes.get(at),
         Some(b'0'..=b'9' | b'e' | b'E' | b'i' | b'u' | b'.' | b'+' | b'-')
     );
-    if ends && 0 < digits && digits <= 15 {
+    if ends && 0 < digits && is_exact {
         let value = mantissa as f64 / EXACT_POWERS[scale];
         return Ok((Value::Float(if negative { -value } else { value }), at));
     }

@@ -1,14 +1,14 @@
 //! Numbers in decimal text, correctly rounded.
 
 /// Powers of ten that an f64 holds exactly.
-const EXACT_POWERS: [f64; 23] = [
+pub const EXACT_POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
     1e19, 1e20, 1e21, 1e22,
 ];
 /// Integers up to here are exact in an f64.
-const EXACT_MAX: u64 = 1 << 53;
+pub const EXACT_MAX: u64 = 1 << 53;
 /// So many digits fit 64 bits, whatever they are.
-const DIGITS_MAX: usize = 19;
+pub const DIGITS_MAX: usize = 19;
 
 /// Reads the number at the start of `bytes` (`-1.5e3`, `.5`, `1.`): its value, which may be infinite when it is too large, and its
 /// length. A leading `+`, `inf` and `nan` are no numbers here. The caller looks at what follows.
@@ -21,7 +21,7 @@ pub fn float(bytes: &[u8]) -> Option<(f64, usize)> {
     let mut scale = 0;
     if bytes.get(at) == Some(&b'.') {
         let point = at + 1;
-        (mantissa, at) = digits(bytes, point, mantissa);
+        (mantissa, at) = many_digits(bytes, point, mantissa);
         scale = at - point;
         count += scale;
     }
@@ -37,13 +37,42 @@ pub fn float(bytes: &[u8]) -> Option<(f64, usize)> {
     fast_float2::parse_partial(bytes).ok()
 }
 
+/// Takes the digits at `at` behind those of a number: what it comes to, modulo 2^64, and where they end.
 #[inline]
-fn digits(bytes: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
+pub fn digits(bytes: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
     while let Some(digit) = bytes.get(at).map(|b| b.wrapping_sub(b'0')).filter(|&d| d < 10) {
         value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
         at += 1;
     }
     (value, at)
+}
+
+/// The same where there may be more than a few.
+#[inline]
+pub fn many_digits(bytes: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
+    while let Some(eight) = bytes.get(at..at + 8).and_then(eight_digits) {
+        value = value.wrapping_mul(100_000_000).wrapping_add(eight);
+        at += 8;
+    }
+    digits(bytes, at, value)
+}
+
+/// Eight ASCII digits as a number, all at once; `None`: not all are digits.
+#[inline]
+pub fn eight_digits(bytes: &[u8]) -> Option<u64> {
+    let word = u64::from_le_bytes(bytes.try_into().ok()?);
+    let high = 0xF0F0_F0F0_F0F0_F0F0;
+    // A digit has 3 in its upper half, and still has it with 6 added.
+    let digits = word & high == 0x3030_3030_3030_3030
+        && word.wrapping_add(0x0606_0606_0606_0606) & high == 0x3030_3030_3030_3030;
+    if !digits {
+        return None;
+    }
+    // Pairs, then fours, then all eight; the first digit is the lowest byte.
+    let ones = word & 0x0F0F_0F0F_0F0F_0F0F;
+    let pairs = (ones.wrapping_mul(10).wrapping_add(ones >> 8)) & 0x00FF_00FF_00FF_00FF;
+    let fours = (pairs.wrapping_mul(100).wrapping_add(pairs >> 16)) & 0x0000_FFFF_0000_FFFF;
+    Some((fours.wrapping_mul(10_000).wrapping_add(fours >> 32)) & 0xFFFF_FFFF)
 }
 
 /// A text that is a number as a whole, or one of `NaN`, `Inf`, `+Inf`, `-Inf` (in any case, as Go writes and reads them); it may
@@ -92,6 +121,23 @@ pub fn bound_text(bound: f64) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn eight_digits_are_read_at_once() {
+        for number in [0u64, 1, 12_345_678, 90_000_009, 99_999_999, 10_203_040] {
+            assert_eq!(eight_digits(format!("{number:08}").as_bytes()), Some(number));
+        }
+        for text in [
+            "1234567/",
+            "1234567:",
+            "-1234567",
+            " 1234567",
+            "123a5678",
+            "1234567\n",
+        ] {
+            assert_eq!(eight_digits(text.as_bytes()), None, "{text}");
+        }
+    }
 
     proptest! {
         #[test]

@@ -1,5 +1,7 @@
 //! Times in text to nanoseconds UTC: RFC 3339, decimal seconds, and numbers of a unit.
 
+use crate::number::{DIGITS_MAX, many_digits};
+
 const SECOND: i64 = 1_000_000_000;
 
 /// Nanoseconds of a unit: `n`, `ns`, `u`, `us`, `ms`, `s`, `m`, `h`.
@@ -112,14 +114,9 @@ impl TimeUnit {
 /// care is needed.
 #[inline]
 pub fn whole_number(bytes: &[u8]) -> Option<(i64, usize)> {
-    const DIGITS_MAX: usize = 19;
-    let (mut number, mut len) = (0u64, 0);
-    while let Some(digit) = bytes.get(len).map(|b| b.wrapping_sub(b'0')).filter(|&d| d < 10) {
-        if len == DIGITS_MAX {
-            return None;
-        }
-        number = number * 10 + u64::from(digit);
-        len += 1;
+    let (number, len) = many_digits(bytes, 0, 0);
+    if len > DIGITS_MAX {
+        return None;
     }
     let number = i64::try_from(number).ok()?;
     (len > 0).then_some((number, len))
