@@ -476,6 +476,12 @@ impl Measurement {
         }
     }
 
+    /// Series below this one are never given out again.
+    pub(super) fn raise_next_series(&self, first: SeriesId) {
+        let mut state = self.write();
+        state.next = state.next.max(first);
+    }
+
     /// What says that this measurement exists.
     pub fn definition(&self) -> MeasurementDefinition {
         MeasurementDefinition {

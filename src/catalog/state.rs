@@ -114,6 +114,8 @@ struct Names {
     next_database: DatabaseId,
     next_policy: PolicyId,
     next_measurement: MeasurementId,
+    /// Of measurements that nothing has defined yet: the first series that was not dropped.
+    first_series: HashMap<MeasurementId, SeriesId>,
     /// Not known to be in the journal.
     new_databases: HashSet<DatabaseId>,
     new_policies: HashSet<PolicyId>,
@@ -523,10 +525,20 @@ impl Catalog {
                     }
                 }
             }
-            Command::DropMeasurement(id) => names.drop_measurement(*id),
+            Command::DropMeasurement(id) => {
+                names.first_series.remove(id);
+                names.drop_measurement(*id);
+            }
             Command::DropSeries { measurement, series } => {
-                if let Some(measurement) = names.measurements.get(measurement) {
-                    measurement.drop_series(series);
+                let known = names.measurements.get(measurement).cloned();
+                match (known, series.iter().max()) {
+                    (Some(known), _) => known.drop_series(series),
+                    // The measurement, too, was first named by a batch that was refused; a later one defines it.
+                    (None, Some(last)) => {
+                        let first = names.first_series.entry(*measurement).or_default();
+                        *first = (*first).max(last.saturating_add(1));
+                    }
+                    (None, None) => {}
                 }
             }
             Command::Delete { .. } => {}
@@ -751,6 +763,9 @@ impl Names {
             self.index.clone(),
             self.delta_bytes.clone(),
         ));
+        if let Some(first) = self.first_series.remove(&measurement.id) {
+            measurement.raise_next_series(first);
+        }
         self.measurements.insert(measurement.id, measurement.clone());
         let names = self.policies.entry(policy).or_default();
         // As with databases; the older one is known by its id until it is dropped.

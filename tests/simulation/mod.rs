@@ -67,6 +67,10 @@ fn seeds_that_failed_once_hold() {
     for seed in [2_003_974, 2_004_965] {
         World::run(seed, dir.path());
     }
+    // The same when the measurement, too, was first named by the batch that was refused.
+    for seed in [10_083_558, 10_108_265, 10_139_606, 10_457_178] {
+        World::run(seed, dir.path());
+    }
     // The end of the journal rotted away behind deletes that a failed seal had stored: their sequences were used again.
     World::run(10_001_607, dir.path());
     // A damaged frame defined series: points of later batches were answered without their tags.
