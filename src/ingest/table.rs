@@ -387,3 +387,25 @@ fn pop(column: &mut Column) {
         *present = Bitmap::from_words(std::mem::take(present).words().to_vec(), column.values.len());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+
+    #[test]
+    fn rows_of_one_field_find_their_row_and_their_name() {
+        let catalog = Catalog::new();
+        catalog.create_database("d", None).expect("a good name");
+        let database = catalog.database("d").expect("just made");
+        let policy = database.policy(None).expect("made with it").id;
+        let measurement = catalog.measurement_or_create(policy, "m").expect("a good name");
+        let mut table = MeasurementTable::new(measurement, 1, false);
+        for (time, name) in ["v", "w", "v", "\0v"].into_iter().enumerate() {
+            let fields = [Field::new(name, Value::Float(time as f64))];
+            assert!(table.push(0, time as i64, &fields).is_ok());
+        }
+        let lens: Vec<usize> = table.shards[0].columns.iter().map(Column::len).collect();
+        assert_eq!((table.slots.len(), lens), (3, vec![3, 2, 4]));
+    }
+}
