@@ -231,6 +231,11 @@ impl Core {
             Ok(())
         })
         .map_err(OpenError::Journal)?;
+        if replayed.existing.next_sequence > next {
+            // The frames of the last segments: no frame behind them told of the gap, and what comes next begins behind it.
+            let last = replayed.existing.next_sequence - 1;
+            losses.note(next, last).map_err(folder)?;
+        }
         harden(disk, &replayed).map_err(OpenError::Journal)?;
         for damage in &replayed.damage {
             tracing::error!(
