@@ -7,7 +7,7 @@ use crate::actors::live::Live;
 use crate::actors::sockets::{Flush, Ingest, Sockets};
 use crate::budget::governor::Governor;
 use crate::budget::pressure::observe;
-use crate::budget::{Budget, Budgets, Machine, Size};
+use crate::budget::{Budget, Budgets, Machine, Meter, Size};
 use crate::config::{Listen, ServeArgs, Switch};
 use crate::engine::{Engine, EngineOptions, OpenError, lock};
 use crate::host::Sampler;
@@ -22,6 +22,7 @@ use crate::net::counters::Counters;
 use crate::net::datagrams::Source;
 use crate::net::feed::{Feed, Reading};
 use crate::net::live::Patience;
+use crate::net::received::Received;
 use crate::net::starting::Starting;
 use crate::net::stream::{Bound, Shared};
 use crate::net::{Services, udp, unix};
@@ -54,17 +55,19 @@ const READERS_MAX: usize = 4;
 /// # Errors
 /// The data folder or an address cannot be had.
 pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
+    let machine = args.machine();
     crate::telemetry::end_with_vital_threads();
     match crate::budget::machine::raise_open_files() {
         Some(files) => tracing::debug!(files, "files that may be open"),
         None => tracing::debug!("the limit of open files stays as it is"),
     }
     let folder = args.data_folder().map_err(|e| anyhow!(e))?;
-    let machine = args.machine();
     let budgets = Budgets::new(&machine, &args.overrides());
     let queries = budgets.size(Budget::Queries);
     let body_bytes = budgets.size(Budget::Bodies);
-    let mut options = EngineOptions::new(budgets.clone(), now);
+    let received_bytes = budgets.size(Budget::Received);
+    let waiting_bytes = budgets.size(Budget::Waiting);
+    let mut options = EngineOptions::measured(budgets.clone(), Meter::new(machine.memory), now);
     options.disk_floor_bytes = args.disk_floor;
     let http = listen_early(args, &folder, &options)?;
     let engine = Engine::open(&folder, options)?;
@@ -78,7 +81,8 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         engine: engine.clone(),
         hub: hub.clone(),
         counters: Counters::default(),
-        bodies: Bodies::new(body_bytes, machine.cores),
+        bodies: Bodies::new(body_bytes, machine.cores, engine.budgets().meter().clone()),
+        received: Received::new(received_bytes, waiting_bytes),
         tables: TablePool::default(),
         queries: Arc::new(Semaphore::new(queries)),
         query_limits: QueryLimits {
@@ -139,7 +143,7 @@ fn govern(mut governor: Governor, engine: Arc<Engine>) -> std::io::Result<crossb
     let thread = std::thread::Builder::new().name("kymo-budget".into());
     thread.spawn(move || {
         while let Err(crossbeam_channel::RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_EVERY) {
-            let seen = observe();
+            let seen = observe(engine.budgets().meter());
             let changes = governor.step(Instant::now(), &seen);
             if changes.is_empty() {
                 continue;

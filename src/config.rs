@@ -142,6 +142,17 @@ pub struct ServeArgs {
     /// Memory that bodies of requests may hold together; beyond it they are answered 503 [default: 1/8 of the memory, 32M to 1G]
     #[arg(long, value_name = "BYTES", env = "KYMO_BODY_BYTES", value_parser = parse_bytes)]
     pub body_bytes: Option<u64>,
+    /// Memory that connections and datagrams may hold before they are decoded; beyond it connections are read slower or
+    /// closed and datagrams dropped [default: 1/32 of the memory, 8M to 512M]
+    #[arg(long, value_name = "BYTES", env = "KYMO_RECEIVED_BYTES", value_parser = parse_bytes)]
+    pub received_bytes: Option<u64>,
+    /// Memory of batches that wait for the journal; beyond it writes are answered 503 [default: 1/32 of the memory, 8M to 64M]
+    #[arg(long, value_name = "BYTES", env = "KYMO_WAITING_BYTES", value_parser = parse_bytes)]
+    pub waiting_bytes: Option<u64>,
+    /// Memory that live subscriptions may hold; beyond it windows are evaluated anew and slow clients are sent a new
+    /// snapshot [default: 1/16 of the memory, 16M to 640M]
+    #[arg(long, value_name = "BYTES", env = "KYMO_LIVE_BYTES", value_parser = parse_bytes)]
+    pub live_bytes: Option<u64>,
     /// Memory one query may hold [default: 1/8 of the memory, 16M to 4G]
     #[arg(long, value_name = "BYTES", env = "KYMO_QUERY_BYTES", value_parser = parse_bytes)]
     pub query_bytes: Option<u64>,
@@ -211,6 +222,9 @@ impl ServeArgs {
             .with(Budget::IndexCache, self.index_cache_bytes)
             .with(Budget::Spellings, self.spelling_cache_bytes)
             .with(Budget::Bodies, self.body_bytes)
+            .with(Budget::Received, self.received_bytes)
+            .with(Budget::Waiting, self.waiting_bytes)
+            .with(Budget::Live, self.live_bytes)
             .with(Budget::Query, self.query_bytes)
             .with(Budget::AllQueries, self.all_queries_bytes)
             .with(Budget::Queries, self.queries.map(u64::from))

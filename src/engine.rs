@@ -19,7 +19,7 @@ pub mod sealer;
 mod simulation;
 
 use crate::batch::{Batch, EncodedBatch};
-use crate::budget::{self, Budget, Budgets, Current};
+use crate::budget::{self, Budget, Budgets, Current, Meter};
 use crate::catalog::Catalog;
 use crate::ingest::{Limits, Registry};
 use crate::journal::JournalError;
@@ -68,10 +68,15 @@ pub struct EngineOptions {
 }
 
 impl EngineOptions {
-    /// With budgets that stay as they are.
+    /// With budgets; memory is not measured.
     pub fn new(budgets: Budgets, now: fn() -> i64) -> Self {
+        Self::measured(budgets, Meter::default(), now)
+    }
+
+    /// With budgets, and what tells how much the process has in memory.
+    pub fn measured(budgets: Budgets, meter: Meter, now: fn() -> i64) -> Self {
         Self {
-            budgets: Arc::new(Current::new(budgets)),
+            budgets: Arc::new(Current::measured(budgets, meter)),
             disk_floor_bytes: None,
             now,
             progress: Arc::default(),
@@ -122,7 +127,9 @@ pub enum OpenError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// Try again in a moment.
-    #[error("timeout: the server is overloaded, its queues are full; retry")]
+    #[error(
+        "timeout: the server is overloaded, too much waits for its journal (queue_batches_max, waiting_bytes); retry"
+    )]
     Overloaded,
     /// The server is going down.
     #[error("the server is shutting down")]
@@ -208,7 +215,6 @@ impl Entry for Pending {
 struct FromJournal {
     catalog: Arc<Catalog>,
     head: Arc<Head<RunSet>>,
-    store: Arc<Store>,
     dispatcher: Arc<Dispatcher<RunSet>>,
     budgets: Arc<Current>,
 }
@@ -228,11 +234,6 @@ impl Outcome<Pending> for FromJournal {
 
     fn committed(&mut self, first: u64, entries: Vec<Pending>) {
         let last = first + entries.len() as u64 - 1;
-        for (sequence, entry) in (first..).zip(&entries) {
-            if entry.batch.has_commands() {
-                self.store.hear(sequence);
-            }
-        }
         let (batches, acks) = entries.into_iter().map(|e| (e.batch, e.ack)).unzip();
         self.dispatcher.dispatch(Group { first, last, batches }, acks);
     }
@@ -395,11 +396,12 @@ impl Engine {
         let outcome = FromJournal {
             catalog: catalog.clone(),
             head: head.clone(),
-            store: store.clone(),
             dispatcher: dispatcher.clone(),
             budgets: options.budgets.clone(),
         };
-        let journal = Arc::new(Journal::start(writer, outcome).map_err(OpenError::Thread)?);
+        let journal = Arc::new(
+            Journal::start(writer, outcome, budgets.size(Budget::Waiting)).map_err(OpenError::Thread)?,
+        );
         journal.release(store.watermark());
         let seal = Arc::new(SealControl::default());
         let thread = {
@@ -428,7 +430,8 @@ impl Engine {
         let floor = room::floor_bytes(dir, options.disk_floor_bytes);
         recovery.took = began.elapsed();
         let helpers = std::thread::available_parallelism().map_or(0, |cores| cores.get() - 1);
-        let pool = Pool::new(options.budgets.get().size(Budget::AllQueries));
+        let pool = Pool::new(options.budgets.get().size(Budget::AllQueries))
+            .metered(options.budgets.meter().clone());
         let workers = Workers::new(helpers).with_memory(Arc::new(pool));
         Ok(Arc::new(Self {
             catalog,
@@ -498,6 +501,11 @@ impl Engine {
             pool.set_bytes_max(budgets.size(Budget::AllQueries));
         }
         self.budgets.change(budgets.clone(), changes, now);
+    }
+
+    /// Bytes that all queries hold together.
+    pub fn query_bytes(&self) -> usize {
+        self.workers.memory().map_or(0, |pool| pool.used())
     }
 
     /// What was found at start.

@@ -30,6 +30,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(args: &kymo::config::ServeArgs) -> anyhow::Result<()> {
+    // Before the first thread.
+    kymo::budget::allocator::suit(args.machine().memory);
     kymo::telemetry::start(&args.log).map_err(anyhow::Error::msg)?;
     kymo::app::serve(args)
 }

@@ -1,7 +1,7 @@
 //! The budgets as they are now, where everyone looks, and what changed lately.
 
 use super::governor::{Cause, Change};
-use super::{Budget, Budgets};
+use super::{Budget, Budgets, Meter};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,16 +13,23 @@ const CHANGES_MAX: usize = 32;
 /// See the module. Shared.
 pub struct Current {
     budgets: ArcSwap<Budgets>,
+    meter: Arc<Meter>,
     changes: Mutex<VecDeque<(i64, Change)>>,
     changed: AtomicU64,
     counts: Mutex<BTreeMap<(&'static str, Cause), u64>>,
 }
 
 impl Current {
-    /// Begins with these.
+    /// Begins with these; memory is not measured.
     pub fn new(budgets: Budgets) -> Self {
+        Self::measured(budgets, Meter::default())
+    }
+
+    /// Begins with these.
+    pub fn measured(budgets: Budgets, meter: Meter) -> Self {
         Self {
             budgets: ArcSwap::from_pointee(budgets),
+            meter: Arc::new(meter),
             changes: Mutex::default(),
             changed: AtomicU64::new(0),
             counts: Mutex::default(),
@@ -32,6 +39,11 @@ impl Current {
     /// The budgets now.
     pub fn get(&self) -> Arc<Budgets> {
         self.budgets.load_full()
+    }
+
+    /// What the process has in memory.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     /// Should what can wait wait (on battery)?

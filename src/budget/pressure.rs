@@ -1,5 +1,6 @@
 //! How the machine is right now: memory left, stalls for want of it, and whether it runs on battery.
 
+use super::Meter;
 use super::machine::{groups, meminfo};
 use std::fs::read_to_string;
 use std::path::Path;
@@ -17,8 +18,8 @@ pub struct Observation {
     pub on_battery: bool,
 }
 
-/// Looks at the machine and at the cgroup this process is in.
-pub fn observe() -> Observation {
+/// Looks at the machine, at the cgroup this process is in, and at what the process has of the memory it was told to count on.
+pub fn observe(meter: &Meter) -> Observation {
     let memory = meminfo("MemTotal").unwrap_or(u64::MAX);
     let mut seen = Observation {
         memory,
@@ -28,6 +29,10 @@ pub fn observe() -> Observation {
             .and_then(|text| some_avg10(&text)),
         on_battery: on_battery(Path::new("/sys/class/power_supply")),
     };
+    let available = meter.bytes_max().saturating_sub(meter.resident());
+    if share(available, meter.bytes_max()) < share(seen.available, seen.memory) {
+        (seen.memory, seen.available) = (meter.bytes_max(), available);
+    }
     for group in groups() {
         if let (Some(max), Some(current)) = (group.number(group.limit), group.number(group.usage)) {
             // File pages are given back before anything suffers.
@@ -53,10 +58,21 @@ pub fn observe() -> Observation {
 
 /// Bytes of this process that are in memory; 0 where the system does not say.
 pub fn resident_bytes() -> u64 {
-    let status = read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
+    in_memory().0
+}
+
+/// Those of them that are no pages of files, which are given back before anything suffers.
+pub fn own_bytes() -> u64 {
+    let (resident, of_files) = in_memory();
+    resident.saturating_sub(of_files)
+}
+
+/// Bytes in memory, and those of them that are pages of files.
+fn in_memory() -> (u64, u64) {
+    let pages = read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut pages = pages.split_whitespace().skip(1).map(|n| n.parse::<u64>());
+    let mut next = || pages.next().and_then(Result::ok).unwrap_or(0) * rustix::param::page_size() as u64;
+    (next(), next())
 }
 
 fn share(part: u64, whole: u64) -> f64 {
@@ -118,9 +134,13 @@ mod tests {
             Some(17)
         );
         assert_eq!(stat("inactive_file_x 17\n", "inactive_file"), None);
-        assert!(resident_bytes() > 1 << 20);
-        let seen = observe();
+        assert!(own_bytes() > 1 << 20 && own_bytes() < resident_bytes());
+        let seen = observe(&Meter::default());
         assert!(seen.available <= seen.memory && seen.available > 0, "{seen:?}");
+        // A process that has more than it was told to count on leaves nothing.
+        let room = vec![1; 65 << 20];
+        let seen = observe(&Meter::new(1));
+        assert_eq!((seen.memory, seen.available), (64 << 20, 0), "{}", room.len());
     }
 
     #[test]

@@ -149,6 +149,11 @@ impl SpellingCache {
         }
     }
 
+    /// Bytes it holds, about.
+    pub fn bytes(&self) -> usize {
+        self.len() * SPELLING_BYTES
+    }
+
     /// Spellings it holds.
     pub fn len(&self) -> usize {
         self.current.load().len()

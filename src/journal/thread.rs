@@ -16,9 +16,7 @@ use std::time::{Duration, Instant};
 
 /// Batches that may wait.
 pub const QUEUE_BATCHES_MAX: usize = 4096;
-/// Bytes of batches that may be waiting or being written.
-pub const QUEUE_BYTES_MAX: usize = 64 << 20;
-/// A group is closed at so many bytes.
+/// A group is closed at so many bytes, or at half of what may wait.
 const GROUP_BYTES_MAX: usize = 16 << 20;
 /// Or at so many batches.
 const GROUP_BATCHES_MAX: usize = 1024;
@@ -47,7 +45,7 @@ pub trait Outcome<E>: Send + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
     /// The queue is full: try again in a moment.
-    #[error("the journal's queue is full ({QUEUE_BATCHES_MAX} batches or {QUEUE_BYTES_MAX} bytes)")]
+    #[error("the journal's queue is full (queue_batches_max {QUEUE_BATCHES_MAX}, or waiting_bytes)")]
     Overloaded,
     /// The journal is stopping or has stopped.
     #[error("the server is shutting down")]
@@ -71,6 +69,8 @@ pub struct Journal<E> {
 /// What the thread and those who hand in entries share.
 #[derive(Default)]
 pub(crate) struct Shared {
+    /// Bytes of batches that may be waiting or being written.
+    bytes_max: usize,
     queued_bytes: AtomicUsize,
     stopping: AtomicBool,
     room: Condvar,
@@ -98,13 +98,20 @@ pub struct Counters {
 }
 
 impl<E: Entry> Journal<E> {
-    /// Starts the thread.
+    /// Starts the thread; batches of so many bytes may wait or be written.
     ///
     /// # Errors
     /// The thread could not be started.
-    pub fn start<D: Disk + 'static>(writer: Writer<D>, outcome: impl Outcome<E>) -> io::Result<Self> {
+    pub fn start<D: Disk + 'static>(
+        writer: Writer<D>,
+        outcome: impl Outcome<E>,
+        bytes_max: usize,
+    ) -> io::Result<Self> {
         let (sender, receiver) = bounded(QUEUE_BATCHES_MAX);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            bytes_max,
+            ..Shared::default()
+        });
         shared
             .counters
             .sequence
@@ -131,7 +138,7 @@ impl<E: Entry> Journal<E> {
         let bytes = entry.bytes().len();
         // One entry always fits, however large.
         let before = self.shared.queued_bytes.fetch_add(bytes, Ordering::AcqRel);
-        if before > 0 && before + bytes > QUEUE_BYTES_MAX {
+        if before > 0 && before + bytes > self.shared.bytes_max {
             self.shared.give_back(bytes);
             return Err((entry, Full::Overloaded));
         }
@@ -242,7 +249,7 @@ fn run<E: Entry, D: Disk>(
                     break;
                 }
             }
-            let full = bytes >= GROUP_BYTES_MAX || group.len() >= GROUP_BATCHES_MAX;
+            let full = bytes >= GROUP_BYTES_MAX.min(shared.bytes_max / 2) || group.len() >= GROUP_BATCHES_MAX;
             next = if full { None } else { receiver.try_recv() };
         }
         if !group.is_empty() {

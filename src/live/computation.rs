@@ -73,13 +73,13 @@ impl Computation {
     pub fn new(
         plan: &Plan,
         borders: &crate::query::windows::Windows,
-        from: i64,
-        now: i64,
+        (from, now): (i64, i64),
+        bytes_max: usize,
     ) -> Result<Self, String> {
         let windows = Windows::new(borders.clone(), from, now.saturating_sub(plan.lateness));
         Ok(Self {
             watch: plan.watch()?,
-            evaluator: Evaluator::new(plan.statement.clone(), &plan.database),
+            evaluator: Evaluator::new(plan.statement.clone(), &plan.database, bytes_max),
             next: borders.next(borders.start(now)),
             closing: windows.closing(),
             windows,

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 /// An evaluation is given up after this time.
 const EVALUATION_MAX: Duration = Duration::from_secs(10);
-/// Bytes that one evaluation may hold.
-const MEMORY_BYTES_MAX: usize = 64 << 20;
+/// What says how much memory one may hold, as its error tells it.
+const MEMORY_LIMIT: &str = "live_bytes: for one evaluation";
 /// Windows times groups of one evaluation.
 const BUCKETS_MAX: usize = 1_000_000;
 /// The thread of the hub is enough: writers come first.
@@ -32,12 +32,15 @@ pub struct Evaluator {
     /// Rows of one group and time are told together.
     together: bool,
     cancel: Cancel,
+    /// Bytes that one evaluation may hold.
+    bytes_max: usize,
 }
 
 impl Evaluator {
-    /// Of a SELECT in a database.
-    pub fn new(statement: SelectStatement, database: &str) -> Self {
+    /// Of a SELECT in a database; an evaluation may hold so many bytes.
+    pub fn new(statement: SelectStatement, database: &str, bytes_max: usize) -> Self {
         Self {
+            bytes_max,
             together: statement.time_dimension().is_some(),
             statement,
             database: database.to_string(),
@@ -111,11 +114,11 @@ impl Evaluator {
             None => bound,
         });
         let limits = QueryLimits {
-            memory_bytes_max: MEMORY_BYTES_MAX,
+            memory_bytes_max: self.bytes_max,
             buckets_max: BUCKETS_MAX,
             ..QueryLimits::default()
         };
-        let mut resources = Resources::new(limits.memory_bytes_max, &WORKERS);
+        let mut resources = Resources::new(limits.memory_bytes_max, &WORKERS).limited_by(MEMORY_LIMIT);
         resources.kept = kept.map(Mutex::new);
         let ctx = Context {
             catalog,

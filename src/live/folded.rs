@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 pub const WINDOWS_FOLDED_MAX: usize = 16;
 /// Bytes of one computation's folds.
 pub const FOLDED_BYTES_MAX: usize = 16 << 20;
-/// Bytes of the folds of all computations.
-pub const FOLDED_BYTES_ALL_MAX: usize = 256 << 20;
 
 /// See the module.
 pub struct FoldedWindows {
@@ -50,9 +48,9 @@ impl FoldedWindows {
         self.bytes
     }
 
-    /// There are so many computations, among which the room for folds is shared.
-    pub fn share(&mut self, computations: usize) {
-        self.bytes_max = FOLDED_BYTES_MAX.min(FOLDED_BYTES_ALL_MAX / computations.max(1));
+    /// There are so many computations, among which so many bytes for folds are shared.
+    pub fn share(&mut self, all: usize, computations: usize) {
+        self.bytes_max = FOLDED_BYTES_MAX.min(all / computations.max(1));
         self.trim();
     }
 
@@ -140,9 +138,9 @@ mod tests {
             .kept
             .values_mut()
             .for_each(|kept| kept.bytes = FOLDED_BYTES_MAX);
-        folded.share(1);
+        folded.share(256 << 20, 1);
         assert!(folded.bytes <= FOLDED_BYTES_MAX);
-        folded.share(1 << 20);
-        assert_eq!(folded.bytes_max, FOLDED_BYTES_ALL_MAX >> 20);
+        folded.share(256 << 20, 1 << 20);
+        assert_eq!(folded.bytes_max, 256);
     }
 }

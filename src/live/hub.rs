@@ -4,6 +4,8 @@ use super::keeper::{Keeper, Request};
 use super::message::{Encoding, Wanted};
 use super::outbox::{Outbox, Waiting};
 use super::pace::Share;
+use super::shares::Shares;
+use crate::budget::Budget;
 use crate::engine::Engine;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use std::io;
@@ -19,7 +21,7 @@ pub struct Hub {
     sender: Sender<Request>,
     connections: AtomicU64,
     figures: Arc<Figures>,
-    waiting: Waiting,
+    waiting: Arc<Waiting>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -40,6 +42,8 @@ pub struct Figures {
     pub gaps: AtomicU64,
     /// Bytes of what windows were folded to.
     pub folded_bytes: AtomicU64,
+    /// Bytes of the last batches.
+    pub recent_bytes: AtomicU64,
 }
 
 /// Why a request was not taken.
@@ -65,6 +69,7 @@ impl Hub {
     ) -> io::Result<Self> {
         let (sender, receiver) = bounded(REQUESTS_MAX);
         let figures = Arc::new(Figures::default());
+        let shares = Shares::of(engine.budgets().get().size(Budget::Live));
         let mut keeper = Keeper::new(engine, figures.clone(), share);
         let thread = std::thread::Builder::new()
             .name("kymo-live".into())
@@ -73,7 +78,7 @@ impl Hub {
             sender,
             connections: AtomicU64::new(0),
             figures,
-            waiting: Waiting::default(),
+            waiting: Waiting::new(shares.waiting),
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -135,6 +140,11 @@ impl Hub {
             TrySendError::Full(_) => Busy::Full,
             TrySendError::Disconnected(_) => Busy::Stopping,
         })
+    }
+
+    /// Bytes that wait for clients.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting.bytes()
     }
 
     /// Figures.

@@ -31,6 +31,7 @@ pub mod plan;
 mod progress;
 mod recent;
 pub mod row;
+pub mod shares;
 pub mod tail;
 pub mod watch;
 pub mod windows;

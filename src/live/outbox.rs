@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub const ROWS_WAITING_MAX: usize = 150_000;
 /// Bytes of rows that may wait for one client.
 pub const BYTES_WAITING_MAX: usize = 32 << 20;
-/// Rows that may wait for all clients together.
-pub const ROWS_WAITING_ALL_MAX: usize = 4_000_000;
+/// What a row that waits takes beside its cells.
+const ROW_BYTES: usize = 64;
 /// Messages other than rows that may wait for one client.
 const TEXTS_WAITING_MAX: usize = 1_000;
 /// Bytes of rows in one message, as [`Cells::weight`] counts: Python's `websockets`, for one, takes messages of 1 MiB by default.
@@ -26,8 +26,36 @@ const MESSAGE_BYTES_MAX: usize = 256 << 10;
 /// Messages made of the same rows, under different names, that are kept for the next client.
 const MADE_MAX: usize = 16;
 
-/// Rows that wait for all clients together. Shared.
-pub type Waiting = Arc<AtomicUsize>;
+/// What waits for all clients together. Shared.
+#[derive(Debug)]
+pub struct Waiting {
+    bytes_max: usize,
+    bytes: AtomicUsize,
+}
+
+impl Waiting {
+    /// So many bytes may wait.
+    pub fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes_max,
+            bytes: AtomicUsize::new(0),
+        })
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// An outbox held so much before, and so much after.
+    fn change(&self, before: usize, after: usize) {
+        if after >= before {
+            self.bytes.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            self.bytes.fetch_sub(before - after, Ordering::Relaxed);
+        }
+    }
+}
 
 /// See the module. Shared by the hub, which fills it, and the connection, which empties it.
 pub struct Outbox {
@@ -36,7 +64,7 @@ pub struct Outbox {
     closed: AtomicBool,
     encoding: Encoding,
     wake: Box<dyn Fn() + Send + Sync>,
-    all: Waiting,
+    all: Arc<Waiting>,
 }
 
 #[derive(Default)]
@@ -45,6 +73,8 @@ struct State {
     /// Few: a list takes less room than a tree.
     subscriptions: Vec<(Box<str>, Box<Queue>)>,
     rows: usize,
+    /// Bytes of them and of what they take beside.
+    cost: usize,
 }
 
 /// What rows are put in as.
@@ -203,7 +233,7 @@ pub struct Taken {
 
 impl Outbox {
     /// An empty queue; `wake` is called after something was put in, from the hub's thread.
-    pub fn new(all: Waiting, encoding: Encoding, wake: impl Fn() + Send + Sync + 'static) -> Self {
+    pub fn new(all: Arc<Waiting>, encoding: Encoding, wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             state: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -252,23 +282,26 @@ impl Outbox {
         if self.is_closed() {
             return;
         }
-        let before = state.rows;
+        let before = state.cost;
         let State {
-            subscriptions, rows, ..
+            subscriptions,
+            rows,
+            cost,
+            ..
         } = &mut *state;
         let queue = queue(subscriptions, id);
-        *rows -= queue.len();
+        let (others, others_cost) = (*rows - queue.len(), *cost - queue.cost());
         change(queue);
-        *rows += queue.len();
-        if *rows > ROWS_WAITING_MAX
+        let all = self.all.bytes() - before.min(self.all.bytes()) + others_cost + queue.cost();
+        if others + queue.len() > ROWS_WAITING_MAX
             || queue.bytes > BYTES_WAITING_MAX
-            || self.all.load(Ordering::Relaxed) > ROWS_WAITING_ALL_MAX
+            || all > self.all.bytes_max
         {
-            *rows -= queue.len();
             queue.shrink();
-            *rows += queue.len();
         }
-        self.count(before, state.rows);
+        *rows = others + queue.len();
+        *cost = others_cost + queue.cost();
+        self.all.change(before, state.cost);
         drop(state);
         (self.wake)();
     }
@@ -278,21 +311,14 @@ impl Outbox {
         queue(&mut self.state().subscriptions, id).told = seen;
     }
 
-    fn count(&self, before: usize, after: usize) {
-        if after >= before {
-            self.all.fetch_add(after - before, Ordering::Relaxed);
-        } else {
-            self.all.fetch_sub(before - after, Ordering::Relaxed);
-        }
-    }
-
     /// Forgets what waits for a subscription that has ended.
     pub fn forget(&self, id: &str) {
         let mut state = self.state();
         if let Some(at) = state.subscriptions.iter().position(|(known, _)| **known == *id) {
             let (_, queue) = state.subscriptions.remove(at);
             state.rows -= queue.len();
-            self.count(queue.len(), 0);
+            state.cost -= queue.cost();
+            self.all.change(queue.cost(), 0);
         }
     }
 
@@ -304,8 +330,8 @@ impl Outbox {
             queue.take(id, self.encoding, &mut out);
         }
         out.messages.extend(state.texts.drain(..));
-        self.count(state.rows, 0);
-        state.rows = 0;
+        self.all.change(state.cost, 0);
+        (state.rows, state.cost) = (0, 0);
         out
     }
 
@@ -315,8 +341,8 @@ impl Outbox {
         self.closed.store(true, Ordering::Release);
         state.subscriptions.clear();
         state.texts.clear();
-        self.count(state.rows, 0);
-        state.rows = 0;
+        self.all.change(state.cost, 0);
+        (state.rows, state.cost) = (0, 0);
     }
 
     /// The client is gone.
@@ -343,6 +369,10 @@ impl Queue {
     fn len(&self) -> usize {
         let ready = self.ready.as_ref().map_or(0, |ready| ready.rows.len());
         ready + self.windows.len() + self.points.len()
+    }
+
+    fn cost(&self) -> usize {
+        self.len() * ROW_BYTES + self.bytes
     }
 
     /// Nothing waits, and nothing is to be said before the next rows.
@@ -513,7 +543,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn outbox() -> Outbox {
-        Outbox::new(Waiting::default(), Encoding::Json, || ())
+        Outbox::new(Waiting::new(1 << 30), Encoding::Json, || ())
     }
 
     fn put(outbox: &Outbox, sequence: u64, how: Put, rows: Vec<(Kind, i64, &str)>) {
@@ -552,7 +582,7 @@ mod tests {
             ]
         );
         assert!(take(&outbox).is_empty());
-        assert_eq!(outbox.all.load(Ordering::Relaxed), 0);
+        assert_eq!(outbox.all.bytes(), 0);
     }
 
     /// Puts in an update that others are told, too.
@@ -591,7 +621,7 @@ mod tests {
         put_shared(&outbox, "1", 7, "[0,7]");
         let taken = outbox.take();
         assert_eq!((taken.void.len(), taken.messages.len()), (1, 1));
-        assert_eq!(outbox.all.load(Ordering::Relaxed), 0);
+        assert_eq!(outbox.all.bytes(), 0);
     }
 
     #[test]
@@ -623,7 +653,7 @@ mod tests {
         assert_eq!(taken.void, ["1"]);
         let text = String::from_utf8_lossy(&taken.messages[0].bytes);
         assert!(text.contains("\"coalesced\":150006"));
-        assert_eq!((taken.messages.len(), outbox.all.load(Ordering::Relaxed)), (1, 0));
+        assert_eq!((taken.messages.len(), outbox.all.bytes()), (1, 0));
         put(&outbox, 5, Put::Snapshot, vec![(Kind::Snapshot, 0, "[0,5]")]);
         let said = take(&outbox);
         assert_eq!((said[0]["type"].as_str(), said.len()), (Some("snapshot"), 1));
@@ -642,6 +672,28 @@ mod tests {
         let rows = (0..BYTES_WAITING_MAX as i64 >> 20).map(|t| (Kind::Update, t, long.as_str()));
         put(&outbox, 4, Put::Windows, rows.collect());
         assert_eq!(outbox.take().void, ["1"]);
+    }
+
+    #[test]
+    fn all_clients_hold_no_more_than_they_may_together() {
+        let all = Waiting::new(100 * ROW_BYTES);
+        let outbox = || Outbox::new(all.clone(), Encoding::Json, || ());
+        let (one, other) = (outbox(), outbox());
+        let rows = |n: i64| (0..n).map(|t| (Kind::Update, t, "[0]")).collect();
+        put(&one, 1, Put::Windows, rows(20));
+        assert!(all.bytes() >= 20 * ROW_BYTES);
+        // Others hold too much: what cannot wait is void.
+        put(&other, 2, Put::Windows, rows(90));
+        assert_eq!(other.take().void, ["1"]);
+        assert!(one.take().void.is_empty());
+        assert_eq!(all.bytes(), 0);
+        put(&other, 3, Put::Snapshot, rows(20));
+        assert!(other.take().void.is_empty(), "there is room again");
+        put(&other, 4, Put::Windows, rows(20));
+        other.forget("1");
+        put(&one, 4, Put::Windows, rows(20));
+        one.close();
+        assert_eq!(all.bytes(), 0);
     }
 
     #[test]

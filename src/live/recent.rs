@@ -16,8 +16,6 @@ use std::sync::Arc;
 
 use super::watch::Watch;
 
-/// Bytes of batches that are kept while there are subscriptions, packed, unpacked and put together.
-pub const RECENT_BYTES_MAX: usize = 64 << 20;
 /// Batches that are kept.
 pub const RECENT_BATCHES_MAX: usize = 16_384;
 /// Batches that are put together.
@@ -34,6 +32,8 @@ const READERS_MIN: usize = 4;
 pub struct Recent {
     batches: VecDeque<Kept>,
     bytes: Cell<usize>,
+    /// Bytes of batches that are kept while there are subscriptions, packed, unpacked and put together.
+    bytes_max: usize,
     /// Every batch after this sequence is here.
     after: u64,
     /// Batches that went by before the first that is here.
@@ -60,6 +60,19 @@ impl Kept {
 }
 
 impl Recent {
+    /// None yet; so many bytes may be kept.
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes_max,
+            ..Self::default()
+        }
+    }
+
+    /// Bytes that are kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
     /// Begins anew: only what comes after `sequence` is known.
     pub fn clear(&mut self, sequence: u64) {
         self.batches.clear();
@@ -93,7 +106,7 @@ impl Recent {
             batch,
             tables,
         });
-        while self.bytes.get() > RECENT_BYTES_MAX || self.batches.len() > RECENT_BATCHES_MAX {
+        while self.bytes.get() > self.bytes_max || self.batches.len() > RECENT_BATCHES_MAX {
             let Some(kept) = self.batches.pop_front() else {
                 return;
             };
@@ -257,7 +270,7 @@ mod tests {
     #[test]
     fn what_is_known_is_complete() {
         let batch = || Arc::new(EncodedBatch::encode(Batch::default()));
-        let mut recent = Recent::default();
+        let mut recent = Recent::new(64 << 20);
         recent.clear(10);
         for sequence in 11..=15 {
             recent.add(sequence, batch());
@@ -309,7 +322,7 @@ mod tests {
         let formats = engine.formats();
         let format = formats.by_name("line-protocol").expect("it is built in");
         let commits = engine.subscribe_commits();
-        let (mut apart, mut together) = (Recent::default(), Recent::default());
+        let (mut apart, mut together) = (Recent::new(64 << 20), Recent::new(64 << 20));
         together.read_by(READERS_MIN);
         let mut sequences = Vec::new();
         for round in 0..5 * GROUP as i64 / 2 {

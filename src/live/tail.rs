@@ -27,14 +27,14 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Of a plan without windows: points after a sequence.
+    /// Of a plan without windows: points after a sequence, read with so many bytes.
     ///
     /// # Errors
     /// A pattern does not compile.
-    pub fn new(plan: &Plan, after: u64) -> Result<Self, String> {
+    pub fn new(plan: &Plan, after: u64, bytes_max: usize) -> Result<Self, String> {
         Ok(Self {
             watch: plan.watch()?,
-            evaluator: Evaluator::new(plan.statement.clone(), &plan.database),
+            evaluator: Evaluator::new(plan.statement.clone(), &plan.database, bytes_max),
             to: plan.to,
             told: after,
             untold: None,

@@ -6,6 +6,7 @@
 
 use super::encoding::too_large;
 use super::error::HttpError;
+use crate::budget::Meter;
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_LENGTH;
@@ -24,6 +25,10 @@ const KEPT_MAX: usize = 8;
 const KEPT_BYTES_MAX: usize = 2 << 20;
 /// Large bodies that are decoded at once, for each core; others wait.
 const DECODING_PER_CORE_MAX: usize = 2;
+/// Bodies up to so many bytes are small.
+const SMALL_BYTES_MAX: usize = 64 << 10;
+/// A body that is decoded takes so many times its bytes: tables, and the batch that is made of them.
+const DECODED_TIMES: usize = 4;
 /// Between looks at a body that does not come on.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After so long a body must have come at so many bytes a second.
@@ -36,14 +41,16 @@ const PACE_SCARCE: (Duration, usize) = (Duration::from_secs(5), 64 << 10);
 pub struct Room {
     bytes_max: usize,
     held: AtomicUsize,
+    meter: Arc<Meter>,
 }
 
 impl Room {
-    /// So many bytes.
-    pub fn new(bytes_max: usize) -> Arc<Self> {
+    /// So many bytes, as long as the process has not too much in memory, whoever has it.
+    pub fn new(bytes_max: usize, meter: Arc<Meter>) -> Arc<Self> {
         Arc::new(Self {
             bytes_max,
             held: AtomicUsize::new(0),
+            meter,
         })
     }
 
@@ -85,6 +92,13 @@ impl Held {
         if self.bytes.saturating_add(bytes) > bytes_max {
             return Err(too_large());
         }
+        // Small ones are let in as long as anything is: those who watch the server send them.
+        let small = self.bytes + bytes <= SMALL_BYTES_MAX;
+        let short = match small {
+            true => self.room.meter.go_on(),
+            false => self.room.meter.begin(),
+        };
+        short.map_err(|short| HttpError::new(StatusCode::SERVICE_UNAVAILABLE, short.to_string()))?;
         let before = self.room.held.fetch_add(bytes, Relaxed);
         if before.saturating_add(bytes) > bytes_max {
             self.room.held.fetch_sub(bytes, Relaxed);
@@ -104,20 +118,35 @@ impl Drop for Held {
     }
 }
 
+/// Leave to decode a body, while it lives.
+pub struct Decoding<'a> {
+    _room: SemaphorePermit<'a>,
+    _core: SemaphorePermit<'a>,
+}
+
 /// Buffers for bodies, and what limits them. Shared.
 pub struct Bodies {
     free: Mutex<Vec<Vec<u8>>>,
     room: Arc<Room>,
     decoding: Semaphore,
+    /// KiB of bodies that are decoded at once, however few.
+    weights: Semaphore,
+    weights_max: u32,
 }
 
 impl Bodies {
     /// Bodies that may hold so many bytes together, decoded by so many cores.
-    pub fn new(bytes_max: usize, cores: usize) -> Self {
+    pub fn new(bytes_max: usize, cores: usize, meter: Arc<Meter>) -> Self {
+        // What they become takes as much as all bodies may.
+        let weights_max = u32::try_from(bytes_max / DECODED_TIMES / 1024)
+            .unwrap_or(u32::MAX)
+            .max(1);
         Self {
             free: Mutex::default(),
-            room: Room::new(bytes_max),
+            room: Room::new(bytes_max, meter),
             decoding: Semaphore::new(DECODING_PER_CORE_MAX * cores.max(1)),
+            weights: Semaphore::new(weights_max as usize),
+            weights_max,
         }
     }
 
@@ -126,13 +155,27 @@ impl Bodies {
         self.room.bytes()
     }
 
-    /// Leave to decode a large body; waits for it.
+    /// Leave to decode a large body of so many bytes; waits for it. The largest is decoded alone.
     ///
     /// # Errors
     /// The server stops.
-    pub async fn decoding(&self) -> Result<SemaphorePermit<'_>, HttpError> {
+    pub async fn decoding(&self, bytes: usize) -> Result<Decoding<'_>, HttpError> {
         let stops = |_| HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "the server stops");
-        self.decoding.acquire().await.map_err(stops)
+        let weight = u32::try_from(bytes / 1024)
+            .unwrap_or(u32::MAX)
+            .min(self.weights_max);
+        let room = self.weights.acquire_many(weight).await.map_err(stops)?;
+        let core = self.decoding.acquire().await.map_err(stops)?;
+        Ok(Decoding {
+            _room: room,
+            _core: core,
+        })
+    }
+
+    /// Bytes that are being decoded, at most.
+    pub fn decoding_bytes(&self) -> usize {
+        let free = self.weights.available_permits();
+        (self.weights_max as usize).saturating_sub(free) * 1024 * DECODED_TIMES
     }
 
     /// Reads a body up to [`BODY_BYTES_MAX`].
@@ -213,7 +256,7 @@ mod tests {
 
     #[test]
     fn buffers_are_used_again_within_limits() {
-        let bodies = Bodies::new(1 << 20, 1);
+        let bodies = Bodies::new(1 << 20, 1, Arc::default());
         let mut buffer = bodies.take(1000);
         buffer.extend_from_slice(&[1; 1000]);
         let place = buffer.as_ptr();
@@ -229,7 +272,7 @@ mod tests {
 
     #[test]
     fn bodies_hold_no_more_than_they_may_together() {
-        let room = Room::new(100);
+        let room = Room::new(100, Arc::default());
         let (mut one, mut other) = (room.held(), room.held());
         assert_eq!(one.grow(60), Ok(()));
         let refused = other.grow(50).expect_err("too much together");
@@ -247,7 +290,7 @@ mod tests {
 
     #[test]
     fn slow_bodies_are_cut_off_sooner_where_room_is_scarce() {
-        let room = Room::new(100);
+        let room = Room::new(100, Arc::default());
         let seconds = Duration::from_secs;
         for (elapsed, bytes, scarce, want) in [
             (30, 0, false, false),

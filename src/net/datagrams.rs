@@ -68,7 +68,7 @@ impl Receivers {
         };
         let bytes_max = settings.buffer_bytes_max / sources.len().max(1);
         for source in sources {
-            let waiting = Arc::new(Waiting::new(bytes_max));
+            let waiting = Arc::new(Waiting::new(bytes_max, feed.services.received.clone()));
             let reader = AnyReader::new(source)?;
             let inode = rustix::fs::fstat(reader.fd()).map_or(0, |stat| stat.st_ino);
             add(

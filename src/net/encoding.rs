@@ -142,6 +142,7 @@ mod tests {
     use super::*;
     use crate::net::body::Room;
     use std::io::Write;
+    use std::sync::Arc;
 
     fn encoded(encoding: Encoding, plain: &[u8]) -> Vec<u8> {
         match encoding {
@@ -162,7 +163,7 @@ mod tests {
     }
 
     fn held() -> Held {
-        Room::new(1 << 30).held()
+        Room::new(1 << 30, Arc::default()).held()
     }
 
     #[test]
@@ -170,7 +171,10 @@ mod tests {
         let plain = vec![b'x'; 10 << 20];
         for (name, encoding) in ALL.into_iter().skip(1) {
             let body = encoded(encoding, &plain);
-            let (room, small) = (Room::new(19 << 20), Room::new(5 << 20));
+            let (room, small) = (
+                Room::new(19 << 20, Arc::default()),
+                Room::new(5 << 20, Arc::default()),
+            );
             let mut held = room.held();
             let mut place = Vec::new();
             let decoded = encoding.decode(&body, &mut place, &mut held).expect(name);

@@ -2,6 +2,7 @@
 
 use super::Services;
 use super::counters::get;
+use crate::budget::Budget;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use std::fmt::Write;
@@ -40,6 +41,71 @@ pub async fn metrics(services: Data<Services>) -> HttpResponse {
         .body(text)
 }
 
+/// What each part holds of what it may, and the process of all.
+fn shares(services: &Services, out: &mut Text) {
+    let engine = &services.engine;
+    let (_, _, queued) = engine.journal_figures();
+    let (_, active, frozen) = engine.seal_figures();
+    let store = engine.store_figures();
+    let live = services.hub.figures();
+    let live_bytes = live.folded_bytes.load(Relaxed)
+        + live.recent_bytes.load(Relaxed)
+        + services.hub.waiting_bytes() as u64;
+    let used = [
+        (Budget::Head, (active + frozen) as u64),
+        (Budget::BlockCache, store.cache_bytes),
+        (Budget::IndexCache, store.index_cache_bytes),
+        (Budget::Spellings, engine.catalog().spellings().bytes() as u64),
+        (Budget::Bodies, services.bodies.bytes() as u64),
+        (Budget::Received, services.received.bytes() as u64),
+        (
+            Budget::Waiting,
+            (queued + services.received.waiting_bytes()) as u64,
+        ),
+        (Budget::Live, live_bytes),
+        (Budget::AllQueries, engine.query_bytes() as u64),
+    ];
+    out.family(
+        "kymo_budget_used",
+        "gauge",
+        "What each part that counts its memory holds now; kymo_budget has what it may.",
+    );
+    for (budget, bytes) in used {
+        let _ = writeln!(out.0, "kymo_budget_used{{name=\"{}\"}} {bytes}", budget.name());
+    }
+    let meter = engine.budgets().meter();
+    out.gauge(
+        "kymo_memory_bytes",
+        "Resident memory of the server.",
+        crate::budget::pressure::resident_bytes(),
+    );
+    out.gauge(
+        "kymo_memory_own_bytes",
+        "The same without pages of files, which are given back before anything suffers.",
+        meter.resident(),
+    );
+    out.gauge(
+        "kymo_memory_max_bytes",
+        "What the server may have in memory: from three quarters of its own on it refuses work that needs much.",
+        meter.bytes_max(),
+    );
+    out.counter(
+        "kymo_memory_refused_total",
+        "Times that work was refused for want of memory.",
+        meter.refused(),
+    );
+    out.gauge(
+        "kymo_body_bytes",
+        "Bytes that bodies of requests hold.",
+        services.bodies.bytes() as u64,
+    );
+    out.gauge(
+        "kymo_decoding_bytes",
+        "Bytes that bodies which are being decoded become, about.",
+        services.bodies.decoding_bytes() as u64,
+    );
+}
+
 fn text(services: &Services) -> String {
     let mut out = Text(String::new());
     let (journal, batches, bytes) = services.engine.journal_figures();
@@ -74,17 +140,8 @@ fn text(services: &Services) -> String {
             cause.name()
         );
     }
+    shares(services, &mut out);
     out.gauge("kymo_ready", "0 while the journal is replayed.", 1);
-    out.gauge(
-        "kymo_memory_bytes",
-        "Resident memory of the server.",
-        crate::budget::pressure::resident_bytes(),
-    );
-    out.gauge(
-        "kymo_body_bytes",
-        "Bytes that bodies of requests hold.",
-        services.bodies.bytes() as u64,
-    );
     out.gauge(
         "kymo_uptime_seconds",
         "Seconds since the start.",

@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod outbox;
 pub mod parameters;
 pub mod query;
+pub mod received;
 pub mod rejected;
 pub mod sse;
 pub mod starting;
@@ -36,6 +37,7 @@ use crate::live::hub::Hub;
 use crate::query::QueryLimits;
 use body::Bodies;
 use counters::Counters;
+use received::Received;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Semaphore;
@@ -50,6 +52,8 @@ pub struct Services {
     pub counters: Counters,
     /// Buffers for requests.
     pub bodies: Bodies,
+    /// What connections and datagrams hold.
+    pub received: Arc<Received>,
     /// Tables of requests, used again.
     pub tables: TablePool,
     /// Queries that may run at once.

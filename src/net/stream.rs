@@ -3,12 +3,12 @@
 
 use super::counters::{add, get, take};
 use super::feed::Feed;
+use super::received::{self, Held, Part, READ_BYTES_MIN, Received};
 use crate::budget::machine::files_max;
 use crate::ingest::framing::{Framer, Lost};
 use crate::listen::SocketSettings;
 use kymo_plugin_api::{Decoder, Origin, Rejection, RowSink};
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -16,18 +16,12 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Bytes read at a time: at first, and at most once a connection has shown that it has so many.
-const READ_BYTES_MIN: usize = 8 << 10;
-const READ_BYTES_MAX: usize = 256 << 10;
 /// Batches of one connection that may wait for their commit while it is read on.
 const COMMITS_MAX: usize = 4;
-/// Bytes of buffers that all connections of a listener may have together; each has its smallest in any case.
-const READ_BYTES_ALL_MAX: usize = 32 << 20;
-/// Bytes of batches of all connections of a listener that may wait for their commit; beyond it a connection is read on only
-/// when its own are committed.
-const WAITING_BYTES_MAX: usize = 32 << 20;
-/// Bytes of unfinished lines and messages that all connections of a listener may hold together.
-const CARRIED_BYTES_MAX: usize = 64 << 20;
+/// While the process has too much in memory, a connection waits so long before it is read on; it is not stopped altogether.
+const TIGHT_WAIT: Duration = Duration::from_millis(500);
+/// Between looks meanwhile.
+const TIGHT_LOOK: Duration = Duration::from_millis(20);
 /// Once the server is to stop, what has arrived is looked for so long,
 const STOP_LOOK: Duration = Duration::from_millis(50);
 /// and a sender that goes on is listened to so long.
@@ -76,46 +70,28 @@ struct Common {
     feed: Arc<Feed>,
     shared: Option<Shared>,
     settings: SocketSettings,
-    carried: AtomicUsize,
-    /// Bytes of batches that wait for their commit.
-    waiting: AtomicUsize,
 }
 
 impl Common {
-    /// Bytes that a connection may read at a time.
-    fn read_bytes_max(&self) -> usize {
-        let connections = get(&self.feed.ingest.connections).max(1) as usize;
-        (READ_BYTES_ALL_MAX / connections).clamp(READ_BYTES_MIN, READ_BYTES_MAX)
+    fn received(&self) -> &Arc<Received> {
+        &self.feed.services.received
     }
 
     /// Batches of a connection that may wait while it is read on.
     fn commits_max(&self) -> usize {
-        match self.waiting.load(Ordering::Relaxed) > WAITING_BYTES_MAX {
+        match self.received().is_full(Part::Waiting) {
             true => 0,
             false => COMMITS_MAX - 1,
         }
     }
-}
 
-/// A batch that waits for its commit.
-struct Waiting {
-    common: Arc<Common>,
-    bytes: usize,
-}
-
-impl Waiting {
-    fn new(common: &Arc<Common>, bytes: usize) -> Self {
-        common.waiting.fetch_add(bytes, Ordering::Relaxed);
-        Self {
-            common: common.clone(),
-            bytes,
+    /// Lets others end first while memory is short.
+    async fn wait_while_tight(&self) {
+        let meter = self.feed.services.engine.budgets().meter();
+        let until = Instant::now() + TIGHT_WAIT;
+        while meter.is_tight() && Instant::now() < until {
+            tokio::time::sleep(TIGHT_LOOK).await;
         }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.common.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -135,8 +111,6 @@ pub async fn serve(
         feed,
         shared,
         settings,
-        carried: AtomicUsize::new(0),
-        waiting: AtomicUsize::new(0),
     });
     let counters = common.feed.ingest.clone();
     // Each connection is a file, and the store needs some.
@@ -148,14 +122,25 @@ pub async fn serve(
             _ = stop.changed() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept() => match accepted {
-                Ok(_) if get(&counters.connections) >= connections_max => {
-                    add(&counters.connections_refused, 1);
-                    if refusal_told.is_none_or(|told| told.elapsed() > REFUSALS_TOLD_EVERY) {
-                        refusal_told = Some(Instant::now());
-                        tracing::warn!(from = common.feed.source, "too many connections (connections {connections_max}); one was closed");
+                Ok(stream) => {
+                    let room = match get(&counters.connections) >= connections_max {
+                        true => Err(format!("connections {connections_max}")),
+                        false => {
+                            let room = common.received().connect();
+                            room.ok_or_else(|| format!("received_bytes: room for {} of all listeners", common.received().connections_max()))
+                        }
+                    };
+                    match room {
+                        Ok(room) => open(&mut connections, (stream, room), &common, &stop),
+                        Err(limit) => {
+                            add(&counters.connections_refused, 1);
+                            if refusal_told.is_none_or(|told| told.elapsed() > REFUSALS_TOLD_EVERY) {
+                                refusal_told = Some(Instant::now());
+                                tracing::warn!(from = common.feed.source, "too many connections ({limit}); one was closed");
+                            }
+                        }
                     }
                 }
-                Ok(stream) => open(&mut connections, stream, &common, &stop),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_RETRY).await;
@@ -166,8 +151,9 @@ pub async fn serve(
     // Those that the kernel has accepted have sent something, or will not any more.
     while get(&counters.connections) < connections_max
         && let Some(Ok(stream)) = within(STOP_LOOK, listener.accept()).await
+        && let Some(room) = common.received().connect()
     {
-        open(&mut connections, stream, &common, &stop);
+        open(&mut connections, (stream, room), &common, &stop);
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
@@ -176,7 +162,7 @@ pub async fn serve(
 /// Serves a connection as a task of its own.
 fn open(
     connections: &mut JoinSet<()>,
-    stream: Connection,
+    (stream, room): (Connection, received::Connection),
     common: &Arc<Common>,
     stop: &watch::Receiver<bool>,
 ) {
@@ -184,7 +170,7 @@ fn open(
     add(&common.feed.ingest.connections, 1);
     connections.spawn(async move {
         let counters = common.feed.ingest.clone();
-        let _open = Open(&counters.connections);
+        let (_open, _room) = (Open(&counters.connections), room);
         if let Err(error) = connection(stream, &common, stop).await {
             tracing::debug!(from = common.feed.source, %error, "a connection ended");
         }
@@ -200,27 +186,15 @@ impl Drop for Open<'_> {
     }
 }
 
-/// What one connection carries, given back when it ends.
-struct Carried<'a>(&'a AtomicUsize, usize);
-
-impl Carried<'_> {
-    fn set(&mut self, bytes: usize) -> io::Result<()> {
-        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
-        self.0.fetch_sub(self.1, Ordering::Relaxed);
-        self.1 = bytes;
-        if bytes > 0 && before > CARRIED_BYTES_MAX {
-            return Err(io::Error::other(format!(
-                "too many bytes of unfinished lines (carried_bytes_max {CARRIED_BYTES_MAX})"
-            )));
-        }
-        Ok(())
+/// An unfinished line of a connection is so long.
+fn carry(carried: &mut Held, bytes: usize, common: &Common) -> io::Result<()> {
+    if carried.set(bytes) || bytes == 0 {
+        return Ok(());
     }
-}
-
-impl Drop for Carried<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(self.1, Ordering::Relaxed);
-    }
+    let bytes_max = common.received().bytes_max(Part::Carried);
+    Err(io::Error::other(format!(
+        "too many bytes of unfinished lines (received_bytes: {bytes_max} for them)"
+    )))
 }
 
 async fn connection(
@@ -234,9 +208,11 @@ async fn connection(
         None => Some(feed.decoder().map_err(io::Error::other)?),
     };
     let mut framer = Framer::new(feed.reading.framing, feed.services.engine.limits());
-    let mut carried = Carried(&common.carried, 0);
+    let mut carried = common.received().held(Part::Carried);
+    let mut buffered = common.received().held(Part::Buffers);
     let mut commits: JoinSet<bool> = JoinSet::new();
     let mut buffer = vec![0; READ_BYTES_MIN];
+    buffered.set(buffer.len());
     let idle = match common.settings.idle_seconds {
         0 => Duration::MAX,
         seconds => Duration::from_secs(seconds),
@@ -281,7 +257,8 @@ async fn connection(
             if let Err(error) = room_for_one(&mut commits, common).await {
                 break Err(error);
             }
-            let waiting = Waiting::new(common, ready.0.bytes().len());
+            let mut waiting = common.received().held(Part::Waiting);
+            waiting.set(ready.0.bytes().len());
             let feed = feed.clone();
             commits.spawn(async move {
                 let _waiting = waiting;
@@ -291,15 +268,17 @@ async fn connection(
         if read == 0 {
             break Ok(());
         }
-        if let Err(error) = carried.set(framer.carried()) {
+        if let Err(error) = carry(&mut carried, framer.carried(), common) {
             break Err(error);
         }
-        let most = common.read_bytes_max();
+        let most = common.received().read_bytes_max();
         if buffer.len() > most {
             buffer = vec![0; most];
         } else if read == buffer.len() && read < most {
             buffer.resize((read * 2).min(most), 0);
         }
+        buffered.set(buffer.len());
+        common.wait_while_tight().await;
     };
     framer.abandon();
     let lost = framer.take_lost();

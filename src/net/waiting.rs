@@ -1,8 +1,9 @@
 //! Datagrams that were received and wait to be decoded, so that the kernel's small buffer is emptied at once whatever else the server
 //! does. Bounded: what does not fit is thrown away and counted.
 
+use super::received::{Part, Received};
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Datagrams end to end.
@@ -60,6 +61,7 @@ impl Datagrams {
 /// See the module.
 pub struct Waiting {
     bytes_max: usize,
+    all: Arc<Received>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -72,10 +74,11 @@ struct State {
 }
 
 impl Waiting {
-    /// For so many bytes.
-    pub fn new(bytes_max: usize) -> Self {
+    /// For so many bytes, which must also find room among those of all sockets.
+    pub fn new(bytes_max: usize, all: Arc<Received>) -> Self {
         Self {
             bytes_max,
+            all,
             state: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -84,7 +87,8 @@ impl Waiting {
     /// Adds datagrams, or gives back how many found no room.
     pub fn push(&self, datagrams: Datagrams) -> Result<(), usize> {
         let mut state = self.lock();
-        if state.cost + datagrams.cost() > self.bytes_max {
+        if state.cost + datagrams.cost() > self.bytes_max || !self.all.take(Part::Datagrams, datagrams.cost())
+        {
             return Err(datagrams.len());
         }
         state.cost += datagrams.cost();
@@ -131,6 +135,7 @@ impl Waiting {
             taken.push(set);
         }
         state.cost -= cost;
+        self.all.give_back(Part::Datagrams, cost);
         Some(taken)
     }
 
@@ -142,7 +147,10 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
+
+    fn waiting(bytes: usize) -> Waiting {
+        Waiting::new(bytes, Received::new(1 << 20, 0))
+    }
 
     fn datagrams(texts: &[&str]) -> Datagrams {
         let mut out = Datagrams::default();
@@ -157,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_is_put_in_comes_out_in_order_and_whole() {
-        let waiting = Waiting::new(1000);
+        let waiting = waiting(1000);
         waiting.push(datagrams(&["a", "", "bc"])).expect("room");
         waiting.push(datagrams(&["d"])).expect("room");
         waiting.close();
@@ -169,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_counted() {
-        let waiting = Waiting::new(20);
+        let waiting = waiting(20);
         assert_eq!(waiting.push(datagrams(&["12345678", "1"])), Ok(()));
         assert_eq!(waiting.push(datagrams(&["1", "2"])), Err(2));
         assert_eq!(
@@ -185,7 +193,7 @@ mod tests {
 
     #[test]
     fn takers_wait_for_what_comes() {
-        let waiting = Arc::new(Waiting::new(1000));
+        let waiting = Arc::new(waiting(1000));
         let other = waiting.clone();
         let taker = std::thread::spawn(move || {
             let mut all = Vec::new();

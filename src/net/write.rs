@@ -28,6 +28,8 @@ use std::time::Duration;
 const INLINE_BYTES_MAX: usize = 256 << 10;
 /// The same of bodies that may become a thousand times as large.
 const INLINE_ENCODED_BYTES_MAX: usize = 8 << 10;
+/// What a compressed body usually becomes.
+const ENCODED_TIMES: usize = 8;
 /// How long an answer may wait until the ledger has what was rejected.
 const SYNC_PATIENCE: Duration = Duration::from_secs(2);
 /// URL parameters that are no options of a format.
@@ -168,10 +170,12 @@ async fn write(
     let choice = Choice::of(request, services, parameters, &target)?;
     let (body, mut held) = services.bodies.read(request, body).await?;
     add(&counters.bytes, body.len() as u64);
-    let inline = match encoding.decoded_len(&body) {
+    let decoded_len = encoding.decoded_len(&body);
+    let inline = match decoded_len {
         Some(len) => len <= INLINE_BYTES_MAX,
         None => body.len() <= INLINE_ENCODED_BYTES_MAX,
     };
+    let decoded_len = decoded_len.unwrap_or_else(|| body.len().saturating_mul(ENCODED_TIMES));
     let native = target.by_path.is_some();
     let peer = request
         .peer_addr()
@@ -194,7 +198,7 @@ async fn write(
     let (mut outcome, encoded, mut decoder, from, received) = if inline {
         work()?
     } else {
-        let _permit = services.bodies.decoding().await?;
+        let _permit = services.bodies.decoding(decoded_len).await?;
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|_| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "decoding failed"))??
     };

@@ -6,6 +6,7 @@ use super::rollup::RollupUse;
 use super::scan::ScanCounters;
 use super::trace::{Stage, Trace};
 use super::workers::Workers;
+use crate::budget::Meter;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -43,6 +44,12 @@ impl<'a> Resources<'a> {
         Self { rollups, ..self }
     }
 
+    /// The same, where something else than `query_bytes` says how much memory there is.
+    pub fn limited_by(mut self, limit: &'static str) -> Self {
+        self.memory.limit = limit;
+        self
+    }
+
     /// The same for a statement that is explained.
     pub fn traced(self, trace: Trace) -> Self {
         Self {
@@ -65,6 +72,7 @@ impl<'a> Resources<'a> {
 pub struct Pool {
     bytes_max: AtomicUsize,
     used: AtomicUsize,
+    meter: Option<Arc<Meter>>,
 }
 
 impl Pool {
@@ -73,6 +81,16 @@ impl Pool {
         Self {
             bytes_max: AtomicUsize::new(bytes_max),
             used: AtomicUsize::new(0),
+            meter: None,
+        }
+    }
+
+    /// The same, taking no more once the process has too much in memory, whoever has it.
+    #[must_use]
+    pub fn metered(self, meter: Arc<Meter>) -> Self {
+        Self {
+            meter: Some(meter),
+            ..self
         }
     }
 
@@ -87,6 +105,11 @@ impl Pool {
     }
 
     fn grow(&self, bytes: usize) -> Result<(), QueryError> {
+        if let Some(meter) = &self.meter {
+            meter
+                .go_on()
+                .map_err(|short| QueryError::Limit(short.to_string()))?;
+        }
         let used = self
             .used
             .fetch_add(bytes, Ordering::Relaxed)
@@ -110,6 +133,8 @@ impl Pool {
 #[derive(Debug)]
 pub struct Memory {
     pool: Option<Arc<Pool>>,
+    /// What says so.
+    limit: &'static str,
     bytes_max: usize,
     used: AtomicUsize,
     peak: AtomicUsize,
@@ -125,6 +150,7 @@ impl Memory {
     pub fn of_pool(bytes_max: usize, pool: Option<Arc<Pool>>) -> Self {
         Self {
             pool,
+            limit: "query_bytes",
             bytes_max,
             used: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
@@ -147,6 +173,11 @@ impl Memory {
         self.grow(bytes)
     }
 
+    /// The budget's name and what it has, for errors.
+    pub fn limit(&self) -> String {
+        format!("{} {}", self.limit, self.bytes_max)
+    }
+
     /// The budget.
     pub fn bytes_max(&self) -> usize {
         self.bytes_max
@@ -165,8 +196,8 @@ impl Memory {
         if used > self.bytes_max {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
             return Err(QueryError::Limit(format!(
-                "the query needs more memory than a query may have (query_bytes {}); narrow its time or its series, or take longer windows",
-                self.bytes_max
+                "the query needs more memory than a query may have ({}); narrow its time or its series, or take longer windows",
+                self.limit()
             )));
         }
         if let Some(pool) = &self.pool {

@@ -2,6 +2,8 @@
 //! (`KYMO_FLIPS`, `KYMO_IMAGES`, ..); what a run has counted is printed, and docs/reliability.md reports the large ones.
 
 mod backup;
+#[path = "../end_to_end/cgroup.rs"]
+mod cgroup;
 mod datagrams;
 mod db;
 mod disk;
@@ -13,6 +15,7 @@ mod index;
 mod kill;
 mod merges;
 mod mirror;
+mod overload;
 mod power;
 mod recorder;
 mod repair;

@@ -1,44 +1,15 @@
 //! The same data under different limits of memory and cores: the same answers, nobody killed, memory within the limit.
 
+use crate::cgroup::Cgroup;
 use crate::support::{KYMO, PATIENCE, Server, missing};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 
-/// A memory cgroup (v1 or v2) that is removed when dropped.
-struct Group(PathBuf);
-
-impl Group {
-    /// `None`: this machine lets nobody make one here.
-    fn new(name: &str, bytes: u64) -> Option<Self> {
-        let (root, limit) = if Path::new("/sys/fs/cgroup/memory").is_dir() {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
-        } else {
-            ("/sys/fs/cgroup", "memory.max")
-        };
-        let folder = Path::new(root).join(format!("kymo-{name}-{}", std::process::id()));
-        std::fs::create_dir(&folder).ok()?;
-        let group = Self(folder);
-        std::fs::write(group.0.join(limit), bytes.to_string()).ok()?;
-        Some(group)
-    }
-
-    /// A command that runs the server in the group, on the first `cores` cores.
-    fn launcher(&self, cores: usize) -> Vec<String> {
-        let script = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", self.0.display());
-        let mut words = vec!["sh".to_string(), "-c".to_string(), script, "sh".to_string()];
-        let last = cores - 1;
-        words.extend(["taskset", "-c", &format!("0-{last}"), KYMO].map(String::from));
-        words
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
-    }
+/// A command that runs the server in a group, on the first `cores` cores.
+fn launcher(group: &Cgroup, cores: usize) -> Vec<String> {
+    group.command(&["taskset", "-c", &format!("0-{}", cores - 1), KYMO])
 }
 
 fn lines(batch: i64) -> String {
@@ -100,11 +71,15 @@ fn same_answers_under_any_limit() {
         (8 * gib, 1),
         (8 * gib, 2),
     ] {
-        let Some(group) = Group::new(&format!("{}m{cores}", bytes / MIB), bytes) else {
+        let Some(group) = Cgroup::new(&format!("{}m{cores}", bytes / MIB), bytes) else {
             return missing("right to make a memory cgroup (root has it)");
         };
         let folder = tempfile::tempdir().expect("a folder");
-        let server = Server::launch(&group.launcher(cores), folder.path(), &["--host-metrics", "off"]);
+        let server = Server::launch(
+            &launcher(&group, cores),
+            folder.path(),
+            &["--host-metrics", "off"],
+        );
         wait_for_output(&server, &format!("{cores} cores, {} MiB memory", bytes / MIB));
         server.create("b");
         for batch in 0..60 {
@@ -114,7 +89,7 @@ fn same_answers_under_any_limit() {
         assert!(peak_bytes(&server) < bytes, "{} of {bytes}", peak_bytes(&server));
         let data = server.data.clone();
         assert_eq!(server.terminate(), Some(0), "it was not killed");
-        let server = Server::launch(&group.launcher(cores), &data, &["--host-metrics", "off"]);
+        let server = Server::launch(&launcher(&group, cores), &data, &["--host-metrics", "off"]);
         assert_eq!(answers(&server), first, "from blocks the same as from the head");
         assert_eq!(server.terminate(), Some(0));
         match &expected {

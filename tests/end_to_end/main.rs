@@ -5,6 +5,7 @@
 
 mod browser;
 mod budgets;
+mod cgroup;
 mod cli;
 mod clients;
 mod continuous;

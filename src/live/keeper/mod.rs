@@ -16,8 +16,10 @@ use super::message::Wanted;
 use super::outbox::Outbox;
 use super::pace::{Pace, Share};
 use super::recent::Recent;
+use super::shares::Shares;
 use super::tail::Tail;
 use super::watch::Watch;
+use crate::budget::Budget;
 use crate::engine::{Commits, Engine};
 use crate::query::snapshot::Snapshot;
 use crossbeam_channel::{Receiver, never, select};
@@ -132,14 +134,18 @@ pub struct Keeper {
     held: BTreeSet<(Instant, Arc<str>)>,
     /// Computations that were brought up to date lately.
     busy: usize,
-    /// What all of this may take.
+    /// What all of this may take of the processor,
     share: Share,
+    /// and of memory.
+    shares: Shares,
 }
 
 impl Keeper {
     /// Over an engine.
     pub fn new(engine: Arc<Engine>, figures: Arc<Figures>, share: Share) -> Self {
+        let shares = Shares::of(engine.budgets().get().size(Budget::Live));
         Self {
+            shares,
             engine,
             figures,
             commits: None,
@@ -148,7 +154,7 @@ impl Keeper {
             subscriptions: BTreeMap::new(),
             interest: Interest::default(),
             fresh: Fresh::default(),
-            recent: Recent::default(),
+            recent: Recent::new(shares.recent),
             queue: BTreeSet::new(),
             held: BTreeSet::new(),
             busy: 0,
@@ -309,13 +315,15 @@ impl Keeper {
         for entry in self.entries.values_mut() {
             busy += usize::from(entry.work.pace().is_busy(now) && !entry.clients.is_empty());
             if let Work::Windows(computation) = &mut entry.work {
-                computation.folded().share(computations);
+                computation.folded().share(self.shares.folded, computations);
                 bytes += computation.folded().bytes();
             }
         }
         self.busy = busy;
         self.recent.read_by(busy);
         self.figures.folded_bytes.store(bytes as u64, Ordering::Relaxed);
+        let recent = self.recent.bytes() as u64;
+        self.figures.recent_bytes.store(recent, Ordering::Relaxed);
     }
 
     fn end(&mut self, key: &Arc<str>) -> Option<Entry> {

@@ -77,14 +77,15 @@ impl Keeper {
                 "too many different subscriptions (live_computations_max {COMPUTATIONS_MAX})"
             ));
         }
+        let bytes_max = self.shares.evaluation;
         let work = match &plan.borders {
             Some(borders) => {
                 let from = plan.from.unwrap_or(now);
-                Work::Windows(Box::new(Computation::new(plan, borders, from, now)?))
+                Work::Windows(Box::new(Computation::new(plan, borders, (from, now), bytes_max)?))
             }
             None => {
                 self.listen();
-                Work::Tail(Box::new(Tail::new(plan, self.heard)?))
+                Work::Tail(Box::new(Tail::new(plan, self.heard, bytes_max)?))
             }
         };
         self.entries.insert(

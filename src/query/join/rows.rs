@@ -174,8 +174,8 @@ impl<'a> Matcher<'a> {
             let equal = right[from..].iter().take_while(|t| *t == time).count();
             if pairs.len() + equal > room {
                 return Err(QueryError::Limit(format!(
-                    "the rows of a JOIN need more memory than a query may have (query_bytes {}); narrow its time, or group by more tags",
-                    self.ctx.resources.memory.bytes_max()
+                    "the rows of a JOIN need more memory than a query may have ({}); narrow its time, or group by more tags",
+                    self.ctx.resources.memory.limit()
                 )));
             }
             pairs.extend((from..from + equal).map(|other| (Some(row), Some(other))));

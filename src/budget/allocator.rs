@@ -1,0 +1,69 @@
+//! How soon the allocator gives freed memory back to the system.
+//!
+//! mimalloc keeps what is freed for a while, in case it is needed again. A busy server frees hundreds of megabytes a second: with little
+//! memory that while is most of it. So the less memory there is, the sooner it goes back (docs/adr/0028).
+
+/// What tells mimalloc the same from outside; who has set it is obeyed.
+const VARIABLE: &str = "MIMALLOC_PURGE_DELAY";
+/// `mi_option_purge_delay` of mimalloc 3: milliseconds that what is free stays. The bindings name only the options that they deem stable.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+/// What it is by itself.
+const USUAL_MILLISECONDS: u64 = 1000;
+/// Bytes of memory for each millisecond.
+const BYTES_PER_MILLISECOND: u64 = 64 << 20;
+
+/// Milliseconds that suit so much memory; `None`: what it does by itself.
+fn delay(memory: u64) -> Option<u64> {
+    let delay = memory / BYTES_PER_MILLISECOND;
+    (delay < USUAL_MILLISECONDS).then_some(delay)
+}
+
+/// Has the allocator give memory back as soon as suits so much of it.
+///
+/// IMPORTANT: before the first thread is started: mimalloc does not guard its options.
+pub fn suit(memory: u64) {
+    if let Some(delay) = delay(memory)
+        && std::env::var_os(VARIABLE).is_none()
+    {
+        set(PURGE_DELAY, delay);
+    }
+}
+
+#[allow(unsafe_code)]
+fn set(option: libmimalloc_sys::mi_option_t, value: u64) {
+    let value = i64::try_from(value).unwrap_or(i64::MAX);
+    // SAFETY: takes and gives numbers only, and refuses an option that it does not know. Not to be called by two threads at once:
+    // `suit` comes before the first.
+    unsafe { libmimalloc_sys::mi_option_set(option, value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_less_memory_the_sooner() {
+        for (memory, want) in [
+            (32 << 20, Some(0)),
+            (512 << 20, Some(8)),
+            (8 << 30, Some(128)),
+            (1 << 40, None),
+        ] {
+            assert_eq!(delay(memory), want, "{memory}");
+        }
+    }
+
+    /// The number of the option is the one that this version of mimalloc has: its default gives it away.
+    #[test]
+    #[allow(unsafe_code)]
+    fn the_option_is_the_purge_delay() {
+        if std::env::var_os(VARIABLE).is_some() {
+            return;
+        }
+        // SAFETY: as above; nothing else in this program's tests sets options.
+        let get = |option| unsafe { libmimalloc_sys::mi_option_get(option) };
+        assert_eq!(get(PURGE_DELAY), USUAL_MILLISECONDS as i64);
+        set(PURGE_DELAY, 8);
+        assert_eq!(get(PURGE_DELAY), 8);
+    }
+}

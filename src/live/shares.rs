@@ -1,0 +1,47 @@
+//! What of the budget of live subscriptions (`live_bytes`) each part may hold.
+
+/// At most, of the batches that are kept and of one evaluation: more would not be used.
+const ENOUGH: usize = 64 << 20;
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shares {
+    /// The last committed batches, packed, unpacked and put together.
+    pub recent: usize,
+    /// One evaluation; there is one at a time.
+    pub evaluation: usize,
+    /// What the windows of all computations were folded to.
+    pub folded: usize,
+    /// What waits for all clients.
+    pub waiting: usize,
+}
+
+impl Shares {
+    /// Of so many bytes.
+    pub fn of(bytes: usize) -> Self {
+        let quarter = bytes / 4;
+        let (recent, evaluation) = (quarter.min(ENOUGH), quarter.min(ENOUGH));
+        let half = (bytes - recent - evaluation) / 2;
+        Self {
+            recent,
+            evaluation,
+            folded: half,
+            waiting: half,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_all_of_it() {
+        for (bytes, recent, waiting) in [(32 << 20, 8 << 20, 8 << 20), (1 << 30, ENOUGH, 448 << 20)] {
+            let shares = Shares::of(bytes);
+            assert_eq!((shares.recent, shares.waiting), (recent, waiting));
+            let all = shares.recent + shares.evaluation + shares.folded + shares.waiting;
+            assert_eq!(all, bytes);
+        }
+    }
+}
