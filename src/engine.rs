@@ -215,6 +215,7 @@ impl Entry for Pending {
 struct FromJournal {
     catalog: Arc<Catalog>,
     head: Arc<Head<RunSet>>,
+    store: Arc<Store>,
     dispatcher: Arc<Dispatcher<RunSet>>,
     budgets: Arc<Current>,
 }
@@ -234,6 +235,11 @@ impl Outcome<Pending> for FromJournal {
 
     fn committed(&mut self, first: u64, entries: Vec<Pending>) {
         let last = first + entries.len() as u64 - 1;
+        for (sequence, entry) in (first..).zip(&entries) {
+            if entry.batch.has_commands() {
+                self.store.hear(sequence);
+            }
+        }
         let (batches, acks) = entries.into_iter().map(|e| (e.batch, e.ack)).unzip();
         self.dispatcher.dispatch(Group { first, last, batches }, acks);
     }
@@ -396,6 +402,7 @@ impl Engine {
         let outcome = FromJournal {
             catalog: catalog.clone(),
             head: head.clone(),
+            store: store.clone(),
             dispatcher: dispatcher.clone(),
             budgets: options.budgets.clone(),
         };

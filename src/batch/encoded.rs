@@ -287,6 +287,11 @@ impl EncodedBatch {
         self.has_definitions
     }
 
+    /// Has it commands?
+    pub fn has_commands(&self) -> bool {
+        self.has_commands
+    }
+
     /// A copy of its commands.
     pub fn commands(&self) -> Vec<Command> {
         if !self.has_commands {

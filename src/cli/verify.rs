@@ -79,6 +79,7 @@ fn look(dir: &Path, sequence: Option<u64>) -> anyhow::Result<u64> {
     let aside = attempt::aside(dir)?;
     let mut others: Vec<Flaw> = aside.iter().map(|&sequence| quarantined(dir, sequence)).collect();
     let losses = Losses::read(dir)?;
+    others.extend(missing_end(dir, &verified, &journal, &losses));
     if losses.damaged() > 0 {
         others.push(Flaw {
             place: dir.join(losses::NAME).display().to_string(),
@@ -169,6 +170,20 @@ fn look_at_journal(dir: &Path, watermark: u64, wanted: Option<u64>) -> anyhow::R
         });
     }
     Ok(state)
+}
+
+/// The end of the journal rotted away, where it looks as if a crash had cut it off; but the store has heard of what was there.
+fn missing_end(dir: &Path, verified: &Verified, journal: &JournalState, losses: &Losses) -> Option<Flaw> {
+    let sealed = verified.watermark?;
+    let from = journal.replayed.existing.next_sequence.max(sealed + 1);
+    let is_missing = verified.heard >= from && losses.of(verified.heard).is_none();
+    is_missing.then(|| Flaw {
+        place: dir.join("journal").display().to_string(),
+        reason: format!(
+            "damaged at its end: sequences {from} to {} are lost, the store knows that they were there",
+            verified.heard
+        ),
+    })
 }
 
 /// A batch that was set aside while replaying: data that is not in any query.

@@ -75,6 +75,11 @@ impl Attempt {
         self.careful
     }
 
+    /// Are there batches that were set aside, now or before?
+    pub fn has_set_aside(&self) -> bool {
+        !self.aside.is_empty()
+    }
+
     /// Is the batch to be left out? Then it is in its file. If not, it is about to be replayed.
     ///
     /// # Errors

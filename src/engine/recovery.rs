@@ -151,8 +151,9 @@ impl Core {
         let mut attempt = Attempt::begin(dir).map_err(folder)?;
         let mut losses = Losses::read(dir).map_err(folder)?;
         let mut next = watermark + 1;
-        // A batch is lost, and with it perhaps the names of what later batches speak of.
-        let mut has_gap = false;
+        // A batch is lost, and with it perhaps the names of what later batches speak of. Of what an earlier start found, and sealed what came after
+        // it before it failed, there is no gap in the journal any more.
+        let mut has_gap = losses.sequences() > 0 || attempt.has_set_aside();
         progress.replays(bytes_in_use(disk).map_err(OpenError::Journal)?);
         let mut replayed = replay(disk, watermark, |sequence, bytes| {
             let frame_bytes = bytes.len();
@@ -231,6 +232,11 @@ impl Core {
             Ok(())
         })
         .map_err(OpenError::Journal)?;
+        if replayed.existing.next_sequence > next {
+            // The frames of the last segments: no frame behind them told of the gap, and what comes next begins behind it.
+            let last = replayed.existing.next_sequence - 1;
+            losses.note(next, last).map_err(folder)?;
+        }
         harden(disk, &replayed).map_err(OpenError::Journal)?;
         for damage in &replayed.damage {
             tracing::error!(
@@ -242,19 +248,23 @@ impl Core {
             );
             damaged += 1;
         }
-        // A seal that failed stores deletes before anything else. What it knows of the journal had, and has no more: it is no crash that took
-        // the journal's end. IMPORTANT: their sequences are not given out again, or the deletes would hide what comes under them.
+        // What the store has heard of the journal had, and has no more: it is no crash that took the journal's end. IMPORTANT: their sequences are
+        // not given out again, or deletes that are stored already would hide what comes under them.
         let next = &mut replayed.existing.next_sequence;
-        if let Some(last) = Some(store.deletes_stored()).filter(|last| last >= next) {
-            tracing::error!(
-                from = *next,
-                to = last,
-                "damage at the end of the journal: these sequences are lost"
-            );
-            losses.note(*next, last).map_err(folder)?;
-            damaged += 1;
+        if let Some(last) = Some(store.heard()).filter(|last| last >= next) {
+            if losses.of(last).is_none() {
+                tracing::error!(
+                    from = *next,
+                    to = last,
+                    "damage at the end of the journal: these sequences are lost"
+                );
+                losses.note(*next, last).map_err(folder)?;
+                damaged += 1;
+            }
             *next = last + 1;
         }
+        // Not before it was made durable.
+        store.hear(last_command);
         recovery.batches = replayed.frames;
         recovery.bytes = replayed.bytes;
         recovery.damaged = damaged;

@@ -150,6 +150,8 @@ pub mod index {
     pub const KEY_SEED: &[u8] = b"S";
     /// The next free ids of databases, policies and measurements.
     pub const NEXT_IDS: &[u8] = b"N";
+    /// The last sequence that the store knows of, be its batch here or not.
+    pub const HEARD: &[u8] = b"H";
     /// First letters, in the order in which definitions are loaded.
     pub const DATABASE: u8 = b'd';
     /// See [`policy`].

@@ -53,6 +53,7 @@ use index::SeriesIndex;
 use index::cache::IndexCache;
 use keys::RunId;
 use mirror::Mirror;
+use names::IndexWrite;
 use pack::{PackHeader, RunEntry};
 use state::State;
 use std::path::Path;
@@ -75,6 +76,8 @@ pub struct Store {
     runs: ArcSwap<RunSet>,
     /// Whoever ends a pack, one at a time: seals while they write, merges only for their last step.
     commit: Mutex<Commit>,
+    /// The last sequence with a command that is durable in the journal: see [`hear`](Self::hear).
+    heard: AtomicU64,
     /// Taken after `commit` where both are needed; never held during input or output.
     state: Mutex<State>,
     next_pack: AtomicU64,
@@ -99,6 +102,8 @@ pub struct Core {
 struct Commit {
     /// Deletes up to this sequence are in the index.
     deletes_stored: u64,
+    /// The index says that the store has heard of this sequence.
+    heard_stored: u64,
     /// Number of the last commit that was tried.
     number: u64,
 }
@@ -181,6 +186,7 @@ impl Store {
             before = Some(pack);
         }
         let deletes_stored = deletes.list.iter().map(|d| d.sequence).max().unwrap_or(0);
+        let heard_stored = names::heard(engine)?;
         let (state, number, next_pack) = State::open(headers, deletes);
         let store = Self {
             index,
@@ -188,8 +194,10 @@ impl Store {
             core,
             commit: Mutex::new(Commit {
                 deletes_stored,
+                heard_stored,
                 number,
             }),
+            heard: AtomicU64::new(heard_stored),
             state: Mutex::new(state),
             next_pack: AtomicU64::new(next_pack),
             mirror: None,
@@ -210,9 +218,18 @@ impl Store {
         self.runs.load().watermark()
     }
 
-    /// Deletes up to this sequence are here, even if their batches are above the watermark.
-    pub fn deletes_stored(&self) -> u64 {
-        self.commit().deletes_stored
+    /// What is here was made knowing of the commands up to this sequence, even if their batches are above the watermark: the journal had them.
+    pub fn heard(&self) -> u64 {
+        let commit = self.commit();
+        commit.deletes_stored.max(commit.heard_stored)
+    }
+
+    /// The journal has, durably, a batch with commands. They come into effect after this: seals and merges leave out what they drop before
+    /// the next seal has stored them. IMPORTANT: what does so says it has heard of them. If damage takes them from the end of the journal, where it
+    /// looks as if a crash had cut them off, their sequences would be given to others, and deletes among those would pass over runs that
+    /// already know of "everything up to there".
+    pub fn hear(&self, sequence: u64) {
+        self.heard.fetch_max(sequence, Ordering::Relaxed);
     }
 
     /// What can be read now.
@@ -255,6 +272,14 @@ impl Store {
             Some((commit, watermark)) => (commit, Some(watermark)),
             None => (self.commit(), None),
         };
+        // Before what was made with it is durable. A seal's own rows tell of everything up to them.
+        let heard = self.heard.load(Ordering::Relaxed);
+        if heard > commit.heard_stored.max(watermark.unwrap_or(0)) {
+            let mut write = IndexWrite::default();
+            write.put_heard(heard);
+            self.core.engine.index_write(&write.changes)?;
+            commit.heard_stored = heard;
+        }
         // A commit that fails may be durable all the same, so its number is used up, too.
         commit.number += 1;
         let header = {
@@ -560,6 +585,51 @@ mod tests {
             read(&store, SeriesFilter::All, TimeRange::ALL),
             [left[0], left[1], (0, 1, 50)]
         );
+    }
+
+    #[test]
+    fn what_was_made_with_commands_of_the_journal_says_so() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let seals = [1, 2].map(|watermark| (watermark, rows(5, &[(0, watermark as i64, 10)])));
+        {
+            let (store, _) = open(dir.path());
+            for (watermark, rows) in seals {
+                seal(&store, watermark, vec![(0, rows)]);
+            }
+            // In the journal: the measurement is dropped.
+            store.hear(4);
+        }
+        assert_eq!(open(dir.path()).0.heard(), 0, "nothing was made with it");
+        let merge = |store: &Store| {
+            let plan = merge_policy::Plan {
+                runs: store.runs().runs().iter().map(|run| run.id).collect(),
+                partition: Partition::day(0),
+                reason: merge_policy::Reason::Gone,
+                time: TimeRange::ALL,
+                bytes: 0,
+            };
+            let input = MergeInput {
+                sequence: 4,
+                alive: &|_| false,
+                stop: &|| false,
+                bytes: 16 << 20,
+            };
+            store.merge(&plan, &input).expect("sound");
+        };
+        {
+            let (store, _) = open(dir.path());
+            store.hear(4);
+            merge(&store);
+        }
+        {
+            let (store, _) = open(dir.path());
+            assert_eq!((store.watermark(), store.heard()), (2, 4));
+            assert_eq!(read(&store, SeriesFilter::All, TimeRange::ALL), []);
+            // What came while it was sealed may have decided what is left out.
+            store.hear(9);
+            seal(&store, 6, vec![(0, rows(5, &[(0, 1, 50)]))]);
+        }
+        assert_eq!(open(dir.path()).0.heard(), 9);
     }
 
     #[test]

@@ -134,6 +134,18 @@ pub fn key_seed_value(seed: u64) -> Vec<u8> {
     frame::finish(index::KEY_SEED, value)
 }
 
+/// The last sequence that something in the store depends on, its own rows aside: the journal had it.
+///
+/// # Errors
+/// Damage, input/output.
+pub fn heard(engine: &Engine) -> Result<u64, StoreError> {
+    let key = index::HEARD;
+    match engine.index_get(key)? {
+        Some(value) => decoded(key, &value, |_, input| input.get()),
+        None => Ok(0),
+    }
+}
+
 /// Is this measurement in the index?
 ///
 /// # Errors
@@ -212,6 +224,11 @@ impl IndexWrite {
         self.put(index::NEXT_IDS.to_vec(), |out| {
             ids.iter().for_each(|id| put(out, u64::from(*id)))
         });
+    }
+
+    /// Stores what was heard of.
+    pub fn put_heard(&mut self, sequence: u64) {
+        self.put(index::HEARD.to_vec(), |out| put(out, sequence));
     }
 
     /// Stores a delete.

@@ -16,6 +16,7 @@ use crate::batch::{Command, Definitions};
 use crate::block::Level;
 use crate::model::{MeasurementId, SortedRows};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What a seal brings besides its tables.
 pub struct SealInput<'a> {
@@ -61,8 +62,14 @@ impl Store {
                 write.put_delete(delete);
             }
         }
+        // The commands above may be of batches behind the watermark.
+        let heard = self.heard.load(Ordering::Relaxed);
+        if heard > commit.heard_stored {
+            write.put_heard(heard);
+        }
         engine.index_write(&write.changes)?;
         commit.deletes_stored = commit.deletes_stored.max(input.watermark);
+        commit.heard_stored = commit.heard_stored.max(heard);
         let gone = |measurement| names::dropped_series(engine, measurement);
         let alive = |measurement| names::has_measurement(engine, measurement);
         self.index.seal(input.series, &gone, &alive)?;

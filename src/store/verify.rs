@@ -29,6 +29,8 @@ pub struct Verified {
     pub flaws_total: u64,
     /// Highest sequence whose data is in the store; `None` when it could not be opened.
     pub watermark: Option<u64>,
+    /// The last sequence that something in the store depends on, though its batch may be in the journal only.
+    pub heard: u64,
     /// Values whose frames were checked.
     pub values: u64,
     /// Runs.
@@ -118,6 +120,7 @@ pub fn verify(dir: &Path, read: &mut dyn FnMut(u64)) -> Result<Verified, StoreEr
     match opened.and_then(|engine| Store::open_on(engine, options, &mut |_: Loaded| {})) {
         Ok(store) => {
             out.watermark = Some(store.watermark());
+            out.heard = store.heard();
             check_runs(&store.runs(), &mut out);
             let mut flaws = Vec::new();
             out.series = index::verify::verify(&store.index, &mut |place, reason| {

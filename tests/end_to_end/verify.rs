@@ -3,6 +3,7 @@
 use crate::support::{KYMO, Server, get};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Writes one batch: the sequence that its acknowledgement carries.
 fn write(server: &Server, lines: &str) -> u64 {
@@ -109,4 +110,69 @@ fn a_sequence_is_proven_in_the_journal_and_in_the_store_and_not_when_it_is_lost(
         "sequence {damaged} is lost: damage of the journal took the sequences {damaged} to {damaged}"
     );
     assert!(status != Some(0) && said.contains(&lost), "{status:?}: {said}");
+}
+
+/// Turns over the last bit that is set in the journal: in its last frame.
+fn damage_the_end(data: &Path) {
+    let mut last = None;
+    for entry in std::fs::read_dir(data.join("journal")).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let bytes = std::fs::read(&path).expect("readable");
+        // Spares are zeros behind their header.
+        if let Some(at) = bytes.iter().rposition(|&byte| byte != 0)
+            && at > 64
+        {
+            assert!(last.is_none(), "one segment is enough for what was written");
+            last = Some((path, bytes, at));
+        }
+    }
+    let (path, mut bytes, at) = last.expect("a segment in use");
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).expect("room");
+}
+
+#[test]
+fn what_the_store_has_heard_of_is_missed_at_the_journals_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let server = Server::quiet(&data);
+    server.create("d");
+    write(&server, "kept v=1 1\ngone v=1 1\n");
+    assert_eq!(server.terminate(), Some(0));
+
+    // A merge leaves out what was dropped, before any seal stores that it was.
+    let server = Server::quiet(&data);
+    server.query("d", "DROP MEASUREMENT gone");
+    server.query("d", "DROP MEASUREMENT kept");
+    let dropped = metric(&server, "kymo_sequence_durable");
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while metric(&server, "kymo_store_runs") > 0 {
+        assert!(
+            Instant::now() < deadline,
+            "nobody merges what was dropped:\n{}",
+            server.output()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(metric(&server, "kymo_sequence_sealed") < dropped);
+    server.kill();
+    let (status, said) = verify(&data, dropped);
+    assert_eq!(status, Some(0), "{said}");
+
+    damage_the_end(&data);
+    let (status, said) = verify(&data, dropped);
+    let end = format!("damaged at its end: sequences {dropped} to {dropped} are lost");
+    assert!(status != Some(0) && said.contains(&end), "{status:?}: {said}");
+
+    let server = Server::quiet(&data);
+    assert_eq!(metric(&server, "kymo_lost_sequences"), 1);
+    let later = write(&server, "kept v=2 2\n");
+    assert!(later > dropped, "its sequence is not used again");
+    assert_eq!(server.terminate(), Some(0));
+    let (status, said) = verify(&data, dropped);
+    let lost = format!("sequence {dropped} is lost");
+    assert!(status != Some(0) && said.contains(&lost), "{status:?}: {said}");
+    let (status, said) = verify(&data, later);
+    let note = format!("took the sequences {dropped} to {dropped}");
+    assert!(status == Some(0) && said.contains(&note), "{status:?}: {said}");
 }

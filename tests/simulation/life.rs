@@ -107,6 +107,7 @@ impl Life {
             outcome: Mutex::new(Unwaiting(FromJournal {
                 catalog: core.catalog.clone(),
                 head: core.head.clone(),
+                store: core.store.clone(),
                 dispatcher: core.dispatcher.clone(),
                 budgets,
             })),

@@ -73,6 +73,14 @@ fn seeds_that_failed_once_hold() {
     }
     // The end of the journal rotted away behind deletes that a failed seal had stored: their sequences were used again.
     World::run(10_001_607, dir.path());
+    // Rot took a drop from the journal's end whose rows a merge, a seal, or names that a failed seal had stored, already left out.
+    for seed in [10_020_263, 10_031_735, 10_114_519, 10_299_975] {
+        World::run(seed, dir.path());
+    }
+    // A start found that definitions were lost, sealed what came next and failed: the one after it did not know that there was a gap.
+    World::run(10_374_543, dir.path());
+    // Told as a loss by such a start, and not again.
+    World::run(10_013_991, dir.path());
     // A damaged frame defined series: points of later batches were answered without their tags.
     for seed in [2_000_319, 2_003_247, 2_003_647, 2_004_631] {
         World::run(seed, dir.path());

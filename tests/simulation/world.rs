@@ -523,8 +523,10 @@ impl World {
                 0
             }
             Ok((life, recovery)) => {
-                let found = all(&life, recovery.damaged > 0);
-                let told = recovery.damaged > 0 || found.is_err();
+                // A start that failed may have noted what is lost, and sealed what follows: then the next one finds no gap any more.
+                let is_damaged = recovery.damaged > 0 || recovery.lost > 0 || recovery.quarantined > 0;
+                let found = all(&life, is_damaged);
+                let told = is_damaged || found.is_err();
                 let mut model = self.model();
                 for (key, series) in found.iter().flatten() {
                     for (time, fields) in series {
