@@ -257,6 +257,8 @@ struct Subscriber {
     gap: Arc<Mutex<Option<Gap>>>,
     /// Bytes of the batches that wait.
     waiting: Arc<AtomicUsize>,
+    /// How many they may be.
+    bytes_max: usize,
 }
 
 impl Subscriber {
@@ -270,7 +272,7 @@ impl Subscriber {
         }
         let bytes = batch.bytes().len();
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
-        if before > 0 && before + bytes > COMMITS_BYTES_MAX {
+        if before > 0 && before + bytes > self.bytes_max {
             self.waiting.fetch_sub(bytes, Ordering::Relaxed);
             Gap::add(&mut gap, sequence, batch);
             return true;
@@ -374,6 +376,7 @@ impl Engine {
         make_folder(dir).map_err(folder)?;
         let lock = lock(dir)?;
         let ledger = Ledger::open(&dir.join("rejected"), LEDGER_BYTES_MAX).map_err(folder)?;
+        let ledger = ledger.with_queue(options.budgets.get().size(Budget::Received) / 2);
         let budgets = options.budgets.get();
         make_folder(&dir.join("store")).map_err(folder)?;
         let mut core = Core::open(
@@ -588,6 +591,7 @@ impl Engine {
             sender,
             gap: Arc::clone(&gap),
             waiting: Arc::clone(&waiting),
+            bytes_max: COMMITS_BYTES_MAX.min(self.budgets.get().size(Budget::Waiting)),
         });
         Commits {
             receiver,
@@ -791,5 +795,42 @@ impl Target for Engine {
             figures.push(("budget".into(), format!("change{at}"), Value::String(text.into())));
         }
         figures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_subscriber_of_commits_has_a_gap_instead_of_more_bytes() {
+        let batch = Arc::new(EncodedBatch::encode(Batch::default()));
+        let (sender, receiver) = bounded(COMMITS_MAX);
+        let (gap, waiting) = (Arc::default(), Arc::default());
+        let subscriber = Subscriber {
+            sender,
+            gap: Arc::clone(&gap),
+            waiting: Arc::clone(&waiting),
+            bytes_max: batch.bytes().len() * 2,
+        };
+        let commits = Commits {
+            receiver,
+            gap,
+            waiting,
+        };
+        assert!((1..=4).all(|sequence| subscriber.tell(sequence, &batch)));
+        let mut heard = Vec::new();
+        while let Some(commit) = commits.next(Duration::ZERO) {
+            heard.push(match commit {
+                Committed::Batch(sequence, _) => (sequence, false),
+                Committed::Gap(gap) => (gap.through, true),
+            });
+        }
+        assert_eq!(heard, [(1, false), (2, false), (4, true)]);
+        assert!(subscriber.tell(5, &batch));
+        assert!(matches!(
+            commits.next(Duration::ZERO),
+            Some(Committed::Batch(5, _))
+        ));
     }
 }

@@ -7,6 +7,7 @@ use super::Services;
 use super::clock::now;
 use super::counters::{Ingest, add};
 use crate::batch::EncodedBatch;
+use crate::budget::Budget;
 use crate::catalog::CatalogError;
 use crate::engine::{SubmitError, WriteError};
 use crate::ingest::mapping::{self, MappingError};
@@ -28,6 +29,12 @@ const RETRY: Duration = Duration::from_millis(5);
 const RETRY_DISK: Duration = Duration::from_millis(500);
 /// Lines that were not stored are logged so often, for each way in; all are counted, and kept to be tried again.
 const TROUBLE_SECONDS: u64 = 5;
+
+/// The option of formats that gather (statsd): how much they may hold. By itself as much as what comes in may hold, of each socket,
+const STATE_BYTES: &str = "state_bytes";
+/// at least and at most.
+const STATE_BYTES_LEAST: usize = 1 << 16;
+const STATE_BYTES_ENOUGH: usize = 64 << 20;
 
 /// What a format is read with.
 #[derive(Clone)]
@@ -201,8 +208,17 @@ impl Reading {
                 by_line: self.framing == Framing::Lines,
             }));
         }
+        let mut options = self.options.clone();
+        let gathers = format.options().iter().any(|option| option.name == STATE_BYTES);
+        if gathers && options.get(STATE_BYTES).is_none() {
+            let bytes = services.engine.budgets().get().size(Budget::Received);
+            options.set(
+                STATE_BYTES,
+                bytes.clamp(STATE_BYTES_LEAST, STATE_BYTES_ENOUGH).to_string(),
+            );
+        }
         format
-            .decoder(&self.options, self.framing)
+            .decoder(&options, self.framing)
             .map_err(|error| error.to_string())
     }
 }

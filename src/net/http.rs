@@ -32,6 +32,8 @@ pub const INFLUXDB_VERSION: &str = "1.8.10";
 const CONNECTIONS_PER_THREAD_MAX: usize = 10_000;
 /// However few files may be open.
 const CONNECTIONS_PER_THREAD_MIN: usize = 16;
+/// Bytes of headers that a connection may hold; that they are no more is actix-http's doing.
+const HEADERS_BYTES_MAX: u64 = 128 << 10;
 /// How long requests may go on after a stop was asked for.
 const STOP_SECONDS: u64 = 5;
 /// How long a connection that is being closed may take.
@@ -50,9 +52,10 @@ pub fn serve(
     threads: usize,
 ) -> std::io::Result<Server> {
     let services = Data::from(services);
+    let memory = services.engine.budgets().meter().bytes_max();
     let mut server = Server::build()
         .workers(threads)
-        .max_concurrent_connections(connections_max(files_max(), threads))
+        .max_concurrent_connections(connections_max(files_max(), memory, threads))
         .shutdown_timeout(STOP_SECONDS)
         .disable_signals();
     if let Some(listener) = listener {
@@ -78,10 +81,11 @@ pub fn serve(
 }
 
 /// Connections for each of so many threads where so many files may be open: a connection takes two (see [`hangup`]). An eighth is left
-/// for the store and the journal, a quarter for other ways in.
-fn connections_max(files: u64, threads: usize) -> usize {
-    let files = usize::try_from(files).unwrap_or(usize::MAX);
-    let most = (files / 8 * 5) / 2 / threads.max(1);
+/// for the store and the journal, a quarter for other ways in. And where there is so much memory: if all send headers without an end,
+/// these are not more than a quarter of it.
+fn connections_max(files: u64, memory: u64, threads: usize) -> usize {
+    let most = (files / 8 * 5 / 2).min(memory / 4 / HEADERS_BYTES_MAX);
+    let most = usize::try_from(most).unwrap_or(usize::MAX) / threads.max(1);
     most.clamp(CONNECTIONS_PER_THREAD_MIN, CONNECTIONS_PER_THREAD_MAX)
 }
 
@@ -294,4 +298,23 @@ async fn nothing_here(request: HttpRequest, services: Data<Services>) -> Result<
         "there is nothing at {}; ask /query, /write, /live, /metrics or /health",
         request.path()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_follow_files_memory_and_threads() {
+        for (files, memory, threads, want) in [
+            (1 << 20, 24 << 30, 2, CONNECTIONS_PER_THREAD_MAX),
+            (1024, 24 << 30, 2, 160),
+            (1 << 20, 8 << 30, 2, 8192),
+            (1 << 20, 512 << 20, 2, 512),
+            (u64::MAX, u64::MAX, 1, CONNECTIONS_PER_THREAD_MAX),
+            (16, 1 << 20, 8, CONNECTIONS_PER_THREAD_MIN),
+        ] {
+            assert_eq!(connections_max(files, memory, threads), want, "{files} {memory}");
+        }
+    }
 }

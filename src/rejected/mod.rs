@@ -71,6 +71,7 @@ enum Message {
 pub struct Ledger {
     sender: Sender<Message>,
     queued_bytes: Arc<AtomicUsize>,
+    queue_bytes_max: usize,
     segments: Arc<Mutex<Segments>>,
     counters: Arc<LedgerCounters>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -95,10 +96,20 @@ impl Ledger {
         Ok(Self {
             sender,
             queued_bytes,
+            queue_bytes_max: QUEUE_BYTES_MAX,
             segments,
             counters,
             thread: Mutex::new(Some(thread)),
         })
+    }
+
+    /// The same; entries that wait to be written may hold so many bytes, if that is less than they may in any case.
+    #[must_use]
+    pub fn with_queue(self, bytes_max: usize) -> Self {
+        Self {
+            queue_bytes_max: bytes_max.min(QUEUE_BYTES_MAX),
+            ..self
+        }
     }
 
     /// Hands in entries; never waits. Their ids are given out here.
@@ -109,7 +120,7 @@ impl Ledger {
         }
         let bytes = entries.iter().map(Entry::cost).sum();
         let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let fits = queued == 0 || queued + bytes <= QUEUE_BYTES_MAX;
+        let fits = queued == 0 || queued + bytes <= self.queue_bytes_max;
         if fits && self.sender.try_send(Message::Entries(entries, bytes)).is_ok() {
             return;
         }
@@ -317,6 +328,22 @@ mod tests {
         assert!((44..=52).contains(&kept.len()), "{}", kept.len());
         assert!(kept.last().is_some_and(|text| text.starts_with("299-")));
         assert_eq!(ledger.counters().unrecorded.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_finds_no_room_in_the_queue_is_counted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ledger = Ledger::open(folder.path(), LEDGER_BYTES_MAX).expect("opens");
+        let ledger = ledger.with_queue(1000);
+        // Nothing is written meanwhile.
+        let held = ledger.lock();
+        ledger.record(vec![entry(&"a".repeat(2000))]);
+        ledger.record(vec![entry("b")]);
+        drop(held);
+        assert_eq!(texts(&ledger, &Filter::default()), ["a".repeat(2000)]);
+        assert_eq!(ledger.counters().unrecorded.load(Ordering::Relaxed), 1);
+        ledger.record(vec![entry("c")]);
+        assert_eq!(texts(&ledger, &Filter::default()).len(), 2);
     }
 
     #[test]

@@ -250,3 +250,19 @@ fn too_many_connections_and_unfinished_lines_are_counted() {
         assert!(metrics.contains(&line), "{line}: {metrics}");
     }
 }
+
+#[test]
+fn what_a_gathering_socket_holds_follows_the_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(
+        folder.path(),
+        &["--host-metrics", "off", "--received-bytes", "1MiB"],
+    );
+    let mut sender = TcpStream::connect(&server.statsd).expect("it listens");
+    let lines: String = (0..20_000).map(|i| format!("series.{i}.of.many:1|c\n")).collect();
+    sender.write_all(lines.as_bytes()).expect("it reads");
+    server.wait_rows("", "SHOW REJECTED", |rows| {
+        rows.iter()
+            .any(|row| row.to_string().contains("state_bytes_max 1048576"))
+    });
+}

@@ -17,7 +17,7 @@ use kymo_plugin_api::{Decoder, Format, Framing, OptionError, OptionHelp, Options
 use limits::Limits;
 use timing::Percentile;
 
-/// The format. Its options are `flush_interval`, `percentiles` and `gauge_expiry`.
+/// The format. Its options are `flush_interval`, `percentiles`, `gauge_expiry` and `state_bytes`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Statsd;
 
@@ -33,6 +33,8 @@ struct Settings {
 const FLUSH_INTERVAL_SECONDS_MIN: f64 = 0.001;
 const FLUSH_INTERVAL_SECONDS_MAX: f64 = 86_400.0;
 const PERCENTILES_MAX: usize = 32;
+const STATE_BYTES_MIN: usize = 1 << 16;
+const STATE_BYTES_MAX: usize = 1 << 30;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -71,12 +73,16 @@ impl Format for Statsd {
                 name: "gauge_expiry",
                 about: "flushes without an update after which a gauge is forgotten, or off (default off)",
             },
+            OptionHelp {
+                name: "state_bytes",
+                about: "bytes that may be held between flushes, 65536 to 1073741824 (default 67108864, less where memory is little)",
+            },
         ]
     }
 
     fn decoder(&self, options: &Options, _: Framing) -> Result<Box<dyn Decoder>, OptionError> {
         options.refuse_unknown(self)?;
-        let mut settings = Settings::default();
+        let (mut settings, mut limits) = (Settings::default(), Limits::default());
         for (name, value) in options.iter() {
             let fail = |reason: String| OptionError::new(name, reason);
             match name {
@@ -101,10 +107,17 @@ impl Format for Statsd {
                         ))
                     })?;
                 }
+                "state_bytes" => {
+                    limits.state_bytes_max = state_bytes(value).ok_or_else(|| {
+                        fail(format!(
+                            "invalid state_bytes \"{value}\" (use a number from {STATE_BYTES_MIN} to {STATE_BYTES_MAX})"
+                        ))
+                    })?;
+                }
                 _ => {}
             }
         }
-        Ok(Box::new(decoder::StatsdDecoder::new(settings, Limits::default())))
+        Ok(Box::new(decoder::StatsdDecoder::new(settings, limits)))
     }
 }
 
@@ -129,6 +142,13 @@ fn percentiles(value: &str) -> Option<Vec<Percentile>> {
         }
     }
     (percents.len() <= PERCENTILES_MAX).then(|| percents.into_iter().map(Percentile::new).collect())
+}
+
+fn state_bytes(value: &str) -> Option<usize> {
+    let bytes = value.parse().ok()?;
+    (STATE_BYTES_MIN..=STATE_BYTES_MAX)
+        .contains(&bytes)
+        .then_some(bytes)
 }
 
 fn gauge_expiry(value: &str) -> Option<Option<u64>> {

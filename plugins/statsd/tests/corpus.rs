@@ -466,7 +466,7 @@ fn options_that_are_wrong_are_refused() {
         (
             "precision",
             "s",
-            "unknown option (statsd takes: flush_interval, percentiles, gauge_expiry)",
+            "unknown option (statsd takes: flush_interval, percentiles, gauge_expiry, state_bytes)",
         ),
         (
             "flush_interval",
@@ -503,6 +503,11 @@ fn options_that_are_wrong_are_refused() {
             "-1",
             "invalid gauge_expiry \"-1\" (use off or a number of flushes)",
         ),
+        (
+            "state_bytes",
+            "65535",
+            "invalid state_bytes \"65535\" (use a number from 65536 to 1073741824)",
+        ),
     ] {
         let error = Statsd
             .decoder(&options(&[(name, value)]), Framing::Lines)
@@ -524,6 +529,19 @@ fn options_that_are_wrong_are_refused() {
             )
             .is_ok()
     );
+}
+
+#[test]
+fn what_is_held_between_flushes_has_a_limit() {
+    let lines: String = (0..2000).map(|i| format!("series.{i}.of.many:1|c\n")).collect();
+    let refused = |given: &[(&str, &str)]| {
+        let got = kit::decode(&Statsd, &options(given), Framing::Whole, &[lines.as_bytes()]);
+        let reason = "too much held between flushes (state_bytes_max 65536)";
+        got.rejections.iter().filter(|r| r.2.contains(reason)).count()
+    };
+    assert_eq!(refused(&[]), 0);
+    let refused = refused(&[("state_bytes", "65536")]);
+    assert!((1000..1900).contains(&refused), "{refused}");
 }
 
 #[test]
