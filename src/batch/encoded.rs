@@ -13,8 +13,8 @@ use super::{
     Batch, Command, DatabaseDefinition, Definitions, FieldDefinition, MeasurementDefinition,
     PolicyDefinition, SeriesDefinition, Table,
 };
-use crate::block::{decode_row_keys, decode_series_column, series_range};
-use crate::model::{FieldType, MeasurementId, SeriesId, SortedRows, TimeRange};
+use crate::block::{decode_row_keys, decode_rows, decode_series_column, series_range};
+use crate::model::{Column, FieldId, FieldType, MeasurementId, SeriesId, SeriesRuns, SortedRows, TimeRange};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
@@ -380,19 +380,36 @@ impl TableView<'_> {
         self.keys().1
     }
 
+    /// Which rows are of which series, and the time of each row.
+    pub fn runs(&self) -> (SeriesRuns, Vec<i64>) {
+        decode_rows(&self.data[self.entry.keys.clone()]).expect("made by encode or validated by from_bytes")
+    }
+
+    /// Those of its columns that are wanted, unpacked; `runs` as [`runs`](Self::runs) says.
+    pub fn columns(
+        &self,
+        runs: &[(SeriesId, Range<usize>)],
+        wanted: impl Fn(FieldId) -> bool,
+    ) -> Vec<(FieldId, Column)> {
+        let starts: Vec<u32> = runs.iter().map(|(_, rows)| rows.start as u32).collect();
+        let columns = self.columns.iter().filter(|column| wanted(column.field));
+        columns
+            .map(|column| (column.field, self.column(column, &starts)))
+            .collect()
+    }
+
+    fn column(&self, column: &ColumnEntry, starts: &[u32]) -> Column {
+        decode_series_column(&self.data[column.chunk.clone()], column.field_type, starts)
+            .expect("made by encode or validated by from_bytes")
+    }
+
     /// Its rows, unpacked.
     pub fn read(&self) -> SortedRows {
         let (series, times) = self.keys();
         let mut starts = Vec::new();
         series_starts(&series, &mut starts);
-        let columns = self.columns.iter().map(|column| {
-            let chunk = &self.data[column.chunk.clone()];
-            let unpacked = decode_series_column(chunk, column.field_type, &starts);
-            (
-                column.field,
-                unpacked.expect("made by encode or validated by from_bytes"),
-            )
-        });
+        let columns = self.columns.iter();
+        let columns = columns.map(|column| (column.field, self.column(column, &starts)));
         SortedRows {
             measurement: self.measurement(),
             columns: columns.collect(),

@@ -61,6 +61,8 @@ pub struct Sight<'a> {
     pub snapshot: &'a Snapshot,
     /// What of it is new.
     pub recent: &'a Recent,
+    /// No row of what it reads is later, if that is known.
+    pub newest: Option<i64>,
     /// The time.
     pub now: i64,
 }
@@ -110,6 +112,16 @@ impl Computation {
         &mut self.folded
     }
 
+    /// May windows be folded?
+    pub fn may_fold(&self) -> bool {
+        self.folded.is_possible()
+    }
+
+    /// What was committed up to here is in all that it has folded.
+    pub fn has_folded(&self) -> u64 {
+        self.folded.is_through()
+    }
+
     /// What it reads.
     pub fn watch(&mut self) -> &mut Watch {
         &mut self.watch
@@ -120,16 +132,9 @@ impl Computation {
         self.sequence
     }
 
-    /// Rows were committed at these times.
-    pub fn touch(&mut self, times: impl Iterator<Item = i64>) {
-        let mut last = None;
-        for time in times {
-            let start = self.windows.start_of(time);
-            if last != Some(start) {
-                self.windows.touch(time);
-                last = Some(start);
-            }
-        }
+    /// Rows were committed: of each window in which there are some, the latest time.
+    pub fn touch(&mut self, latest: &[i64]) {
+        latest.iter().for_each(|time| self.windows.touch(*time));
     }
 
     /// Rows at these times may have replaced others.
@@ -164,6 +169,11 @@ impl Computation {
         }
     }
 
+    /// Is the next window over?
+    pub fn is_closing(&self, now: i64) -> bool {
+        now.saturating_sub(self.lateness) >= self.closing
+    }
+
     /// Is there anything to look at?
     pub fn is_dirty(&mut self, now: i64) -> bool {
         self.open(now);
@@ -189,6 +199,8 @@ impl Computation {
         let (catalog, snapshot, now) = (sight.catalog, sight.snapshot, sight.now);
         let sequence = snapshot.sequence();
         let ranges = self.windows.take_dirty(now);
+        // Rows of windows that have not begun wait there. Had the clock gone back, something might have been folded of them before.
+        self.folded.forget_range(now.saturating_add(1), i64::MAX);
         let shape = self.evaluator.shape();
         if !self.reset {
             let (mut rows, mut looked) = (Vec::new(), Vec::new());
@@ -204,6 +216,7 @@ impl Computation {
             if shape.0.is_empty() || self.evaluator.shape() == shape {
                 self.sequence = sequence;
                 self.folded.through(sequence);
+                self.folded.newest(sight.newest);
                 let columns = self.evaluator.columns().len();
                 return Ok(News::Rows(self.windows.learn(rows, &looked, columns, sequence)));
             }
@@ -215,6 +228,8 @@ impl Computation {
         let rows = self.history(catalog, snapshot, self.windows.since(), i64::MAX, now)?;
         self.windows.learn(rows, &[], 0, sequence);
         self.sequence = sequence;
+        self.folded.through(sequence);
+        self.folded.newest(sight.newest);
         Ok(News::Everything)
     }
 
@@ -265,11 +280,11 @@ impl Computation {
             snapshot,
             recent,
             now,
+            ..
         } = *sight;
-        if let Some((mut kept, after)) = self.folded.take(start)
+        if let Some((kept, after)) = self.folded.take(start)
             && let Some(new) = recent.since(after, snapshot, &mut self.watch, catalog)
         {
-            kept.goes_on();
             // What does not fit together any more is told by an error, and evaluated anew.
             if let Ok((rows, kept)) = self.evaluator.fold(catalog, &new, range, now, kept)
                 && !kept.is_refused()

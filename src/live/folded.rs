@@ -16,6 +16,8 @@ pub struct FoldedWindows {
     bytes_max: usize,
     /// All that was committed up to here is in what is kept.
     through: u64,
+    /// No row up to there was later; `None` when that is not known.
+    newest: Option<i64>,
 }
 
 /// What was folded of a window.
@@ -35,6 +37,7 @@ impl FoldedWindows {
             bytes: 0,
             bytes_max: FOLDED_BYTES_MAX,
             through: 0,
+            newest: None,
         }
     }
 
@@ -59,11 +62,26 @@ impl FoldedWindows {
         self.through = self.through.max(sequence);
     }
 
-    /// Takes what was folded of a window, and up to which sequence.
+    /// Up to where that is.
+    pub fn is_through(&self) -> u64 {
+        self.through
+    }
+
+    /// No row up to the sequence that was [said](Self::through) last is later than this.
+    pub fn newest(&mut self, newest: Option<i64>) {
+        self.newest = newest;
+    }
+
+    /// Takes what was folded of a window, and up to which sequence. Of a window that had no rows then nothing was folded, which is known, too.
     pub fn take(&mut self, start: i64) -> Option<(Kept, u64)> {
-        let folded = self.kept.remove(&start)?;
+        let Some(folded) = self.kept.remove(&start) else {
+            let was_empty = self.possible && self.newest.is_some_and(|newest| newest < start);
+            return was_empty.then(|| (Kept::default(), self.through));
+        };
         self.bytes -= folded.bytes;
-        Some((folded.kept, folded.sequence.max(self.through)))
+        let mut kept = folded.kept;
+        kept.goes_on();
+        Some((kept, folded.sequence.max(self.through)))
     }
 
     /// Keeps what was folded of a window up to a sequence.
@@ -114,6 +132,7 @@ impl FoldedWindows {
     pub fn clear(&mut self) {
         self.kept.clear();
         self.bytes = 0;
+        self.newest = None;
     }
 }
 
@@ -128,6 +147,13 @@ mod tests {
         (0..100).for_each(|start| folded.keep(start, Kept::default(), 5));
         assert_eq!(folded.kept.len(), WINDOWS_FOLDED_MAX);
         assert!(folded.take(3).is_none() && folded.take(99).is_some_and(|(_, through)| through == 7));
+        assert!(folded.take(99).is_none());
+        folded.newest(Some(98));
+        assert!(
+            folded.take(99).is_some_and(|(_, through)| through == 7),
+            "it was empty"
+        );
+        assert!(folded.take(3).is_none());
         folded.keep(99, Kept::default(), 9);
         assert!(folded.take(99).is_some_and(|(_, through)| through == 9));
         folded.forget([98, 5].into_iter());

@@ -4,8 +4,9 @@
 //! Most series come in the order of time, so the newest time of each is enough: what is later is new. Of what was there before
 //! anybody looked only the newest time of all is known.
 
-use crate::model::{MeasurementId, SortedRows};
+use crate::model::{MeasurementId, SeriesId};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Series whose newest time is remembered, of all measurements. Rows of a measurement that has no room here may replace others.
 pub const SERIES_TRACKED_MAX: usize = 4_000_000;
@@ -21,6 +22,8 @@ pub struct Fresh {
 struct Track {
     /// No row was later when the track began.
     before: i64,
+    /// None is now.
+    newest: i64,
     /// The newest time by series since then.
     last: Vec<i64>,
 }
@@ -38,44 +41,62 @@ impl Fresh {
         *self = Self::default();
     }
 
+    /// No row of a measurement that was taken note of is later, and none that was there before; `None` when that is not known.
+    pub fn newest(&self, id: MeasurementId) -> Option<i64> {
+        self.known.get(&id).map(|track| track.newest)
+    }
+
+    /// From now on rows of a measurement are taken note of, of which none is later than this.
+    pub fn begin(&mut self, id: MeasurementId, before: i64) {
+        self.known.entry(id).or_insert(Track {
+            before,
+            newest: before,
+            last: Vec::new(),
+        });
+    }
+
     /// Takes note of rows: `stale` gets the times of those that may replace others. `newest` says the newest time that there is
     /// of the measurement, if it can be found out; asked the first time.
-    pub fn note(&mut self, rows: &SortedRows, newest: impl FnOnce() -> Option<i64>, stale: &mut Vec<i64>) {
-        let id = rows.measurement;
-        let (Some(first), Some(last)) = (rows.series.first(), rows.series.last()) else {
+    pub fn note(
+        &mut self,
+        id: MeasurementId,
+        runs: &[(SeriesId, Range<usize>)],
+        times: &[i64],
+        newest: impl FnOnce() -> Option<i64>,
+        stale: &mut Vec<i64>,
+    ) {
+        let Some((last, _)) = runs.last() else {
             return;
         };
         let wanted = *last as usize + 1;
-        debug_assert!(first <= last, "rows are sorted");
         if !self.known.contains_key(&id) {
             let Some(before) = newest().filter(|_| self.series + wanted <= SERIES_TRACKED_MAX) else {
-                return stale.extend_from_slice(&rows.times);
+                return stale.extend_from_slice(times);
             };
-            let last = Vec::new();
-            self.known.insert(id, Track { before, last });
+            self.begin(id, before);
         }
         let track = self.known.get_mut(&id).expect("inserted above when missing");
         if track.last.len() < wanted {
             if self.series + wanted - track.last.len() > SERIES_TRACKED_MAX {
                 self.forget(id);
-                return stale.extend_from_slice(&rows.times);
+                return stale.extend_from_slice(times);
             }
             self.series += wanted - track.last.len();
             track.last.resize(wanted, i64::MIN);
         }
-        let mut at = 0;
-        while at < rows.series.len() {
-            let series = rows.series[at];
-            let run = rows.series[at..].iter().take_while(|s| **s == series).count();
-            let times = &rows.times[at..at + run];
-            let last = &mut track.last[series as usize];
+        for (series, rows) in runs {
+            let times = &times[rows.clone()];
+            let (Some(first), Some(newest)) = (times.first(), times.last()) else {
+                continue;
+            };
+            track.newest = track.newest.max(*newest);
+            let last = &mut track.last[*series as usize];
             let known = track.before.max(*last);
-            if times[0] <= known {
+            if *first <= known {
                 let old = times.partition_point(|time| *time <= known);
                 stale.extend_from_slice(&times[..old]);
             }
-            *last = (*last).max(times[run - 1]);
-            at += run;
+            *last = (*last).max(*newest);
         }
     }
 }
@@ -84,14 +105,18 @@ impl Fresh {
 mod tests {
     use super::*;
 
-    fn rows(measurement: MeasurementId, points: &[(u32, i64)]) -> SortedRows {
-        let (series, times) = points.iter().copied().unzip();
-        SortedRows::from_unsorted(measurement, series, times, Vec::new())
-    }
-
+    /// Points are sorted.
     fn stale(fresh: &mut Fresh, points: &[(u32, i64)], newest: Option<i64>) -> Vec<i64> {
         let mut stale = Vec::new();
-        fresh.note(&rows(1, points), || newest, &mut stale);
+        let (mut runs, mut times) = (Vec::<(SeriesId, Range<usize>)>::new(), Vec::new());
+        for (row, (series, time)) in points.iter().enumerate() {
+            match runs.last_mut() {
+                Some((last, rows)) if last == series => rows.end += 1,
+                _ => runs.push((*series, row..row + 1)),
+            }
+            times.push(*time);
+        }
+        fresh.note(1, &runs, &times, || newest, &mut stale);
         stale
     }
 

@@ -18,6 +18,7 @@ pub mod background;
 pub mod computation;
 pub mod continuous;
 pub mod evaluate;
+mod fields;
 pub mod flat;
 mod folded;
 mod fresh;

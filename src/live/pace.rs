@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// The pause after an update that cost nothing.
 pub const PAUSE_MIN: Duration = Duration::from_millis(2);
 /// Nobody waits longer than this for what has changed, unless updates would then take `SHARE_MOST` of a core.
-pub const PAUSE_MAX: Duration = Duration::from_secs(5);
+pub const PAUSE_MAX: Duration = Duration::from_secs(4);
 /// One part in so many of a core is for updates if only one computation is busy.
 const SHARE_OF_ONE: u32 = 16;
 /// One part in so many, if many are.
@@ -46,10 +46,9 @@ pub fn pause(share: Share, cost: Duration, clients: usize, busy: usize) -> Durat
     wanted.max(all.saturating_mul(SHARE_MOST.min(parts)))
 }
 
-/// A computation that pauses for so long waits for company, too (see [`Pace::waits`]).
-const SLOW: Duration = Duration::from_secs(1);
-/// How much longer it waits at most.
-pub const COMPANY_MAX: Duration = Duration::from_secs(1);
+/// Pauses from this on are multiples of it by a power of two, and end for all who pause as long in the same moment: then what they
+/// have in common is done once.
+const TOGETHER_MIN: Duration = Duration::from_millis(125);
 
 /// When a computation was brought up to date, and when it may be again.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,15 +68,10 @@ impl Pace {
         self.due.map_or(now, |due| due.max(now))
     }
 
-    /// It pauses for so long that waiting a little longer is no matter: until batches that were put together for all can be read.
-    pub fn waits(&self) -> bool {
-        matches!((self.last, self.due), (Some(last), Some(due)) if due - last >= SLOW)
-    }
-
-    /// It was brought up to date.
-    pub fn done(&mut self, now: Instant, pause: Duration) {
+    /// It was brought up to date. Moments are counted from `epoch`.
+    pub fn done(&mut self, epoch: Instant, now: Instant, pause: Duration) {
         self.last = Some(now);
-        self.due = Some(now + pause);
+        self.due = Some(end_of_pause(epoch, now, pause));
     }
 
     /// Was it brought up to date lately?
@@ -85,6 +79,20 @@ impl Pace {
         self.last
             .is_some_and(|last| now.saturating_duration_since(last) <= BUSY)
     }
+}
+
+/// When a pause ends that begins now.
+fn end_of_pause(epoch: Instant, now: Instant, pause: Duration) -> Instant {
+    if !(TOGETHER_MIN..=PAUSE_MAX).contains(&pause) {
+        return now + pause;
+    }
+    let mut length = TOGETHER_MIN;
+    while length < pause && 2 * length <= PAUSE_MAX {
+        length *= 2;
+    }
+    let since = now.saturating_duration_since(epoch);
+    let rest = since.as_nanos() % length.as_nanos();
+    now + length - Duration::from_nanos(rest as u64)
 }
 
 #[cfg(test)]
@@ -98,7 +106,7 @@ mod tests {
             (us(1), 0, 1, PAUSE_MIN),
             (us(188), 1, 1, us(3200)),
             (us(188), 1, 0, us(3200)),
-            (us(160), 20, 50, us(4_800_000)),
+            (us(160), 20, 50, PAUSE_MAX),
             (ms(1), 20, 50, PAUSE_MAX),
             (ms(40), 0, 50, ms(8000)),
         ] {
@@ -111,6 +119,24 @@ mod tests {
         }
         let longest = pause(Share::default(), Duration::MAX, usize::MAX, usize::MAX);
         assert!(longest >= PAUSE_MAX);
+        let begin = Instant::now();
+        for (at, pause, end) in [
+            (ms(7), ms(2), ms(9)),
+            (ms(7), ms(124), ms(131)),
+            (ms(7), ms(125), ms(125)),
+            (ms(1200), ms(130), ms(1250)),
+            (ms(1200), ms(900), ms(2000)),
+            (ms(2000), ms(900), ms(3000)),
+            (ms(2900), ms(900), ms(3000)),
+            (ms(10), ms(3000), ms(4000)),
+            (ms(10), ms(8000), ms(8010)),
+        ] {
+            assert_eq!(
+                end_of_pause(begin, begin + at, pause) - begin,
+                end,
+                "{at:?} {pause:?}"
+            );
+        }
         let given = |percent| Share {
             percent: Some(percent),
         };

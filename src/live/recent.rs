@@ -1,62 +1,66 @@
-//! The last committed batches: for what is folded next, and for tails of clients that come back. Their tables are unpacked once,
-//! when somebody first reads them.
+//! The last committed batches: for what is folded next, and for tails of clients that come back. They stay packed until somebody
+//! reads them, and then only the fields that anybody names are unpacked.
 //!
-//! Where many computations read them, the tables of a group of batches are put together once, sorted: finding a computation's series in
-//! each of many small tables costs more than folding them.
+//! Where many computations read a measurement, its tables of all batches that came since they last did are put together once, series by
+//! series: finding a computation's series in each of many tables costs more than folding them.
 
-use crate::batch::EncodedBatch;
+use super::fields::Fields;
+use super::watch::Watch;
+use crate::batch::{EncodedBatch, TableView};
 use crate::catalog::Catalog;
-use crate::model::{MeasurementId, SortedRows, TimeRange, concat_sorted, merge_sorted};
+use crate::model::by_series::{Table, append_by_series, each_row};
+use crate::model::{Column, FieldId, MeasurementId, SeriesRuns, SortedRows, TimeRange, merge_sorted};
 use crate::query::scan::{Scan, ScanError, ScanRequest, Source};
 use crate::query::snapshot::Snapshot;
 use crate::shard::part::HeadPart;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-
-use super::watch::Watch;
 
 /// Batches that are kept.
 pub const RECENT_BATCHES_MAX: usize = 16_384;
-/// Batches that are put together.
-const GROUP: usize = 32;
-/// Rows of a measurement in a group that are put together; beyond it they are large enough as they are.
-const GROUP_ROWS_MAX: usize = 1 << 20;
-/// Rows of a series that stand together in a batch, from which on copying them whole is faster than sorting.
-const RUN_ROWS_MIN: usize = 8;
-/// Batches are put together from so many computations on that read them.
-const READERS_MIN: usize = 4;
+/// Fewer tables are read one by one.
+const TOGETHER_TABLES_MIN: usize = 3;
+
+/// Which rows of a table are of which series, and the time of each row.
+pub type Keys = (SeriesRuns, Vec<i64>);
+
+/// A table of a batch that is here: the batch's number, and which of its tables.
+pub type Place = (u64, usize);
 
 /// See the module.
 #[derive(Default)]
 pub struct Recent {
     batches: VecDeque<Kept>,
-    bytes: Cell<usize>,
+    /// Where the tables of each measurement are, oldest first.
+    tables: HashMap<MeasurementId, VecDeque<Place>>,
+    packed_bytes: usize,
+    unpacked_bytes: Cell<usize>,
     /// Bytes of batches that are kept while there are subscriptions, packed, unpacked and put together.
     bytes_max: usize,
     /// Every batch after this sequence is here.
     after: u64,
     /// Batches that went by before the first that is here.
     gone: u64,
-    /// Tables of whole groups, by the group's number and the measurement.
-    together: RefCell<HashMap<(u64, MeasurementId), Arc<HeadPart>>>,
-    /// Computations that read.
-    readers: usize,
+    /// Others are not unpacked.
+    fields: Fields,
+    /// What is unpacked, by its first table: of a table alone, or of several of the measurement put together.
+    unpacked: RefCell<BTreeMap<(MeasurementId, Place), Unpacked>>,
+    /// The same, oldest first. Some may be gone already.
+    order: RefCell<VecDeque<(MeasurementId, Place)>>,
 }
 
-/// A batch and what of it was unpacked.
+/// Rows of a measurement.
+struct Unpacked {
+    part: Arc<HeadPart>,
+    /// It holds all tables of the measurement up to before this batch; of a table alone `None`.
+    until: Option<u64>,
+}
+
+/// A batch.
 struct Kept {
     sequence: u64,
     batch: Arc<EncodedBatch>,
-    tables: Vec<RefCell<Option<Arc<HeadPart>>>>,
-}
-
-impl Kept {
-    fn bytes(&self) -> usize {
-        let unpacked =
-            |table: &RefCell<Option<Arc<HeadPart>>>| table.borrow().as_ref().map_or(0, |part| part.bytes());
-        self.batch.bytes().len() + self.tables.iter().map(unpacked).sum::<usize>()
-    }
 }
 
 impl Recent {
@@ -70,79 +74,211 @@ impl Recent {
 
     /// Bytes that are kept.
     pub fn bytes(&self) -> usize {
-        self.bytes.get()
+        self.packed_bytes + self.unpacked_bytes.get()
+    }
+
+    /// Of these what is unpacked and put together: it can be made again.
+    fn unpacked_bytes_max(&self) -> usize {
+        self.bytes_max / 8 * 5
     }
 
     /// Begins anew: only what comes after `sequence` is known.
     pub fn clear(&mut self, sequence: u64) {
         self.batches.clear();
-        self.together.borrow_mut().clear();
-        self.bytes.set(0);
+        self.tables.clear();
+        self.packed_bytes = 0;
+        self.forget_unpacked();
         self.after = sequence;
         self.gone = 0;
     }
 
-    /// So many computations are busy.
-    pub fn read_by(&mut self, readers: usize) {
-        self.readers = readers;
+    /// From now on these fields are wanted, and no others.
+    pub fn want(&mut self, fields: Fields) {
+        self.want_also(&fields);
+        self.fields = fields;
     }
 
-    /// Are batches put together?
-    pub fn is_shared(&self) -> bool {
-        self.readers >= READERS_MIN
-    }
-
-    /// Does a group end with the last batch?
-    pub fn is_group_whole(&self) -> bool {
-        (self.gone + self.batches.len() as u64).is_multiple_of(GROUP as u64)
-    }
-
-    /// Adds the next batch.
-    pub fn add(&mut self, sequence: u64, batch: Arc<EncodedBatch>) {
-        let tables = batch.tables().map(|_| RefCell::default()).collect();
-        self.bytes.set(self.bytes.get() + batch.bytes().len());
-        self.batches.push_back(Kept {
-            sequence,
-            batch,
-            tables,
-        });
-        while self.bytes.get() > self.bytes_max || self.batches.len() > RECENT_BATCHES_MAX {
-            let Some(kept) = self.batches.pop_front() else {
-                return;
-            };
-            self.bytes.set(self.bytes.get() - kept.bytes());
-            self.after = kept.sequence;
-            if self.gone.is_multiple_of(GROUP as u64) {
-                self.forget_group(self.gone / GROUP as u64);
-            }
-            self.gone += 1;
+    /// From now on these fields are wanted, too.
+    pub fn want_also(&mut self, fields: &Fields) {
+        if !self.fields.cover(fields) {
+            // What is unpacked lacks some.
+            self.forget_unpacked();
+            self.fields.add(fields);
         }
     }
 
-    /// The first batch of a group is gone.
-    fn forget_group(&self, group: u64) {
-        self.together.borrow_mut().retain(|(of, _), part| {
-            let stays = *of != group;
-            if !stays {
-                self.bytes.set(self.bytes.get() - part.bytes());
+    fn forget_unpacked(&mut self) {
+        self.unpacked.borrow_mut().clear();
+        self.order.borrow_mut().clear();
+        self.unpacked_bytes.set(0);
+    }
+
+    /// A batch of so many bytes drives out none from this number on.
+    pub fn stays_from(&self, bytes: usize) -> u64 {
+        let mut held = self.bytes() + bytes;
+        let mut gone = 0;
+        for kept in &self.batches {
+            if held <= self.bytes_max && self.batches.len() - gone < RECENT_BATCHES_MAX {
+                break;
             }
-            stays
-        });
+            held -= kept.batch.bytes().len();
+            gone += 1;
+        }
+        self.gone + gone as u64
     }
 
-    /// A table of the batch that was added last, unpacked; `None` when it was too large to be kept.
-    pub fn newest(&self, table: usize) -> Option<Arc<HeadPart>> {
-        self.batches.back().map(|kept| self.part(kept, table))
+    /// Adds the next batch: its number; `None` when it is too large to be kept.
+    pub fn add(&mut self, sequence: u64, batch: Arc<EncodedBatch>) -> Option<u64> {
+        let number = self.gone + self.batches.len() as u64;
+        for table in batch.tables() {
+            let tables = self.tables.entry(table.measurement()).or_default();
+            tables.push_back((number, table.at()));
+        }
+        self.packed_bytes += batch.bytes().len();
+        self.batches.push_back(Kept { sequence, batch });
+        while self.bytes() > self.bytes_max || self.batches.len() > RECENT_BATCHES_MAX {
+            let Some(kept) = self.batches.pop_front() else {
+                break;
+            };
+            self.packed_bytes -= kept.batch.bytes().len();
+            self.after = kept.sequence;
+            self.gone += 1;
+            for table in kept.batch.tables() {
+                self.forget(table.measurement(), (self.gone - 1, table.at()));
+            }
+        }
+        (number >= self.gone).then_some(number)
     }
 
-    fn part(&self, kept: &Kept, table: usize) -> Arc<HeadPart> {
-        let mut place = kept.tables[table].borrow_mut();
-        let part = place.get_or_insert_with(|| {
-            let part: HeadPart = kept.batch.table(table).read().into();
-            self.bytes.set(self.bytes.get() + part.bytes());
-            Arc::new(part)
-        });
-        part.clone()
+    /// A table is gone.
+    fn forget(&mut self, id: MeasurementId, place: Place) {
+        if let Some(tables) = self.tables.get_mut(&id) {
+            tables.pop_front();
+            if tables.is_empty() {
+                self.tables.remove(&id);
+            }
+        }
+        self.drop_unpacked(&(id, place));
+    }
+
+    fn drop_unpacked(&self, key: &(MeasurementId, Place)) {
+        if let Some(unpacked) = self.unpacked.borrow_mut().remove(key) {
+            let bytes = self.unpacked_bytes.get() - unpacked.part.bytes();
+            self.unpacked_bytes.set(bytes);
+        }
+    }
+
+    /// Series and times of tables that are here.
+    pub fn keys(&self, tables: &[Place]) -> Vec<Keys> {
+        tables.iter().map(|place| self.table(*place).runs()).collect()
+    }
+
+    /// Nothing in these tables lies outside.
+    pub fn time_range(&self, tables: &[Place]) -> TimeRange {
+        let nothing = TimeRange {
+            min: i64::MAX,
+            max: i64::MIN,
+        };
+        let times = tables.iter().map(|place| self.table(*place).time_range());
+        times.fold(nothing, |all, one| TimeRange {
+            min: all.min.min(one.min),
+            max: all.max.max(one.max),
+        })
+    }
+
+    fn table(&self, (number, at): Place) -> TableView<'_> {
+        self.batches[(number - self.gone) as usize].batch.table(at)
+    }
+
+    /// Tables of a measurement, all that came since this was called before, are about to be read: by many, if they are `shared`. `keys` are
+    /// [theirs](Self::keys).
+    pub fn unpack(
+        &self,
+        catalog: &Catalog,
+        id: MeasurementId,
+        tables: &[Place],
+        keys: Vec<Keys>,
+        shared: bool,
+    ) {
+        let wanted = self.wanted(catalog, id);
+        let columns = |place: &Place, keys: &Keys| self.table(*place).columns(&keys.0, &wanted);
+        if !shared || tables.len() < TOGETHER_TABLES_MIN {
+            for (place, keys) in tables.iter().zip(keys) {
+                let columns = columns(place, &keys);
+                self.keep(id, *place, None, part(id, keys, columns));
+            }
+            return;
+        }
+        let (Some(first), Some(last)) = (tables.first(), tables.last()) else {
+            return;
+        };
+        let columns: Vec<_> = tables
+            .iter()
+            .zip(&keys)
+            .map(|(place, keys)| columns(place, keys))
+            .collect();
+        let views = keys
+            .iter()
+            .zip(&columns)
+            .map(|((runs, times), columns)| Table { runs, times, columns });
+        let part = match append_by_series(id, &views.collect::<Vec<_>>()) {
+            Some((rows, runs)) => HeadPart::of_series(rows, runs),
+            None => {
+                let tables = keys.into_iter().zip(columns);
+                let rows: Vec<SortedRows> = tables.map(|(keys, columns)| rows(id, keys, columns).0).collect();
+                HeadPart::from(merge_sorted(id, &rows.iter().collect::<Vec<_>>()))
+            }
+        };
+        self.keep(id, *first, Some(last.0 + 1), part);
+    }
+
+    /// Which fields of a measurement are unpacked.
+    fn wanted(&self, catalog: &Catalog, id: MeasurementId) -> impl Fn(FieldId) -> bool + use<> {
+        // Of a measurement that is gone nothing is read.
+        let ids = match catalog.measurement_by_id(id) {
+            Some(measurement) => self.fields.ids(&measurement),
+            None => Some(Vec::new()),
+        };
+        move |field| ids.as_ref().is_none_or(|ids| ids.contains(&field))
+    }
+
+    /// Nobody will ask again for what a measurement's rows were up to this sequence.
+    pub fn spare(&self, id: MeasurementId, sequence: u64) {
+        let gone = self.gone + self.batches.partition_point(|kept| kept.sequence <= sequence) as u64;
+        let mut unpacked = self.unpacked.borrow_mut();
+        let of_measurement = unpacked.range((id, (0, 0))..(id, (gone, 0)));
+        let read = of_measurement.filter(|(_, one)| one.until.is_none_or(|until| until <= gone));
+        let read: Vec<(MeasurementId, Place)> = read.map(|(key, _)| *key).collect();
+        for key in &read {
+            if let Some(one) = unpacked.remove(key) {
+                self.unpacked_bytes
+                    .set(self.unpacked_bytes.get() - one.part.bytes());
+            }
+        }
+        if !read.is_empty() {
+            self.order.borrow_mut().retain(|key| !read.contains(key));
+        }
+    }
+
+    fn keep(&self, id: MeasurementId, place: Place, until: Option<u64>, part: HeadPart) -> Arc<HeadPart> {
+        let part = Arc::new(part);
+        self.drop_unpacked(&(id, place));
+        self.unpacked_bytes.set(self.unpacked_bytes.get() + part.bytes());
+        let unpacked = Unpacked {
+            part: part.clone(),
+            until,
+        };
+        self.unpacked.borrow_mut().insert((id, place), unpacked);
+        let mut order = self.order.borrow_mut();
+        order.push_back((id, place));
+        // Who wants it again unpacks it again.
+        while self.unpacked_bytes.get() > self.unpacked_bytes_max() || order.len() > 2 * RECENT_BATCHES_MAX {
+            let Some(oldest) = order.pop_front() else {
+                break;
+            };
+            self.drop_unpacked(&oldest);
+        }
+        part
     }
 
     /// Rows of the measurements that are watched, in the batches after one sequence up to that of a snapshot; `None` when some of these
@@ -157,76 +293,66 @@ impl Recent {
         if after < self.after {
             return None;
         }
-        let first = self.batches.partition_point(|kept| kept.sequence <= after);
-        let end = self
-            .batches
-            .partition_point(|kept| kept.sequence <= to.sequence());
+        let number = |sequence: u64| self.batches.partition_point(|kept| kept.sequence <= sequence) as u64;
+        let (begin, end) = (self.gone + number(after), self.gone + number(to.sequence()));
         let mut scan = BatchScan::new(to.clone());
-        let mut at = first;
-        while at < end {
-            let number = self.gone + at as u64;
-            let is_group = number.is_multiple_of(GROUP as u64) && at + GROUP <= end;
-            let batches = at..if is_group && self.is_shared() {
-                at + GROUP
-            } else {
-                at + 1
-            };
-            at = batches.end;
-            let mut tables: HashMap<MeasurementId, Vec<(&Kept, usize)>> = HashMap::new();
-            for kept in self.batches.range(batches.clone()) {
-                for (at, table) in kept.batch.tables().enumerate() {
-                    let id = table.measurement();
-                    if watch.watches(catalog, id) {
-                        tables.entry(id).or_default().push((kept, at));
+        if begin == end {
+            return Some(scan);
+        }
+        for (id, tables) in &self.tables {
+            if !watch.watches(catalog, *id) {
+                continue;
+            }
+            let first = tables.partition_point(|(number, _)| *number < begin);
+            let mut parts = Vec::new();
+            let mut known = begin;
+            for place in tables.range(first..) {
+                if place.0 >= end {
+                    break;
+                }
+                if place.0 < known {
+                    continue;
+                }
+                let unpacked = self.unpacked.borrow();
+                match unpacked.get(&(*id, *place)) {
+                    Some(Unpacked { part, until: None }) => parts.push(part.clone()),
+                    Some(Unpacked {
+                        part,
+                        until: Some(until),
+                    }) if *until <= end => {
+                        parts.push(part.clone());
+                        known = *until;
+                    }
+                    _ => {
+                        drop(unpacked);
+                        let table = self.table(*place);
+                        let keys = table.runs();
+                        let columns = table.columns(&keys.0, self.wanted(catalog, *id));
+                        parts.push(self.keep(*id, *place, None, part(*id, keys, columns)));
                     }
                 }
             }
-            for (id, tables) in tables {
-                let parts = scan.parts.entry(id).or_default();
-                if tables.len() > 1 && batches.len() == GROUP {
-                    self.group(number / GROUP as u64, id, &tables, parts);
-                } else {
-                    parts.extend(tables.iter().map(|(kept, at)| self.part(kept, *at)));
-                }
+            if !parts.is_empty() {
+                scan.parts.insert(*id, parts);
             }
         }
         Some(scan)
     }
-
-    /// The rows of a measurement in the batches of a group.
-    fn group(&self, group: u64, id: MeasurementId, tables: &[(&Kept, usize)], out: &mut Vec<Arc<HeadPart>>) {
-        if let Some(part) = self.together.borrow().get(&(group, id)) {
-            return out.push(part.clone());
-        }
-        let rows: usize = tables.iter().map(|(kept, at)| kept.batch.table(*at).len()).sum();
-        let parts = tables.iter().map(|(kept, at)| self.part(kept, *at));
-        if rows > GROUP_ROWS_MAX {
-            return out.extend(parts);
-        }
-        let parts: Vec<Arc<HeadPart>> = parts.collect();
-        let rows: Vec<&SortedRows> = parts.iter().map(|part| &***part).collect();
-        let part = Arc::new(HeadPart::from(together(id, &rows)));
-        self.bytes.set(self.bytes.get() + part.bytes());
-        self.together.borrow_mut().insert((group, id), part.clone());
-        // Hardly anybody will ask for one of them again.
-        for (kept, at) in tables {
-            if let Some(part) = kept.tables[*at].borrow_mut().take() {
-                self.bytes.set(self.bytes.get() - part.bytes());
-            }
-        }
-        out.push(part);
-    }
 }
 
-/// Puts rows together: stretches of a series are copied whole where they are long, else all rows are sorted.
-fn together(id: MeasurementId, inputs: &[&SortedRows]) -> SortedRows {
-    let runs = |rows: &&SortedRows| rows.series.chunk_by(|a, b| a == b).count();
-    let rows: usize = inputs.iter().map(|rows| rows.len()).sum();
-    if rows >= RUN_ROWS_MIN * inputs.iter().map(runs).sum::<usize>() {
-        merge_sorted(id, inputs)
-    } else {
-        concat_sorted(id, inputs)
-    }
+fn rows(id: MeasurementId, (runs, times): Keys, columns: Vec<(FieldId, Column)>) -> (SortedRows, SeriesRuns) {
+    let rows = SortedRows {
+        measurement: id,
+        series: each_row(&runs, times.len()),
+        times,
+        columns,
+    };
+    (rows, runs)
+}
+
+fn part(id: MeasurementId, keys: Keys, columns: Vec<(FieldId, Column)>) -> HeadPart {
+    let (rows, runs) = rows(id, keys, columns);
+    HeadPart::of_series(rows, runs)
 }
 
 /// Some batches as all the data there is.
@@ -270,35 +396,36 @@ mod tests {
     #[test]
     fn what_is_known_is_complete() {
         let batch = || Arc::new(EncodedBatch::encode(Batch::default()));
-        let mut recent = Recent::new(64 << 20);
+        let mut recent = Recent::new(BYTES_MAX);
         recent.clear(10);
         for sequence in 11..=15 {
             recent.add(sequence, batch());
         }
         assert_eq!((recent.after, recent.batches.len()), (10, 5));
-        (16..=15 + RECENT_BATCHES_MAX as u64).for_each(|sequence| recent.add(sequence, batch()));
+        assert_eq!(recent.stays_from(1), 0);
+        for sequence in 16..=15 + RECENT_BATCHES_MAX as u64 {
+            recent.add(sequence, batch());
+        }
         assert_eq!((recent.after, recent.batches.len()), (15, RECENT_BATCHES_MAX));
-        let bytes: usize = recent.batches.iter().map(Kept::bytes).sum();
-        assert_eq!(recent.bytes.get(), bytes);
+        let bytes: usize = recent.batches.iter().map(|kept| kept.batch.bytes().len()).sum();
+        assert_eq!(recent.packed_bytes, bytes);
         assert_eq!(recent.gone, 5);
+        assert_eq!((recent.stays_from(1), recent.tables.is_empty()), (6, true));
+        let all = 5 + RECENT_BATCHES_MAX as u64;
+        assert_eq!(recent.stays_from(BYTES_MAX + 1), all);
+        let room = BYTES_MAX - recent.packed_bytes;
+        let one = recent.batches[0].batch.bytes().len();
+        recent.batches.truncate(10);
+        recent.packed_bytes = 10 * one;
+        let room = room + bytes - 10 * one;
+        assert_eq!((recent.stays_from(room), recent.stays_from(room + one)), (5, 6));
         recent.clear(20);
-        assert_eq!((recent.after, recent.bytes.get()), (20, 0));
+        assert_eq!((recent.after, recent.packed_bytes), (20, 0));
     }
 
-    #[test]
-    fn long_stretches_and_short_ones_are_put_together_alike() {
-        let rows = |series: u32, from: i64, len: i64| {
-            let pairs = (0..series).flat_map(|s| (0..len).map(move |t| (s, from + t)));
-            let (series, times): (Vec<u32>, Vec<i64>) = pairs.unzip();
-            SortedRows::from_unsorted(1, series, times, Vec::new())
-        };
-        for len in [1, 20] {
-            // Some of the rows of each are those of the one before again.
-            let inputs: Vec<SortedRows> = (0..5).map(|i| rows(3, i * len - i, len)).collect();
-            let inputs: Vec<&SortedRows> = inputs.iter().collect();
-            assert!(together(1, &inputs) == concat_sorted(1, &inputs), "{len}");
-        }
-    }
+    const BYTES_MAX: usize = 64 << 20;
+    /// Batches that are put together.
+    const GROUP: usize = 32;
 
     #[test]
     fn batches_put_together_hold_the_same_rows() {
@@ -322,9 +449,11 @@ mod tests {
         let formats = engine.formats();
         let format = formats.by_name("line-protocol").expect("it is built in");
         let commits = engine.subscribe_commits();
-        let (mut apart, mut together) = (Recent::new(64 << 20), Recent::new(64 << 20));
-        together.read_by(READERS_MIN);
+        let (mut apart, mut together) = (Recent::new(BYTES_MAX), Recent::new(BYTES_MAX));
+        together.want(Fields::All);
+        apart.want(Fields::All);
         let mut sequences = Vec::new();
+        let mut waiting: BTreeMap<MeasurementId, Vec<Place>> = BTreeMap::new();
         for round in 0..5 * GROUP as i64 / 2 {
             let options = Options::new();
             let policy = policy.expect("the default one");
@@ -344,8 +473,18 @@ mod tests {
                 .expect("committed");
             while let Some(Committed::Batch(sequence, batch)) = commits.next(Duration::from_millis(1)) {
                 apart.add(sequence, batch.clone());
-                together.add(sequence, batch);
+                let number = together.add(sequence, batch.clone()).expect("it is small");
+                for table in batch.tables() {
+                    let waiting = waiting.entry(table.measurement()).or_default();
+                    waiting.push((number, table.at()));
+                }
                 sequences.push(sequence);
+            }
+            if round % GROUP as i64 == GROUP as i64 - 1 {
+                for (id, tables) in std::mem::take(&mut waiting) {
+                    let keys = together.keys(&tables);
+                    together.unpack(&catalog, id, &tables, keys, true);
+                }
             }
         }
         let Ok(Statement::Select(select)) = parse_statement("SELECT v FROM m") else {
@@ -364,12 +503,55 @@ mod tests {
             };
             let ((many, parts), (few, groups)) = (rows(&apart), rows(&together));
             assert!(many == few, "after {seen}");
-            // Of a group that the client has seen in part each batch is read.
+            // Of what was put together and was seen in part each batch is read.
             assert_eq!(groups < parts, seen <= GROUP, "after {seen}: {groups}, {parts}");
         }
-        let kept: usize = together.batches.iter().map(Kept::bytes).sum();
-        let groups: usize = together.together.borrow().values().map(|part| part.bytes()).sum();
-        assert_eq!(together.bytes.get(), kept + groups);
+        let counted = |recent: &Recent| -> usize {
+            let unpacked = recent.unpacked.borrow();
+            unpacked.values().map(|one| one.part.bytes()).sum()
+        };
+        assert_eq!(together.unpacked_bytes.get(), counted(&together));
+        // What everybody has read is not held; what comes after it is.
+        let id = catalog
+            .measurement(policy.expect("the default one"), "m")
+            .expect("m")
+            .id;
+        let held = |recent: &Recent| {
+            recent
+                .unpacked
+                .borrow()
+                .keys()
+                .filter(|(of, _)| *of == id)
+                .count()
+        };
+        assert!(held(&together) >= 2, "{}", held(&together));
+        let before = held(&together);
+        together.spare(id, sequences[GROUP - 2]);
+        let first = (id, (0, 0));
+        assert!(
+            together.unpacked.borrow().contains_key(&first),
+            "the first ones reach further"
+        );
+        together.spare(id, sequences[2 * GROUP + 5]);
+        assert!(held(&together) < before);
+        assert_eq!(together.unpacked_bytes.get(), counted(&together));
+        let Ok(Statement::Select(one)) = parse_statement("SELECT other FROM m") else {
+            panic!("a SELECT");
+        };
+        together.want(Fields::of(&one));
+        together.forget_unpacked();
+        let scan = together
+            .since(0, &snapshot, &mut watch, &catalog)
+            .expect("all is known");
+        assert!(
+            scan.parts[&id].iter().all(|part| part.columns.is_empty()),
+            "nobody names the others"
+        );
+        together.want(Fields::All);
+        let scan = together
+            .since(0, &snapshot, &mut watch, &catalog)
+            .expect("all is known");
+        assert!(scan.parts[&id].iter().all(|part| !part.columns.is_empty()));
         engine.stop();
     }
 }

@@ -1,5 +1,6 @@
 //! Which measurements a SELECT reads, so that a committed batch can be asked whether it matters.
 
+use super::fields::Fields;
 use crate::catalog::Catalog;
 use crate::lang::{MeasurementName, SelectStatement};
 use crate::model::MeasurementId;
@@ -15,6 +16,7 @@ pub struct Watch {
     sources: Vec<Source>,
     /// Measurements that are, or are not, among the sources.
     known: HashMap<MeasurementId, bool>,
+    fields: Fields,
 }
 
 /// A measurement, or several by pattern, in a policy (the default one when not named).
@@ -60,13 +62,37 @@ impl Watch {
                 database: database.to_string(),
                 sources,
                 known: HashMap::new(),
+                fields: Fields::of(statement),
             }),
         }
+    }
+
+    /// Which fields are read.
+    pub fn fields(&self) -> &Fields {
+        &self.fields
     }
 
     /// Names may mean something else from now on.
     pub fn forget(&mut self) {
         self.known.clear();
+    }
+
+    /// The measurements that are read, those that there are; `None` where that is by pattern.
+    pub fn all(&self, catalog: &Catalog) -> Option<Vec<MeasurementId>> {
+        let mut all = Vec::with_capacity(self.sources.len());
+        for source in &self.sources {
+            let Name::Exactly(name) = &source.name else {
+                return None;
+            };
+            let database = catalog.database(source.database.as_deref().unwrap_or(&self.database))?;
+            let policy = database.policy(source.policy.as_deref())?.id;
+            all.extend(
+                catalog
+                    .measurement(policy, name)
+                    .map(|measurement| measurement.id),
+            );
+        }
+        Some(all)
     }
 
     /// Is this measurement read?

@@ -77,6 +77,11 @@ impl Windows {
         }
     }
 
+    /// How time is cut.
+    pub fn borders(&self) -> &Borders {
+        &self.borders
+    }
+
     /// The start of the window that holds `time`.
     pub fn start_of(&self, time: i64) -> i64 {
         self.borders.start(time)

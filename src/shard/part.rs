@@ -5,7 +5,7 @@
 //! A seal unpacks what it needs for as long as it needs it ([`HeadPart::borrow_rows`]).
 
 use crate::batch::{EncodedBatch, TableView};
-use crate::model::{MeasurementId, SeriesId, SortedRows, TimeRange, concat_sorted};
+use crate::model::{MeasurementId, SeriesId, SeriesRuns, SortedRows, TimeRange, concat_sorted};
 use hashbrown::HashSet;
 use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +30,8 @@ pub struct HeadPart {
     bytes: usize,
     rows: OnceLock<Arc<SortedRows>>,
     outline: OnceLock<Vec<Stretch>>,
+    /// Which rows are of which series, where that was known when it was made.
+    runs: Option<SeriesRuns>,
     /// A query reads it.
     asked: AtomicBool,
     /// Told when the first does.
@@ -168,6 +170,7 @@ impl HeadPart {
             bytes: packed_bytes + more,
             rows: OnceLock::new(),
             outline: OnceLock::new(),
+            runs: None,
             asked: AtomicBool::new(false),
             asks: asks.clone(),
         }
@@ -207,9 +210,33 @@ impl HeadPart {
             bytes: rows.bytes(),
             rows: OnceLock::from(rows),
             outline: OnceLock::new(),
+            runs: None,
             asked: AtomicBool::new(false),
             asks: Arc::default(),
         }
+    }
+
+    /// Of rows of which it is known which are of which series: what is looked for by series is found at once, so it is one stretch.
+    pub fn of_series(rows: SortedRows, runs: SeriesRuns) -> Self {
+        debug_assert_eq!(runs.last().map_or(0, |(_, range)| range.end), rows.len());
+        let mut part = Self::from(rows);
+        if let (Some((first_series, _)), Some((last_series, _))) = (runs.first(), runs.last()) {
+            let stretch = Stretch {
+                rows: 0..part.rows_max,
+                first_series: *first_series,
+                last_series: *last_series,
+                time: part.time,
+            };
+            part.outline = OnceLock::from(vec![stretch]);
+            part.bytes += size_of_val(runs.as_slice());
+            part.runs = Some(runs);
+        }
+        part
+    }
+
+    /// Which rows are of which series, if that is known.
+    pub fn runs(&self) -> Option<&[(SeriesId, Range<usize>)]> {
+        self.runs.as_deref()
     }
 
     /// What it was made of, for a part that takes it in.

@@ -1,14 +1,18 @@
 //! The thread that keeps all subscriptions up to date.
 //!
-//! It hears of committed batches through a bounded channel and notes what they touched (`note`); a computation that was touched is
+//! It hears of committed batches through a bounded channel and notes what they touched (`note`, `touched`); a computation that was touched is
 //! brought up to date when its turn comes (`round`), as often as [`super::pace`] lets it. What connections ask is in
 //! `subscribe`. It never makes a writer wait, and without subscriptions it does not even listen.
 
 mod note;
 mod round;
 mod subscribe;
+#[cfg(test)]
+mod tests;
+mod touched;
 
 use super::computation::Computation;
+use super::fields::Fields;
 use super::fresh::Fresh;
 use super::hub::Figures;
 use super::interest::Interest;
@@ -21,6 +25,7 @@ use super::tail::Tail;
 use super::watch::Watch;
 use crate::budget::Budget;
 use crate::engine::{Commits, Engine};
+use crate::model::MeasurementId;
 use crate::query::snapshot::Snapshot;
 use crossbeam_channel::{Receiver, never, select};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -46,6 +51,8 @@ const LINGER: Duration = Duration::from_secs(60);
 const LINGERING_MAX: usize = 1_000;
 /// What was committed must have been heard of after so long.
 const HEARD_PATIENCE: Duration = Duration::from_secs(5);
+
+use note::Pending;
 
 /// A subscription: the connection, and the client's name for it.
 pub type Key = (u64, String);
@@ -115,6 +122,24 @@ struct Entry {
     idle: Option<Instant>,
 }
 
+impl Entry {
+    /// Has it clients and windows that may be folded?
+    fn folds(&self) -> bool {
+        match &self.work {
+            Work::Windows(computation) => !self.clients.is_empty() && computation.may_fold(),
+            Work::Tail(_) => false,
+        }
+    }
+
+    /// It will not ask again for what was committed up to here; `None`: it asks for none of it.
+    fn has_read(&self) -> Option<u64> {
+        match &self.work {
+            Work::Windows(computation) => self.folds().then(|| computation.has_folded()),
+            Work::Tail(tail) => (!self.clients.is_empty()).then_some(tail.told),
+        }
+    }
+}
+
 /// See the module.
 pub struct Keeper {
     engine: Arc<Engine>,
@@ -128,12 +153,16 @@ pub struct Keeper {
     interest: Interest,
     fresh: Fresh,
     recent: Recent,
+    /// What was committed and not looked at; everybody who reads it waits for a turn.
+    pending: HashMap<MeasurementId, Pending>,
     /// Computations that were touched, by when their turn comes.
     queue: BTreeSet<(Instant, Arc<str>)>,
-    /// Those whose turn it is and that wait until a group of batches is whole, by when they wait no longer.
-    held: BTreeSet<(Instant, Arc<str>)>,
+    /// Slow ones take their turns together: at moments counted from here.
+    epoch: Instant,
     /// Computations that were brought up to date lately.
     busy: usize,
+    /// Some computation ended since this was last looked at.
+    ended: bool,
     /// What all of this may take of the processor,
     share: Share,
     /// and of memory.
@@ -155,9 +184,11 @@ impl Keeper {
             interest: Interest::default(),
             fresh: Fresh::default(),
             recent: Recent::new(shares.recent),
+            pending: HashMap::new(),
             queue: BTreeSet::new(),
-            held: BTreeSet::new(),
+            epoch: Instant::now(),
             busy: 0,
+            ended: false,
             share,
         }
     }
@@ -210,8 +241,7 @@ impl Keeper {
 
     /// When the next turn comes.
     fn due(&self) -> Option<Instant> {
-        let first = |queue: &BTreeSet<(Instant, Arc<str>)>| queue.first().map(|(due, _)| *due);
-        first(&self.queue).into_iter().chain(first(&self.held)).min()
+        self.queue.first().map(|(due, _)| *due)
     }
 
     /// Begins to listen, if nobody wanted anything before.
@@ -230,8 +260,8 @@ impl Keeper {
             self.recent.clear(0);
             self.fresh.clear();
             self.interest.forget();
+            self.pending.clear();
             self.queue.clear();
-            self.held.clear();
         }
     }
 
@@ -300,14 +330,13 @@ impl Keeper {
         let mut idle: Vec<_> = idle.collect();
         idle.sort();
         let spare = idle.len().saturating_sub(LINGERING_MAX);
-        let mut ended = false;
         for (i, (since, key)) in idle.iter().enumerate() {
             if i < spare || since.elapsed() >= LINGER {
                 self.end(key);
-                ended = true;
             }
         }
-        if ended {
+        if std::mem::take(&mut self.ended) {
+            self.want_less();
             self.count();
         }
         let (now, computations) = (Instant::now(), self.entries.len());
@@ -320,7 +349,6 @@ impl Keeper {
             }
         }
         self.busy = busy;
-        self.recent.read_by(busy);
         self.figures.folded_bytes.store(bytes as u64, Ordering::Relaxed);
         let recent = self.recent.bytes() as u64;
         self.figures.recent_bytes.store(recent, Ordering::Relaxed);
@@ -332,7 +360,17 @@ impl Keeper {
             self.subscriptions.remove(client);
         }
         self.interest.forget();
+        self.ended = true;
         Some(entry)
+    }
+
+    /// Computations have ended: fields that only they named are not wanted any more.
+    fn want_less(&mut self) {
+        let mut fields = Fields::default();
+        for entry in self.entries.values_mut() {
+            fields.add(entry.work.watch().fields());
+        }
+        self.recent.want(fields);
     }
 
     /// Ends a computation that failed and tells its clients.
@@ -365,6 +403,8 @@ impl Keeper {
                         tracing::error!("commits were not heard of; every live computation begins anew");
                         self.heard = snapshot.sequence();
                         self.recent.clear(self.heard);
+                        self.pending.clear();
+                        self.fresh.clear();
                         self.reset();
                     }
                 }

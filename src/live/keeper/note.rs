@@ -1,12 +1,38 @@
-//! What committed batches touch.
+//! What committed batches touch. A batch is only noted when it comes; what of it must be known is looked at when somebody's turn comes who
+//! reads its measurement, of all batches since the last time at once.
 
+use super::touched::Touched;
 use super::{Entry, Keeper, Work};
 use crate::engine::{Committed, Gap};
-use crate::query::scan::Scan;
+use crate::live::recent::Place;
+use crate::model::{MeasurementId, TimeRange};
+use crate::query::scan::{Scan, ScanRequest, SeriesSet, Source};
+use crate::query::snapshot::Snapshot;
+use crate::query::windows::Windows as Borders;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+
+/// Computations of a measurement from which on what came of it is put together for all of them.
+const READERS_MIN: usize = 4;
+/// Rows of a measurement that wait for being looked at; beyond it nobody's turn is waited for.
+const PENDING_ROWS_MAX: usize = 1 << 18;
+/// Tables.
+const PENDING_TABLES_MAX: usize = 4096;
+
+/// Tables of a measurement that were not looked at.
+#[derive(Default)]
+pub(super) struct Pending {
+    tables: Vec<Place>,
+    rows: usize,
+}
+
+impl Pending {
+    fn is_large(&self) -> bool {
+        self.rows >= PENDING_ROWS_MAX || self.tables.len() >= PENDING_TABLES_MAX
+    }
+}
 
 impl Keeper {
     /// Every computation begins anew.
@@ -34,66 +60,54 @@ impl Keeper {
         }
     }
 
+    /// A batch was committed: what it touches is looked at when somebody's turn comes who reads it.
     pub(super) fn note(&mut self, commit: Committed) {
         match commit {
             Committed::Batch(sequence, batch) => {
-                self.heard = self.heard.max(sequence);
                 if self.entries.is_empty() {
+                    self.heard = self.heard.max(sequence);
                     return self.recent.clear(sequence);
                 }
+                self.look_at_what_goes(batch.bytes().len());
+                self.heard = self.heard.max(sequence);
                 if !batch.commands().is_empty() {
                     // A delete may change anything that was sent.
                     self.reset();
                 }
-                self.recent.add(sequence, batch.clone());
-                if self.recent.is_group_whole() {
-                    // Their turn was before.
-                    let now = Instant::now();
-                    let held = std::mem::take(&mut self.held);
-                    self.queue.extend(held.into_iter().map(|(_, key)| (now, key)));
-                }
-                for (at, table) in batch.tables().enumerate() {
+                let number = self.recent.add(sequence, batch.clone());
+                for table in batch.tables() {
                     let id = table.measurement();
                     let interested = self.interested(id);
                     if interested.is_empty() {
                         self.fresh.forget(id);
                         continue;
                     }
-                    let time = table.time_range();
-                    // A batch that is larger than what is kept of recent ones is looked at by its times.
-                    let part = self.recent.newest(at);
-                    let mut times = None;
-                    let mut stale = Vec::new();
-                    if interested.iter().any(|key| self.folds(key)) {
-                        let newest = || newest(&self.engine.snapshot(), id);
-                        match &part {
-                            Some(part) => self.fresh.note(part, newest, &mut stale),
-                            None => {
-                                self.fresh.forget(id);
-                                stale = table.times();
+                    match number {
+                        Some(number) => {
+                            let pending = self.pending.entry(id).or_default();
+                            pending.tables.push((number, table.at()));
+                            pending.rows += table.len();
+                            // Otherwise everybody knows already.
+                            if pending.tables.len() == 1 {
+                                interested.iter().for_each(|key| self.touched(key));
+                            }
+                            let pending = self.pending.get(&id);
+                            if pending.is_some_and(Pending::is_large) {
+                                self.look_at(id);
                             }
                         }
-                    } else {
-                        self.fresh.forget(id);
-                    }
-                    for key in interested.iter() {
-                        match self.entries.get_mut(key).map(|entry| &mut entry.work) {
-                            Some(Work::Windows(computation)) => {
-                                computation.replaced(&stale);
-                                let start = |time| computation.windows().start_of(time);
-                                if start(time.min) == start(time.max) {
-                                    computation.touch([time.min].into_iter());
-                                } else if let Some(part) = &part {
-                                    computation.touch(part.times.iter().copied());
-                                } else {
-                                    let times: &Vec<i64> = times.get_or_insert_with(|| table.times());
-                                    computation.touch(times.iter().copied());
-                                }
-                            }
-                            Some(Work::Tail(tail)) => tail.touch(time),
-                            None => continue,
+                        None => {
+                            // A batch that is larger than what is kept of recent ones is looked at by its times.
+                            self.fresh.forget(id);
+                            let times = table.times();
+                            self.tell_times(
+                                &interested,
+                                &times,
+                                &Touched::of_times(&times),
+                                table.time_range(),
+                            );
+                            interested.iter().for_each(|key| self.touched(key));
                         }
-                        self.touched(key);
                     }
                 }
             }
@@ -101,8 +115,120 @@ impl Keeper {
         }
     }
 
+    /// Looks at what was committed of everything that a computation reads.
+    pub(super) fn look_at_what_is_read(&mut self, key: &Arc<str>) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        let (watch, catalog) = (entry.work.watch(), self.engine.catalog());
+        let read = self.pending.keys().filter(|id| watch.watches(catalog, **id));
+        let read: Vec<MeasurementId> = read.copied().collect();
+        read.into_iter().for_each(|id| self.look_at(id));
+    }
+
+    /// Looks at what a batch of so many bytes drives out of memory.
+    fn look_at_what_goes(&mut self, bytes: usize) {
+        loop {
+            // Looking takes room, too.
+            let stays = self.recent.stays_from(bytes);
+            let mut waiting = self.pending.iter();
+            let goes =
+                waiting.find(|(_, pending)| pending.tables.first().is_some_and(|first| first.0 < stays));
+            let Some(id) = goes.map(|(id, _)| *id) else { return };
+            self.look_at(id);
+        }
+    }
+
+    /// Looks at all that was committed.
+    pub(super) fn look_at_all(&mut self) {
+        let all: Vec<MeasurementId> = self.pending.keys().copied().collect();
+        all.into_iter().for_each(|id| self.look_at(id));
+    }
+
+    /// Looks at what was committed of a measurement: which windows are touched, and which points may have been replaced. For all who
+    /// read it, whoever's turn it is.
+    fn look_at(&mut self, id: MeasurementId) {
+        let Some(Pending { tables, .. }) = self.pending.remove(&id) else {
+            return;
+        };
+        let interested = self.interested(id);
+        let folding = |key: &&Arc<str>| self.entries.get(*key).is_some_and(Entry::folds);
+        let folding = interested.iter().filter(folding).count();
+        if folding == 0 {
+            self.fresh.forget(id);
+        }
+        let time = self.recent.time_range(&tables);
+        let apart = |entry: &Entry| match &entry.work {
+            Work::Windows(c) => c.windows().start_of(time.min) != c.windows().start_of(time.max),
+            Work::Tail(_) => false,
+        };
+        if folding == 0
+            && !interested
+                .iter()
+                .any(|key| self.entries.get(key).is_some_and(apart))
+        {
+            // One window, or none.
+            return self.tell_times(&interested, &[], &Touched::of_times(&[time.max]), time);
+        }
+        let keys = self.recent.keys(&tables);
+        let mut stale = Vec::new();
+        for (runs, times) in keys.iter().filter(|_| folding > 0) {
+            let newest = || newest(&self.engine.snapshot(), id);
+            self.fresh.note(id, runs, times, newest, &mut stale);
+        }
+        self.tell_times(&interested, &stale, &Touched::of_keys(&keys), time);
+        if folding > 0 {
+            let read = interested
+                .iter()
+                .filter_map(|key| self.entries.get(key)?.has_read());
+            if let Some(sequence) = read.min() {
+                self.recent.spare(id, sequence);
+            }
+            let (catalog, shared) = (self.engine.catalog(), folding >= READERS_MIN);
+            self.recent.unpack(catalog, id, &tables, keys, shared);
+        }
+    }
+
+    /// Tells those who read rows where these lie, and the times of those among them that may have replaced others.
+    fn tell_times(&mut self, interested: &[Arc<str>], stale: &[i64], touched: &Touched<'_>, time: TimeRange) {
+        // Many have the same windows.
+        let mut known: Vec<(Borders, Vec<i64>)> = Vec::new();
+        for key in interested {
+            match self.entries.get_mut(key).map(|entry| &mut entry.work) {
+                Some(Work::Windows(computation)) => {
+                    computation.replaced(stale);
+                    let borders = computation.windows().borders();
+                    let at = known.iter().position(|(one, _)| one == borders);
+                    let at = at.unwrap_or_else(|| {
+                        known.push((borders.clone(), touched.latest(borders)));
+                        known.len() - 1
+                    });
+                    computation.touch(&known[at].1);
+                }
+                Some(Work::Tail(tail)) => tail.touch(time),
+                None => {}
+            }
+        }
+    }
+
+    /// The newest time of all that a computation reads, as far as was looked at; `None` where it is not known.
+    pub(super) fn newest(&mut self, key: &Arc<str>, snapshot: &Snapshot) -> Option<i64> {
+        let watch = self.entries.get_mut(key)?.work.watch();
+        let mut all = i64::MIN;
+        for id in watch.all(self.engine.catalog())? {
+            if self.fresh.newest(id).is_none() {
+                self.fresh.begin(id, newest(snapshot, id)?);
+            }
+            all = all.max(self.fresh.newest(id)?);
+        }
+        Some(all)
+    }
+
     /// Who reads a measurement.
-    fn interested(&mut self, id: crate::model::MeasurementId) -> Arc<[Arc<str>]> {
+    fn interested(&mut self, id: MeasurementId) -> Arc<[Arc<str>]> {
         let (entries, catalog) = (&mut self.entries, self.engine.catalog());
         let ask = || {
             let asked = entries
@@ -113,23 +239,12 @@ impl Keeper {
         self.interest.of(id, ask)
     }
 
-    /// Has it clients and windows that may be folded?
-    fn folds(&mut self, key: &Arc<str>) -> bool {
-        match self.entries.get_mut(key) {
-            Some(Entry {
-                work: Work::Windows(computation),
-                clients,
-                ..
-            }) => !clients.is_empty() && computation.folded().is_possible(),
-            _ => false,
-        }
-    }
-
     /// Some commits were not told one by one.
     fn note_gap(&mut self, gap: Gap) {
         self.figures.gaps.fetch_add(1, Ordering::Relaxed);
         self.heard = self.heard.max(gap.through);
         self.recent.clear(gap.through);
+        self.pending.clear();
         // Rows went by that were not looked at.
         self.fresh.clear();
         if gap.commands {
@@ -150,9 +265,24 @@ impl Keeper {
     }
 }
 
-/// No row of a measurement is later; `None` when that cannot be found out.
-fn newest(scan: &dyn Scan, id: crate::model::MeasurementId) -> Option<i64> {
+/// No row of a measurement is later; `None` when that cannot be found out. Nothing is unpacked for it.
+fn newest(scan: &Snapshot, id: MeasurementId) -> Option<i64> {
+    let request = ScanRequest {
+        measurement: id,
+        series: SeriesSet::All,
+        time: TimeRange::ALL,
+        fields: Vec::new(),
+    };
     let mut newest = i64::MIN;
-    let found = scan.times(id, &mut |time| newest = newest.max(time));
-    found.is_ok().then_some(newest)
+    for source in scan.sources(&request).ok()? {
+        let last = match source {
+            Source::Part(part) => part.time_range().max,
+            Source::Run(run) => (0..run.len())
+                .map(|at| run.block(at).time.max)
+                .max()
+                .unwrap_or(i64::MIN),
+        };
+        newest = newest.max(last);
+    }
+    Some(newest)
 }

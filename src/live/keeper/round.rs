@@ -6,7 +6,7 @@ use crate::live::evaluate::Evaluator;
 use crate::live::hub::Figures;
 use crate::live::message::Kind;
 use crate::live::outbox::{Put, Rows, Shared};
-use crate::live::pace::{COMPANY_MAX, pause};
+use crate::live::pace::pause;
 use crate::live::row::Row;
 use crate::model::TimeRange;
 use crate::query::snapshot::Snapshot;
@@ -34,30 +34,22 @@ impl Keeper {
     pub(super) fn round(&mut self, now: i64) {
         let began = Instant::now();
         let mut turn = Vec::new();
-        while self.held.first().is_some_and(|(end, _)| *end <= began) {
-            turn.extend(self.held.pop_first().map(|(_, key)| key));
-        }
-        let hold = self.recent.is_shared() && !self.recent.is_group_whole();
         while self.queue.first().is_some_and(|(due, _)| *due <= began) {
-            let Some((due, key)) = self.queue.pop_first() else {
-                break;
-            };
-            let waits = |entry: &mut Entry| entry.work.pace().waits();
-            if hold && self.entries.get_mut(&key).is_some_and(waits) {
-                self.held.insert((due + COMPANY_MAX, key));
-            } else {
-                turn.push(key);
-            }
+            turn.extend(self.queue.pop_first().map(|(_, key)| key));
         }
         if turn.is_empty() {
             return;
         }
         // What it shows is noted first, and is part of this round.
         let mut snapshot = self.snapshot();
+        // What they have in common is done once, and is part of the cost of each.
+        turn.iter().for_each(|key| self.look_at_what_is_read(key));
+        let common = began.elapsed() / u32::try_from(turn.len()).unwrap_or(u32::MAX);
         for key in turn {
             // IMPORTANT: what was noted meanwhile (a new snapshot for somebody) must be seen by who was touched by it.
             if self.heard != snapshot.sequence() {
                 snapshot = self.snapshot();
+                self.look_at_what_is_read(&key);
             }
             let began = Instant::now();
             let Some(entry) = self.entries.get_mut(&key) else {
@@ -75,8 +67,8 @@ impl Keeper {
             let busy = self.busy;
             if let Some(entry) = self.entries.get_mut(&key) {
                 let (end, clients) = (Instant::now(), entry.clients.len());
-                let pause = pause(self.share, end - began, clients, busy.max(1));
-                entry.work.pace().done(end, pause);
+                let pause = pause(self.share, common + (end - began), clients, busy.max(1));
+                entry.work.pace().done(self.epoch, end, pause);
             }
         }
         // The others need none of what came up to here.
@@ -95,6 +87,7 @@ impl Keeper {
     /// Brings a computation up to date and tells its clients.
     pub(super) fn update(&mut self, key: &Arc<str>, snapshot: &Snapshot, now: i64) -> Result<(), String> {
         let catalog = self.engine.catalog().clone();
+        let newest = self.newest(key, snapshot);
         let Some(Entry {
             work: Work::Windows(computation),
             clients,
@@ -108,6 +101,7 @@ impl Keeper {
             catalog: &catalog,
             snapshot,
             recent: &self.recent,
+            newest,
             now,
         });
         let sequence = computation.sequence();
@@ -183,6 +177,11 @@ impl Keeper {
 
     /// Windows that have ended become final.
     pub(super) fn close(&mut self, now: i64) {
+        let closing = |entry: &Entry| matches!(&entry.work, Work::Windows(c) if c.is_closing(now));
+        if self.entries.values().any(closing) {
+            // What was committed may belong into them.
+            self.look_at_all();
+        }
         for entry in self.entries.values_mut() {
             let Work::Windows(computation) = &mut entry.work else {
                 continue;

@@ -78,7 +78,7 @@ impl Keeper {
             ));
         }
         let bytes_max = self.shares.evaluation;
-        let work = match &plan.borders {
+        let mut work = match &plan.borders {
             Some(borders) => {
                 let from = plan.from.unwrap_or(now);
                 Work::Windows(Box::new(Computation::new(plan, borders, (from, now), bytes_max)?))
@@ -88,6 +88,8 @@ impl Keeper {
                 Work::Tail(Box::new(Tail::new(plan, self.heard, bytes_max)?))
             }
         };
+        self.interest.forget();
+        self.recent.want_also(work.watch().fields());
         self.entries.insert(
             key.clone(),
             Entry {
@@ -96,7 +98,6 @@ impl Keeper {
                 idle: Some(Instant::now()),
             },
         );
-        self.interest.forget();
         Ok(())
     }
 
@@ -110,6 +111,7 @@ impl Keeper {
         now: i64,
     ) -> Result<(), String> {
         let snapshot = self.snapshot();
+        self.look_at_what_is_read(key);
         self.update(key, &snapshot, now)?;
         let catalog = self.engine.catalog().clone();
         let Some(Entry {
@@ -165,6 +167,7 @@ impl Keeper {
         now: i64,
     ) -> Result<(), String> {
         let snapshot = self.snapshot();
+        self.look_at_what_is_read(key);
         // Those who are there already are told first: all are then at the same sequence.
         self.follow(key, &snapshot, now);
         let sequence = snapshot.sequence();

@@ -290,7 +290,10 @@ impl<'a> Reader<'a> {
         };
         match &self.sources[zone.source as usize] {
             Source::Part(part) => {
-                wanted.of_part(part, part.outline()[zone.at as usize].rows.clone());
+                match part.runs() {
+                    Some(runs) => wanted.of_block(runs, &part.times),
+                    None => wanted.of_part(part, part.outline()[zone.at as usize].rows.clone()),
+                }
                 Ok(ZoneRows {
                     rank: zone.source,
                     runs: wanted.runs,
