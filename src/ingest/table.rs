@@ -7,6 +7,9 @@ use kymo_plugin_api::{Field, Value};
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
+/// Rows of one number that wait to be put to the others: as many as stay in the processor's cache.
+const ONES_MAX: usize = 256;
+
 /// See the module.
 pub(super) struct MeasurementTable {
     /// The measurement's.
@@ -74,10 +77,22 @@ fn head(name: &str) -> u64 {
 
 #[derive(Default)]
 struct ShardRows {
+    /// The newest rows, which have a number in the first slot and nothing else. With a hundred measurements a row comes to a table that
+    /// the processor's cache has nearly forgotten: it should touch one vector there, not three and a column.
+    ones: Vec<One>,
     series: Vec<SeriesId>,
     times: Vec<i64>,
     /// By slot; shorter than the rows where the newest have no value.
     columns: Vec<Column>,
+}
+
+/// A row of one number.
+#[derive(Clone, Copy)]
+struct One {
+    time: i64,
+    /// Of the type that the slot has.
+    bits: u64,
+    series: SeriesId,
 }
 
 /// Why a row cannot be added.
@@ -97,6 +112,33 @@ pub(super) enum FieldError<'a> {
 }
 
 impl ShardRows {
+    /// Puts the newest rows to the others.
+    fn settle(&mut self, first: FieldType) {
+        if self.ones.is_empty() {
+            return;
+        }
+        let (rows, ones) = (self.times.len(), &self.ones);
+        self.series.extend(ones.iter().map(|one| one.series));
+        self.times.extend(ones.iter().map(|one| one.time));
+        if self.columns.is_empty() {
+            self.columns
+                .push(Column::with_capacity(first, self.times.capacity()));
+        }
+        let column = &mut self.columns[0];
+        column.push_missing(rows - column.len());
+        let bits = ones.iter().map(|one| one.bits);
+        match &mut column.values {
+            Values::Float(to) => to.extend(bits.map(f64::from_bits)),
+            Values::Integer(to) => to.extend(bits.map(|bits| bits as i64)),
+            Values::Unsigned(to) => to.extend(bits),
+            Values::Boolean(_) | Values::String(_) => unreachable!("only numbers are put there"),
+        }
+        if let Some(present) = &mut column.present {
+            present.extend_filled(ones.len(), true);
+        }
+        self.ones.clear();
+    }
+
     fn clear(&mut self) {
         self.series.clear();
         self.times.clear();
@@ -105,7 +147,8 @@ impl ShardRows {
 
     fn bytes(&self) -> usize {
         let columns: usize = self.columns.iter().map(Column::capacity_bytes).sum();
-        self.series.capacity() * 4 + self.times.capacity() * 8 + columns
+        let ones = self.ones.capacity() * size_of::<One>();
+        self.series.capacity() * 4 + self.times.capacity() * 8 + columns + ones
     }
 
     fn reserve(&mut self, rows: usize) {
@@ -139,27 +182,20 @@ impl MeasurementTable {
         time: i64,
         fields: &[Field<'f>],
     ) -> Result<(), FieldError<'f>> {
+        // A number in the first slot alone: most senders have one number a row.
         if let ([field], Some(slot)) = (fields, self.slots.first())
+            && let Some(bits) = number_bits(&field.value)
             && slot.is(field)
         {
-            self.push_one(series, time, &field.value);
+            let first = slot.field_type;
+            let rows = self.rows_of(series);
+            if rows.ones.len() >= ONES_MAX {
+                rows.settle(first);
+            }
+            rows.ones.push(One { time, bits, series });
             return Ok(());
         }
         self.push_any(series, time, fields)
-    }
-
-    /// A row with the field of the first slot alone: most senders have one number a row, or the same few fields.
-    #[inline]
-    fn push_one(&mut self, series: SeriesId, time: i64, value: &Value<'_>) {
-        let rows = self.rows_of(series);
-        let row = rows.times.len();
-        if row == rows.columns.first().map_or(usize::MAX, Column::len) {
-            rows.series.push(series);
-            rows.times.push(time);
-            push_value(&mut rows.columns[0], value);
-            return;
-        }
-        self.push_slots(series, time, &[0], std::iter::once(value));
     }
 
     fn push_any<'f>(
@@ -226,6 +262,9 @@ impl MeasurementTable {
         let promotes = self.promotes;
         self.rows_of(series);
         let rows = &mut self.shards[self.stripe.1];
+        if let Some(first) = self.slots.first() {
+            rows.settle(first.field_type);
+        }
         let row = rows.times.len();
         if row == 0 {
             rows.reserve(hint);
@@ -287,8 +326,18 @@ impl MeasurementTable {
         }
     }
 
+    /// No rows wait apart from the others.
+    fn settle(&mut self) {
+        if let Some(first) = self.slots.first() {
+            self.shards
+                .iter_mut()
+                .for_each(|rows| rows.settle(first.field_type));
+        }
+    }
+
     /// Appends its rows to a batch, and is empty again, with room for as many.
     pub(super) fn pack(&mut self, into: &mut Packed) {
+        self.settle();
         let longest = self.shards.iter().map(|rows| rows.times.len()).max();
         self.measurement.set_rows_hint(longest.unwrap_or(0));
         for (rows, shard) in self.shards.iter_mut().zip(0u16..) {
@@ -325,6 +374,17 @@ fn type_of(value: &Value<'_>) -> FieldType {
         Value::Unsigned(_) => FieldType::Unsigned,
         Value::Boolean(_) => FieldType::Boolean,
         Value::String(_) => FieldType::String,
+    }
+}
+
+/// The bits of a number.
+#[inline]
+fn number_bits(value: &Value<'_>) -> Option<u64> {
+    match *value {
+        Value::Float(v) => Some(v.to_bits()),
+        Value::Integer(v) => Some(v as u64),
+        Value::Unsigned(v) => Some(v),
+        Value::Boolean(_) | Value::String(_) => None,
     }
 }
 
@@ -392,20 +452,81 @@ fn pop(column: &mut Column) {
 mod tests {
     use super::*;
     use crate::catalog::Catalog;
+    use crate::model::FieldValue;
+    use proptest::prelude::*;
 
-    #[test]
-    fn rows_of_one_field_find_their_row_and_their_name() {
+    fn measurement() -> Arc<Measurement> {
         let catalog = Catalog::new();
         catalog.create_database("d", None).expect("a good name");
         let database = catalog.database("d").expect("just made");
         let policy = database.policy(None).expect("made with it").id;
-        let measurement = catalog.measurement_or_create(policy, "m").expect("a good name");
-        let mut table = MeasurementTable::new(measurement, 1, false);
+        catalog.measurement_or_create(policy, "m").expect("a good name")
+    }
+
+    #[test]
+    fn rows_of_one_field_find_their_row_and_their_name() {
+        let mut table = MeasurementTable::new(measurement(), 1, false);
         for (time, name) in ["v", "w", "v", "\0v"].into_iter().enumerate() {
             let fields = [Field::new(name, Value::Float(time as f64))];
             assert!(table.push(0, time as i64, &fields).is_ok());
         }
         let lens: Vec<usize> = table.shards[0].columns.iter().map(Column::len).collect();
         assert_eq!((table.slots.len(), lens), (3, vec![3, 2, 4]));
+    }
+
+    /// The fields of a row, by number: which has which type never changes.
+    fn row() -> impl Strategy<Value = Vec<usize>> {
+        prop_oneof![
+            12 => (0..4usize).prop_map(|field| vec![field]),
+            1 => Just(vec![0]),
+            1 => prop::collection::vec(0..5usize, 1..4),
+        ]
+    }
+
+    fn value(field: usize, row: usize) -> FieldValue {
+        match field {
+            0 => FieldValue::Float(-0.5 - row as f64),
+            1 => FieldValue::Integer(-(row as i64)),
+            2 => FieldValue::Unsigned(u64::MAX - row as u64),
+            3 => FieldValue::Boolean(row.is_multiple_of(3)),
+            _ => FieldValue::String(format!("s{row}")),
+        }
+    }
+
+    proptest! {
+        /// Rows of one number wait apart from the others, and are none the worse for it.
+        #[test]
+        fn every_row_has_its_values(rows in prop::collection::vec((row(), 0..300u32, 1..=ONES_MAX), 0..30)) {
+            let mut table = MeasurementTable::new(measurement(), 3, false);
+            let mut pushed: [Vec<(SeriesId, Vec<usize>, usize)>; 3] = Default::default();
+            let rows = rows.into_iter().flat_map(|(fields, series, times)| std::iter::repeat_n((fields, series), times));
+            for (at, (fields, series)) in rows.enumerate() {
+                let values: Vec<FieldValue> = fields.iter().map(|field| value(*field, at)).collect();
+                let names: Vec<String> = fields.iter().map(|field| format!("f{field}")).collect();
+                let fields_of = names.iter().zip(&values).map(|(name, value)| Field::new(name, match value {
+                    FieldValue::Float(v) => Value::Float(*v),
+                    FieldValue::Integer(v) => Value::Integer(*v),
+                    FieldValue::Unsigned(v) => Value::Unsigned(*v),
+                    FieldValue::Boolean(v) => Value::Boolean(*v),
+                    FieldValue::String(v) => Value::String(v),
+                }));
+                let given: Vec<Field<'_>> = fields_of.collect();
+                prop_assert!(table.push(series, at as i64, &given).is_ok());
+                pushed[usize::from(shard_of(table.id, series, 3))].push((series, fields, at));
+            }
+            table.settle();
+            for (rows, pushed) in table.shards.iter().zip(pushed) {
+                prop_assert_eq!(rows.times.len(), pushed.len());
+                for (row, (series, fields, at)) in pushed.into_iter().enumerate() {
+                    prop_assert_eq!((rows.series[row], rows.times[row]), (series, at as i64));
+                    for field in 0..5 {
+                        let slot = table.slots.iter().position(|slot| *slot.name == format!("f{field}"));
+                        let column = slot.and_then(|slot| rows.columns.get(slot));
+                        let got = column.filter(|column| row < column.len()).and_then(|column| column.get(row));
+                        prop_assert_eq!(got, fields.contains(&field).then(|| value(field, at)));
+                    }
+                }
+            }
+        }
     }
 }

@@ -2,11 +2,11 @@
 
 use crate::nested::{self, Fast, Spelling};
 use crate::settings::Settings;
-use crate::shape::{Shaped, Shapes};
+use crate::shape::Shapes;
 use crate::{flat, point::Point};
 use kymo_plugin_api::{Decoder, Field, Framing, Origin, Rejection, Row, RowSink, SeriesRef};
 use kymo_plugin_reading::json::{Cursor, Fault};
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr_iter, memmem};
 
 /// The decoder of one request, connection or socket.
 pub struct JsonDecoder {
@@ -23,20 +23,19 @@ struct Known<'a> {
     shapes: Shapes<'a>,
 }
 
-/// Where a text stands in the piece.
+/// Which line of the piece a byte of the text is in.
 struct Lines<'a> {
     text: &'a [u8],
-    /// The first newline that is not counted yet; the text's length when there is none.
-    newline: usize,
+    /// Newlines before are counted.
+    counted: usize,
     line: u64,
 }
 
 impl<'a> Lines<'a> {
     fn new(text: &'a str, first: u64) -> Self {
-        let text = text.as_bytes();
         Self {
-            text,
-            newline: memchr(b'\n', text).unwrap_or(text.len()),
+            text: text.as_bytes(),
+            counted: 0,
             line: first,
         }
     }
@@ -44,12 +43,22 @@ impl<'a> Lines<'a> {
     /// The line of a byte; asked in order.
     #[inline]
     fn of(&mut self, at: usize) -> u64 {
-        while self.newline < at {
-            self.line += 1;
-            let from = self.newline + 1;
-            self.newline = memchr(b'\n', &self.text[from..]).map_or(self.text.len(), |after| from + after);
-        }
+        let new = self.text.get(self.counted..at).unwrap_or_default();
+        // Mostly the newline between two points.
+        let newlines = match new {
+            [] => 0,
+            [byte] => usize::from(*byte == b'\n'),
+            more => memchr_iter(b'\n', more).count(),
+        };
+        self.line += newlines as u64;
+        self.counted = self.counted.max(at);
         self.line
+    }
+
+    /// What was asked for last goes on to here in the same line.
+    #[inline]
+    fn pass(&mut self, at: usize) {
+        self.counted = at;
     }
 }
 
@@ -179,9 +188,12 @@ impl JsonDecoder {
     #[inline]
     fn fast<'a>(&mut self, cursor: &mut Cursor<'a>, known: &mut Known<'a>) -> Option<Fast> {
         let Known { fields, shapes } = known;
-        if let Some(Shaped { spelling, time }) = shapes.read(&self.settings, cursor, fields) {
-            let spelling = Spelling::Text(spelling);
-            return Some(Fast { spelling, time });
+        if let Some(shaped) = shapes.read(&self.settings, cursor, fields) {
+            return Some(Fast {
+                spelling: Spelling::Text(shaped.spelling),
+                time: shaped.time,
+                is_line: shaped.is_line,
+            });
         }
         let start = cursor.at();
         let point = nested::fast(&self.settings, cursor, fields, &mut self.scratch)?;
@@ -208,6 +220,10 @@ impl JsonDecoder {
                 Spelling::Text(range) => &text.as_bytes()[range],
                 Spelling::Scratch => self.scratch.as_slice(),
             };
+            let line = lines.of(start.at());
+            if point.is_line {
+                lines.pass(cursor.at());
+            }
             sink.row(&Row {
                 series: SeriesRef {
                     spelling,
@@ -216,7 +232,7 @@ impl JsonDecoder {
                 time: point.time,
                 fields: &known.fields,
                 origin: Origin {
-                    line: lines.of(start.at()),
+                    line,
                     text: &text.as_bytes()[start.at()..cursor.at()],
                 },
             });
@@ -286,4 +302,76 @@ fn reject(text: &str, line: u64, at: usize, reason: &str, sink: &mut dyn RowSink
         reason,
         context: &[],
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kymo_plugin_api::Options;
+
+    /// Lines of rows.
+    #[derive(Default)]
+    struct LinesOf(Vec<u64>);
+
+    impl RowSink for LinesOf {
+        fn row(&mut self, row: &Row<'_>) {
+            self.0.push(row.origin.line);
+        }
+
+        fn reject(&mut self, rejection: &Rejection<'_>) {
+            panic!("{rejection:?}");
+        }
+    }
+
+    /// However often a point like it has come, and wherever in it a newline stands.
+    #[test]
+    fn lines_are_counted_within_points_too() {
+        let parts = [
+            "{",
+            "\"measurement\"",
+            ":",
+            "\"m\"",
+            ",",
+            "\"tags\"",
+            ":",
+            "{",
+            "\"k\"",
+            ":",
+            "\"a\"",
+            "}",
+            ",",
+            "\"fields\"",
+            ":",
+            "{",
+            "\"v\"",
+            ":",
+            "1",
+            "}",
+            ",",
+            "\"time\"",
+            ":",
+            "1793491200000000000",
+            "}",
+        ];
+        let plain = parts.concat();
+        for newline in 1..parts.len() {
+            let broken = format!("{}\n{}", parts[..newline].concat(), parts[newline..].concat());
+            let text = [&plain, &plain, &broken, &plain, &broken, &broken, &plain].map(String::as_str);
+            for between in ["\n", "", " \n\n"] {
+                let (mut line, mut want) = (1, Vec::new());
+                for point in text {
+                    want.push(line);
+                    let whole = format!("{point}{between}");
+                    line += whole.matches('\n').count() as u64;
+                }
+                let settings = Settings::read(&Options::new()).expect("no options");
+                let mut got = LinesOf::default();
+                JsonDecoder::new(settings, Framing::Whole).decode(text.join(between).as_bytes(), &mut got);
+                assert_eq!(
+                    got.0, want,
+                    "a newline before part {newline}, {between:?} between points"
+                );
+            }
+        }
+    }
 }

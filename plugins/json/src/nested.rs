@@ -9,8 +9,9 @@ use crate::settings::Settings;
 use kymo_plugin_api::{Field, SeriesParts, SeriesSpelling, Value};
 use kymo_plugin_reading::json::{Cursor, Fault};
 use kymo_plugin_reading::number;
+use kymo_plugin_reading::scan::any_of;
 use kymo_plugin_reading::time::{TimeUnit, whole_number};
-use memchr::{memchr_iter, memchr3};
+use memchr::memchr_iter;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -18,6 +19,8 @@ use std::ops::Range;
 pub struct Fast {
     pub spelling: Spelling,
     pub time: Option<i64>,
+    /// It is known to stand in one line.
+    pub is_line: bool,
 }
 
 /// Where the spelling of the series is.
@@ -128,7 +131,11 @@ pub fn fast<'a>(
             }
         }
     };
-    Some(Fast { spelling, time })
+    Some(Fast {
+        spelling,
+        time,
+        is_line: false,
+    })
 }
 
 /// Passes over `{..}` without reading it: at a brace with an even number of quotes before it and neither backslash nor
@@ -136,24 +143,27 @@ pub fn fast<'a>(
 #[inline]
 fn pass_tags(cursor: &mut Cursor<'_>) -> Option<()> {
     cursor.enter(b'{').ok()?;
-    let end = plain_tags_end(cursor.rest())?;
+    let (end, _) = plain_tags_end(cursor.rest())?;
     cursor.pass(end + 1);
     Some(())
 }
 
-/// Where the closing brace is.
+/// Where the closing brace is, and whether it is in the same line.
 #[inline]
-pub fn plain_tags_end(tags: &[u8]) -> Option<usize> {
-    let mut end = 0;
+pub fn plain_tags_end(tags: &[u8]) -> Option<(usize, bool)> {
+    let (mut end, mut same_line) = (0, true);
     loop {
-        end += memchr3(b'}', b'\\', b'{', &tags[end..])?;
-        if tags[end] != b'}' {
-            return None;
+        end += any_of([b'}', b'\\', b'{', b'\n'], &tags[end..]);
+        match tags.get(end)? {
+            b'}' if is_after_string(&tags[..end]) => return Some((end, same_line)),
+            b'}' if memchr_iter(b'"', &tags[..end]).count().is_multiple_of(2) => {
+                return Some((end, same_line));
+            }
+            // A brace in a value in quotes: look for the next.
+            b'}' => {}
+            b'\n' => same_line = false,
+            _ => return None,
         }
-        if is_after_string(&tags[..end]) || memchr_iter(b'"', &tags[..end]).count().is_multiple_of(2) {
-            return Some(end);
-        }
-        // A brace in a value in quotes: look for the next.
         end += 1;
     }
 }

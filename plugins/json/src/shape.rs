@@ -8,6 +8,7 @@ use crate::nested::{Key, plain_tags_end, read_time, read_value};
 use crate::settings::Settings;
 use kymo_plugin_api::Field;
 use kymo_plugin_reading::json::Cursor;
+use kymo_plugin_reading::scan::{begins_with, plain_end};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -35,6 +36,8 @@ struct Shape<'a> {
     parts: Vec<Part<'a>>,
     /// Behind the last part, with the closing brace.
     tail: &'a [u8],
+    /// No part of it has a newline.
+    is_line: bool,
     series: Option<SeriesAt>,
     /// The shape of the point that came next the last time.
     next: usize,
@@ -69,6 +72,8 @@ struct SeriesAt {
 pub struct Shaped {
     pub spelling: Range<usize>,
     pub time: Option<i64>,
+    /// It stands in one line.
+    pub is_line: bool,
 }
 
 impl<'a> Shapes<'a> {
@@ -201,9 +206,12 @@ impl<'a> Shape<'a> {
             }
         }
         let tail = bytes.get(from..point.end)?;
+        let texts = parts.iter().map(|part| part.before);
+        let is_line = texts.chain([tail]).all(|text| !text.contains(&b'\n'));
         Some(Self {
             parts,
             tail,
+            is_line,
             series,
             next: 0,
         })
@@ -218,7 +226,7 @@ impl<'a> Shape<'a> {
         known_time: &mut (&'a [u8], i64),
     ) -> Option<Shaped> {
         fields.clear();
-        let (mut spelling, mut time) = (0..0, None);
+        let (mut spelling, mut time, mut is_line) = (0..0, None, self.is_line);
         for (at, part) in self.parts.iter().enumerate() {
             if let Some(series) = &self.series
                 && series.first == at
@@ -228,18 +236,25 @@ impl<'a> Shape<'a> {
             pass(cursor, part.before)?;
             match part.what {
                 What::Name => {
-                    let len = plain_len(cursor.rest());
+                    let len = plain_end(cursor.rest());
                     if len == 0 || cursor.rest().get(len) != Some(&b'"') {
                         return None;
                     }
                     cursor.pass(len);
                 }
                 What::Tags => {
-                    let len = plain_tags_end(cursor.rest())?;
+                    let (len, same_line) = plain_tags_end(cursor.rest())?;
+                    is_line &= same_line;
                     cursor.pass(len);
                 }
-                What::Value(key) => fields.push(Field::new(key, read_value(settings, cursor)??)),
-                What::Time => time = Some(read_known_time(settings, cursor, known_time)?),
+                What::Value(key) => {
+                    is_line &= !is_blank(cursor.rest());
+                    fields.push(Field::new(key, read_value(settings, cursor)??));
+                }
+                What::Time => {
+                    is_line &= !is_blank(cursor.rest());
+                    time = Some(read_known_time(settings, cursor, known_time)?);
+                }
             }
             if let Some(series) = &self.series
                 && series.last == at
@@ -248,24 +263,27 @@ impl<'a> Shape<'a> {
             }
         }
         pass(cursor, self.tail)?;
-        Some(Shaped { spelling, time })
+        Some(Shaped {
+            spelling,
+            time,
+            is_line,
+        })
     }
 }
 
 #[inline]
 fn pass(cursor: &mut Cursor<'_>, text: &[u8]) -> Option<()> {
-    if !cursor.rest().starts_with(text) {
+    if !begins_with(cursor.rest(), text) {
         return None;
     }
     cursor.pass(text.len());
     Some(())
 }
 
-/// Bytes of a string without its quotes, as long as it is plain text.
+/// Is there space before the next value? It may hold a newline.
 #[inline]
-fn plain_len(bytes: &[u8]) -> usize {
-    let plain = |b: &u8| *b >= b' ' && *b != b'"' && *b != b'\\';
-    bytes.iter().take_while(|b| plain(b)).count()
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(u8::is_ascii_whitespace)
 }
 
 /// Points that were taken together have the same time.
@@ -277,7 +295,7 @@ fn read_known_time<'a>(
 ) -> Option<i64> {
     let rest = cursor.rest();
     // If it goes on, what stands behind a time in this shape does not follow.
-    if !known.0.is_empty() && rest.starts_with(known.0) {
+    if !known.0.is_empty() && begins_with(rest, known.0) {
         cursor.pass(known.0.len());
         return Some(known.1);
     }

@@ -13,6 +13,7 @@
 //! # Ok::<(), kymo_plugin_reading::json::Fault>(())
 //! ```
 
+use crate::scan;
 use std::borrow::Cow;
 
 /// Values inside values that are taken.
@@ -56,19 +57,6 @@ pub enum Scalar<'a> {
     /// null.
     Null,
 }
-
-/// Bytes that end a run of plain text in a string: quote, backslash, control characters.
-const SPECIAL: [bool; 256] = {
-    let mut special = [false; 256];
-    let mut byte = 0;
-    while byte < 32 {
-        special[byte] = true;
-        byte += 1;
-    }
-    special[b'"' as usize] = true;
-    special[b'\\' as usize] = true;
-    special
-};
 
 impl<'a> Cursor<'a> {
     /// At byte `at` of a text.
@@ -313,12 +301,8 @@ pub fn quoted(text: &str) -> String {
 
 #[inline]
 fn plain_end(text: &str, from: usize) -> usize {
-    let bytes = text.as_bytes();
-    let mut at = from;
-    while at < bytes.len() && !SPECIAL[usize::from(bytes[at])] {
-        at += 1;
-    }
-    at
+    let rest = text.as_bytes().get(from..);
+    rest.map_or(from, |rest| from + scan::plain_end(rest))
 }
 
 /// The character that the backslash at byte `at` stands for, into `out`; where it ends.
