@@ -8,6 +8,7 @@
 
 use super::error::StoreError;
 use super::keys;
+use super::making;
 use super::space::Space;
 use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy, PartitioningPolicy, PinningPolicy};
 use fjall::{CompressionType, KeyspaceCreateOptions, KvSeparationOptions, UserValue};
@@ -77,7 +78,14 @@ impl Engine {
         super::files::remove_damaged_journal(dir).map_err(StoreError::Io)?;
         super::files::make_lock(dir).map_err(StoreError::Io)?;
         // Damage makes fjall panic here and there; a panic must not stop the program from saying which folder it is.
-        let opened = std::panic::catch_unwind(|| Self::open_checked(dir));
+        let opened = std::panic::catch_unwind(|| {
+            if making::is_unmade(dir).map_err(StoreError::Io)? {
+                making::begin(dir).map_err(StoreError::Io)?;
+                drop(Self::open_checked(dir)?);
+                making::finish(dir).map_err(StoreError::Io)?;
+            }
+            Self::open_checked(dir)
+        });
         opened.unwrap_or_else(|_| {
             Err(StoreError::damaged(
                 "the storage engine's files",

@@ -211,6 +211,9 @@ fn sorted(dir: &Path) -> io::Result<Vec<PathBuf>> {
 /// Every file that a sound list names and that is there; what is wrong with lists, and what is missing, goes to `flaws`.
 fn listed_files(dir: &Path, flaws: &mut Vec<Flaw>) -> io::Result<Vec<Listed>> {
     let mut files = Vec::new();
+    if super::making::is_unmade(dir)? {
+        return Ok(files);
+    }
     let mut any_data = false;
     for keyspace in sorted(&dir.join("keyspaces"))? {
         let name = keyspace.file_name().and_then(|name| name.to_str());

@@ -14,6 +14,7 @@ pub mod files;
 pub mod frame;
 pub mod index;
 pub mod keys;
+mod making;
 pub mod merge;
 pub mod merge_keys;
 pub mod merge_policy;

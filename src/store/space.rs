@@ -69,6 +69,14 @@ impl Space {
                     Some(value) => ingestion.write(key, value),
                     None => ingestion.write_tombstone(key),
                 })?;
+                // The engine makes files of values when it begins them, and syncs them at the end, but never their folder: after power
+                // loss a list would name what is not there.
+                if keyspace.is_kv_separated() {
+                    let folder = keyspace.path().join("blobs");
+                    std::fs::File::open(folder)
+                        .and_then(|folder| folder.sync_all())
+                        .map_err(StoreError::Io)?;
+                }
                 ingestion.finish().map_err(fail)?;
                 Ok(filled)
             }

@@ -37,6 +37,11 @@ impl Db {
 
     /// Writes line protocol as one batch into database `d`: its sequence.
     pub fn write(&self, lines: &str) -> u64 {
+        self.try_write(lines).expect("it is committed")
+    }
+
+    /// The same, if the engine takes it.
+    pub fn try_write(&self, lines: &str) -> Result<u64, String> {
         let engine = &self.0;
         let catalog = engine.catalog();
         if catalog.database("d").is_none() {
@@ -53,7 +58,7 @@ impl Db {
         let made = catalog.define_database("d");
         batch.definitions.databases.extend(made.databases);
         batch.definitions.policies.extend(made.policies);
-        engine.commit(batch).expect("it is committed")
+        engine.commit(batch).map_err(|error| error.to_string())
     }
 
     /// Every row of a measurement, or why not.

@@ -1,5 +1,5 @@
 //! A disk between a program and the file system, for where nobody may mount one: shim.c, compiled here and loaded before libc. It
-//! counts room and stands still (and could write down what is done, or let it fail: no test uses that yet).
+//! counts room, stands still, lets operations fail, and writes down what was written, named and synced ([`crate::history`]).
 //!
 //! Not shown by it: what the kernel does with pages and blocks. Room that a removed file still holds because somebody has it open counts
 //! as free, folders and lists of blocks take none. The mounted forms of the tests show these, where mounting is allowed.
@@ -14,10 +14,15 @@ use std::sync::OnceLock;
 /// The numbers of `struct control` in shim.c, by their place.
 #[derive(Clone, Copy)]
 enum Number {
-    Quota = 0,
-    Frozen = 1,
-    Used = 6,
-    Filler = 8,
+    Quota,
+    Frozen,
+    FailFrom,
+    FailUntil,
+    FailErrno,
+    Operations,
+    Used,
+    Failed,
+    Filler,
 }
 const NUMBERS: u64 = 9;
 
@@ -70,6 +75,11 @@ impl Disk {
         path.canonicalize().expect("it was made")
     }
 
+    /// Where everything is written down once [`recorded`](Self::recorded) runs.
+    pub fn record(&self) -> PathBuf {
+        self.dir.path().join("record")
+    }
+
     /// The environment of a program that is to have this disk.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -84,6 +94,13 @@ impl Disk {
     /// How the server is started on this disk.
     pub fn server(&self) -> Vec<String> {
         self.command(self.environment())
+    }
+
+    /// The same, and everything is written down.
+    pub fn recorded(&self) -> Vec<String> {
+        let mut environment = self.environment();
+        environment.push(("KYMO_DISK_RECORD", self.record().to_string_lossy().into_owned()));
+        self.command(environment)
     }
 
     fn command(&self, environment: Vec<(&'static str, String)>) -> Vec<String> {
@@ -127,5 +144,22 @@ impl Disk {
     /// Whoever changes something waits.
     pub fn freeze(&self, frozen: bool) {
         self.set(Number::Frozen, u64::from(frozen));
+    }
+
+    /// Operations with these numbers, from 1 on, fail with this error of the system; with 0 half a write is done and told.
+    pub fn fail(&self, from: u64, until: u64, errno: i32) {
+        self.set(Number::FailErrno, errno as u64);
+        self.set(Number::FailUntil, until);
+        self.set(Number::FailFrom, from);
+    }
+
+    /// Operations that there were.
+    pub fn operations(&self) -> u64 {
+        self.get(Number::Operations)
+    }
+
+    /// Operations that failed because they were told to, or because there was no room.
+    pub fn failed(&self) -> u64 {
+        self.get(Number::Failed)
     }
 }

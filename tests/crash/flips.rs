@@ -75,7 +75,7 @@ fn every_flipped_bit_is_found_or_harmless() {
     let (image, expected) = example(&dir.path().join("example"));
     let work = dir.path().join("work");
     image.put(&work);
-    assert!(!is_damaged(&work), "the example itself is sound");
+    assert_eq!(flaws(&work), [""; 0], "the example itself is sound");
     let mut random = Random(2);
     let mut tally = Tally::default();
     for bit in choose(&image, rounds("KYMO_FLIPS", 1000), &mut random) {
@@ -106,12 +106,19 @@ fn choose(image: &Image, count: u64, random: &mut Random) -> Vec<(PathBuf, u64)>
         .collect()
 }
 
-fn is_damaged(dir: &Path) -> bool {
+/// What `kymo verify` would find.
+pub fn flaws(dir: &Path) -> Vec<String> {
     let verified = verify(&dir.join("store"), &mut |_| {}).expect("the files can be read");
     let watermark = verified.watermark.unwrap_or(0);
     let disk = Folder::open(&dir.join("journal")).expect("a folder");
     let replayed = replay(&disk, watermark, |_, _| Ok(())).expect("the files can be read");
-    verified.flaws_total > 0 || !replayed.damage.is_empty()
+    let of_journal = replayed.damage.iter().map(|damage| format!("{damage:?}"));
+    verified
+        .flaws
+        .iter()
+        .map(|flaw| format!("{flaw:?}"))
+        .chain(of_journal)
+        .collect()
 }
 
 fn check(image: &Image, (path, bit): &(PathBuf, u64), expected: &[Rows], work: &Path, tally: &mut Tally) {
@@ -119,7 +126,7 @@ fn check(image: &Image, (path, bit): &(PathBuf, u64), expected: &[Rows], work: &
     let mut bad = image.clone();
     bad.0.get_mut(path).expect("it is in there").flip(*bit);
     bad.put(work);
-    let damaged = is_damaged(work);
+    let damaged = !flaws(work).is_empty();
     tally.flips += 1;
     let db = match Db::open(work) {
         Ok(db) => db,

@@ -1,16 +1,16 @@
 //! A data folder as bytes: taken from disk, changed, put somewhere else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Files by their path below the folder.
-#[derive(Clone, Default)]
-pub struct Image(pub BTreeMap<PathBuf, Content>);
+/// Files by their path below the folder, and folders that are to be there even without files.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Image(pub BTreeMap<PathBuf, Content>, pub BTreeSet<PathBuf>);
 
 /// A file without the zeroes at its end.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Content {
     /// Up to the last byte that is not zero.
     pub bytes: Vec<u8>,
@@ -52,16 +52,22 @@ impl Image {
         }
     }
 
-    /// Writes it into a folder, which is emptied first.
+    /// Writes it into a folder, which is emptied first. Where no folder is named the storage engine's own are made, since they may be empty.
     pub fn put(&self, dir: &Path) {
         let _ = std::fs::remove_dir_all(dir);
         std::fs::create_dir_all(dir).expect("a folder");
+        for path in &self.1 {
+            std::fs::create_dir_all(dir.join(path)).expect("a folder");
+        }
         for (path, content) in &self.0 {
             let path = dir.join(path);
             std::fs::create_dir_all(path.parent().expect("below the folder")).expect("a folder");
             let mut file = File::create(path).expect("a file");
             file.write_all(&content.bytes).expect("room");
             file.set_len(content.len).expect("room");
+        }
+        if !self.1.is_empty() {
+            return;
         }
         for empty in ["tables", "blobs"] {
             for keyspace in 0..3 {

@@ -10,6 +10,7 @@ mod disk;
 mod flips;
 mod folder;
 mod full;
+mod history;
 mod images;
 mod index;
 mod kill;
@@ -23,6 +24,7 @@ mod start;
 #[allow(dead_code, reason = "written for the end to end tests")]
 #[path = "../end_to_end/support.rs"]
 mod support;
+mod unsynced;
 
 /// How many rounds of something to run.
 fn rounds(variable: &str, default: u64) -> u64 {

@@ -309,12 +309,12 @@ static int open_at(int at, const char *path, int flags, mode_t mode) {
         return syscall(SYS_openat, at, path, flags, mode);
     struct stat st;
     if (!(flags & (O_CREAT | O_TRUNC))) {
+        /* Under the lock: a rename in between may take the name from what was opened. */
+        pthread_mutex_lock(&lock);
         int fd = syscall(SYS_openat, at, path, flags, mode);
-        if (fd >= 0 && !fstat(fd, &st)) {
-            pthread_mutex_lock(&lock);
+        if (fd >= 0 && !fstat(fd, &st))
             learn(&st, own, 0);
-            leave();
-        }
+        leave();
         return fd;
     }
     if (!enter()) {
