@@ -75,9 +75,9 @@ impl Attempt {
         self.careful
     }
 
-    /// Are there batches that were set aside, now or before?
-    pub fn has_set_aside(&self) -> bool {
-        !self.aside.is_empty()
+    /// Was this batch set aside before?
+    pub fn is_aside(&self, sequence: u64) -> bool {
+        self.aside.contains(&sequence)
     }
 
     /// Is the batch to be left out? Then it is in its file. If not, it is about to be replayed.

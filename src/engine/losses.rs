@@ -3,6 +3,10 @@
 //!
 //! A line of text a loss: `FROM TO CHECKSUM`, decimal, decimal, and XXH3-64 of what stands before it, hexadecimal. A line that a power
 //! cut left half written has no end and counts as absent; the journal still has the gap then.
+//!
+//! What is lost may have named what later batches speak of: they are behind a gap. A start that finds one may seal what follows it and then fail, and
+//! the next one finds no gap in the journal any more. So two more kinds of lines: `gap N CHECKSUM`, a batch was set aside; and `settled N CHECKSUM`, a
+//! start ended well, and the gaps before are of no concern to batches after N, for they were written by one who knew.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -24,6 +28,15 @@ pub struct Losses {
     damaged: u64,
     /// Bytes of whole lines; what follows is half a line.
     whole_bytes: u64,
+    /// Batches up to this one may be behind a gap.
+    gap_until: u64,
+}
+
+/// A line.
+enum Line {
+    Loss(u64, u64),
+    Gap,
+    Settled(u64),
 }
 
 impl Losses {
@@ -48,8 +61,16 @@ impl Losses {
             };
             out.whole_bytes += line.len() as u64 + 1;
             match parse(line) {
-                Some(loss) => out.known.push(loss),
-                None => out.damaged += 1,
+                Some(Line::Settled(last)) => out.gap_until = last,
+                Some(Line::Gap) => out.gap_until = u64::MAX,
+                Some(Line::Loss(from, to)) => {
+                    out.known.push((from, to));
+                    out.gap_until = u64::MAX;
+                }
+                None => {
+                    out.damaged += 1;
+                    out.gap_until = u64::MAX;
+                }
             }
         }
         Ok(out)
@@ -63,7 +84,40 @@ impl Losses {
         if self.known.contains(&(from, to)) || self.known.len() >= LOSSES_MAX {
             return Ok(());
         }
-        let text = format!("{from} {to}");
+        self.append(&format!("{from} {to}"))?;
+        self.known.push((from, to));
+        self.gap_until = u64::MAX;
+        Ok(())
+    }
+
+    /// This batch is set aside. Durable on return.
+    ///
+    /// # Errors
+    /// Input/output.
+    pub fn note_gap(&mut self, sequence: u64) -> io::Result<()> {
+        self.append(&format!("gap {sequence}"))?;
+        self.gap_until = u64::MAX;
+        Ok(())
+    }
+
+    /// A start has replayed everything up to this sequence and goes on from there. Durable on return; nothing is written when there is no gap.
+    ///
+    /// # Errors
+    /// Input/output.
+    pub fn settle(&mut self, last: u64) -> io::Result<()> {
+        if self.gap_until == u64::MAX {
+            self.append(&format!("settled {last}"))?;
+            self.gap_until = last;
+        }
+        Ok(())
+    }
+
+    /// May this batch speak of what was named in one that is lost, whatever the journal still shows?
+    pub fn is_behind_a_gap(&self, sequence: u64) -> bool {
+        sequence <= self.gap_until
+    }
+
+    fn append(&mut self, text: &str) -> io::Result<()> {
         let line = format!("{text} {:016x}\n", xxh3_64(text.as_bytes()));
         let path = self.dir.join(NAME);
         let mut file = File::options().append(true).create(true).open(path)?;
@@ -72,7 +126,6 @@ impl Losses {
         file.sync_all()?;
         File::open(&self.dir)?.sync_all()?;
         self.whole_bytes += line.len() as u64;
-        self.known.push((from, to));
         Ok(())
     }
 
@@ -99,14 +152,21 @@ impl Losses {
     }
 }
 
-fn parse(line: &[u8]) -> Option<(u64, u64)> {
+fn parse(line: &[u8]) -> Option<Line> {
     let (text, checksum) = std::str::from_utf8(line).ok()?.rsplit_once(' ')?;
     if format!("{:016x}", xxh3_64(text.as_bytes())) != checksum {
         return None;
     }
     let (from, to) = text.split_once(' ')?;
-    let (from, to) = (from.parse().ok()?, to.parse().ok()?);
-    (from <= to).then_some((from, to))
+    let to = to.parse().ok()?;
+    match from {
+        "gap" => Some(Line::Gap),
+        "settled" => Some(Line::Settled(to)),
+        _ => {
+            let from = from.parse().ok()?;
+            (from <= to).then_some(Line::Loss(from, to))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -142,6 +202,24 @@ mod tests {
             );
             assert_eq!((again.of(9), again.of(8)), (Some((9, 9)), None));
         }
+    }
+
+    #[test]
+    fn a_gap_concerns_what_was_written_before_a_start_that_ended_well() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let read = || Losses::read(dir.path()).expect("readable");
+        read().settle(4).expect("room");
+        assert!(!read().is_behind_a_gap(1) && !dir.path().join(NAME).exists());
+        read().note(5, 7).expect("room");
+        // A start that failed.
+        assert!(read().is_behind_a_gap(8) && read().is_behind_a_gap(1 << 60));
+        read().settle(20).expect("room");
+        assert!(read().is_behind_a_gap(20) && !read().is_behind_a_gap(21));
+        read().note_gap(23).expect("room");
+        assert!(read().is_behind_a_gap(24));
+        read().settle(30).expect("room");
+        assert!(read().is_behind_a_gap(30) && !read().is_behind_a_gap(31));
+        assert_eq!((read().known(), read().damaged()), (&[(5, 7)][..], 0));
     }
 
     #[test]

@@ -151,9 +151,8 @@ impl Core {
         let mut attempt = Attempt::begin(dir).map_err(folder)?;
         let mut losses = Losses::read(dir).map_err(folder)?;
         let mut next = watermark + 1;
-        // A batch is lost, and with it perhaps the names of what later batches speak of. Of what an earlier start found, and sealed what came after
-        // it before it failed, there is no gap in the journal any more.
-        let mut has_gap = losses.sequences() > 0 || attempt.has_set_aside();
+        // A batch is lost, and with it perhaps the names of what later batches speak of.
+        let mut has_gap = false;
         progress.replays(bytes_in_use(disk).map_err(OpenError::Journal)?);
         let mut replayed = replay(disk, watermark, |sequence, bytes| {
             let frame_bytes = bytes.len();
@@ -167,13 +166,18 @@ impl Core {
             while head.sequence() < last_command {
                 std::thread::yield_now();
             }
+            let was_aside = attempt.is_aside(sequence);
             if attempt.leave_out(sequence, bytes)? {
                 damaged += 1;
                 has_gap = true;
+                if !was_aside {
+                    losses.note_gap(sequence)?;
+                }
                 return Ok(());
             }
+            let has_gap_before = has_gap || losses.is_behind_a_gap(sequence);
             let recovered = std::panic::catch_unwind(AssertUnwindSafe(|| {
-                recover(bytes, catalog, dispatcher.shards(), has_gap)
+                recover(bytes, catalog, dispatcher.shards(), has_gap_before)
             }));
             match recovered {
                 Ok(Ok((batch, nameless))) => {
@@ -208,11 +212,13 @@ impl Core {
                 Ok(Err(RecoverError::Batch(error))) => {
                     damaged += 1;
                     has_gap = true;
+                    losses.note_gap(sequence)?;
                     attempt.set_aside(sequence, bytes, &error.to_string())?;
                 }
                 Err(_) => {
                     damaged += 1;
                     has_gap = true;
+                    losses.note_gap(sequence)?;
                     attempt.set_aside(sequence, bytes, "reading it panicked")?;
                 }
             }
@@ -263,6 +269,9 @@ impl Core {
             }
             *next = last + 1;
         }
+        losses
+            .settle(replayed.existing.next_sequence - 1)
+            .map_err(folder)?;
         // Not before it was made durable.
         store.hear(last_command);
         recovery.batches = replayed.frames;

@@ -147,6 +147,8 @@ pub struct World {
 impl World {
     /// Some lives of one folder.
     pub fn run(seed: u64, dir: &Path) -> Tally {
+        // Of the seed before, whose last life had damage.
+        let _ = std::fs::remove_file(dir.join(crate::engine::losses::NAME));
         let mut random = Random(seed);
         let size = if seed < SMALL_SEEDS { ORDINARY } else { SMALL };
         let faulty = [0, 40, 150][random.below(3) as usize];
