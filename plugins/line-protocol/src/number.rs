@@ -1,7 +1,7 @@
 //! Numbers in text, exactly: floats correctly rounded, integers checked.
 
 use kymo_plugin_api::Value;
-use kymo_plugin_reading::number::{DIGITS_MAX, EXACT_MAX, EXACT_POWERS, many_digits};
+use kymo_plugin_reading::number::{DIGITS_MAX, EXACT_MAX, EXACT_POWERS, digits as take_digits};
 
 /// Reads the number at the start of `bytes`: its value and its length. The caller looks at what follows.
 ///
@@ -36,7 +36,7 @@ pub fn read(bytes: &[u8]) -> Result<(Value<'static>, usize), String> {
     let mut scale = 0;
     if bytes.get(at) == Some(&b'.') {
         let point = at + 1;
-        (mantissa, at) = many_digits(bytes, point, mantissa);
+        (mantissa, at) = take_digits(bytes, point, mantissa);
         scale = at - point;
         digits += scale;
     }

@@ -21,7 +21,7 @@ pub fn float(bytes: &[u8]) -> Option<(f64, usize)> {
     let mut scale = 0;
     if bytes.get(at) == Some(&b'.') {
         let point = at + 1;
-        (mantissa, at) = many_digits(bytes, point, mantissa);
+        (mantissa, at) = digits(bytes, point, mantissa);
         scale = at - point;
         count += scale;
     }
@@ -37,9 +37,28 @@ pub fn float(bytes: &[u8]) -> Option<(f64, usize)> {
     fast_float2::parse_partial(bytes).ok()
 }
 
-/// Takes the digits at `at` behind those of a number: what it comes to, modulo 2^64, and where they end.
+/// Takes the digits at `at` behind those of a number: what it comes to, modulo 2^64, and where they end. Eight at a time: how many digits
+/// a number has cannot be foreseen, and a loop that ends where it was not expected to costs more than all else.
 #[inline]
 pub fn digits(bytes: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
+    while let Some((eight, _)) = bytes.get(at..).and_then(|rest| rest.split_first_chunk::<8>()) {
+        let numbers = u64::from_le_bytes(*eight) ^ u64::from_le_bytes([b'0'; 8]);
+        // Marks those above 9; behind the first of them others may be marked, too.
+        let others =
+            (numbers.wrapping_add(u64::from_le_bytes([0x76; 8])) | numbers) & u64::from_le_bytes([0x80; 8]);
+        if others == 0 {
+            value = value.wrapping_mul(100_000_000).wrapping_add(together(numbers));
+            at += 8;
+            continue;
+        }
+        let count = others.trailing_zeros() / 8;
+        // Zeros before them: the first digit is the lowest byte.
+        let numbers = numbers << (56 - 8 * count) << 8;
+        value = value
+            .wrapping_mul(POWERS[count as usize])
+            .wrapping_add(together(numbers));
+        return (value, at + count as usize);
+    }
     while let Some(digit) = bytes.get(at).map(|b| b.wrapping_sub(b'0')).filter(|&d| d < 10) {
         value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
         at += 1;
@@ -47,14 +66,14 @@ pub fn digits(bytes: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
     (value, at)
 }
 
-/// The same where there may be more than a few.
-#[inline]
-pub fn many_digits(bytes: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
-    while let Some(eight) = bytes.get(at..at + 8).and_then(eight_digits) {
-        value = value.wrapping_mul(100_000_000).wrapping_add(eight);
-        at += 8;
-    }
-    digits(bytes, at, value)
+const POWERS: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+
+/// Eight digits, each in a byte of its own and the first in the lowest, as one number: pairs, then fours, then all.
+#[inline(always)]
+fn together(ones: u64) -> u64 {
+    let pairs = (ones.wrapping_mul(10).wrapping_add(ones >> 8)) & 0x00FF_00FF_00FF_00FF;
+    let fours = (pairs.wrapping_mul(100).wrapping_add(pairs >> 16)) & 0x0000_FFFF_0000_FFFF;
+    (fours.wrapping_mul(10_000).wrapping_add(fours >> 32)) & 0xFFFF_FFFF
 }
 
 /// Eight ASCII digits as a number, all at once; `None`: not all are digits.
@@ -68,11 +87,7 @@ pub fn eight_digits(bytes: &[u8]) -> Option<u64> {
     if !digits {
         return None;
     }
-    // Pairs, then fours, then all eight; the first digit is the lowest byte.
-    let ones = word & 0x0F0F_0F0F_0F0F_0F0F;
-    let pairs = (ones.wrapping_mul(10).wrapping_add(ones >> 8)) & 0x00FF_00FF_00FF_00FF;
-    let fours = (pairs.wrapping_mul(100).wrapping_add(pairs >> 16)) & 0x0000_FFFF_0000_FFFF;
-    Some((fours.wrapping_mul(10_000).wrapping_add(fours >> 32)) & 0xFFFF_FFFF)
+    Some(together(word & 0x0F0F_0F0F_0F0F_0F0F))
 }
 
 /// A text that is a number as a whole, or one of `NaN`, `Inf`, `+Inf`, `-Inf` (in any case, as Go writes and reads them); it may
@@ -140,6 +155,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn digits_are_taken_to_their_end(before in any::<u64>(), text in "[0-9]{0,30}", behind in prop::collection::vec(any::<u8>(), 0..9)) {
+            let one = |value: u64, digit: u8| value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+            let behind: Vec<u8> = behind.into_iter().skip_while(u8::is_ascii_digit).collect();
+            let bytes = [b"x", text.as_bytes(), &behind].concat();
+            let want = (text.bytes().fold(before, one), 1 + text.len());
+            prop_assert_eq!(digits(&bytes, 1, before), want);
+        }
+
         #[test]
         fn floats_are_those_of_the_standard_library(text in "-?[0-9]{0,22}(\\.[0-9]{0,24})?([eE][+-]?[0-9]{1,3})?[,x]?") {
             let plain = text.trim_end_matches([',', 'x']);

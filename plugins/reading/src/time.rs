@@ -1,6 +1,6 @@
 //! Times in text to nanoseconds UTC: RFC 3339, decimal seconds, and numbers of a unit.
 
-use crate::number::{DIGITS_MAX, many_digits};
+use crate::number::{DIGITS_MAX, digits};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -114,7 +114,7 @@ impl TimeUnit {
 /// care is needed.
 #[inline]
 pub fn whole_number(bytes: &[u8]) -> Option<(i64, usize)> {
-    let (number, len) = many_digits(bytes, 0, 0);
+    let (number, len) = digits(bytes, 0, 0);
     if len > DIGITS_MAX {
         return None;
     }
