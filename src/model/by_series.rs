@@ -209,7 +209,10 @@ mod tests {
             together(&[one.clone(), other]).is_none(),
             "a field of another type"
         );
-        assert_eq!(read(&together(&[one.clone()]).expect("one table").0), read(&one));
+        assert_eq!(
+            read(&together(std::slice::from_ref(&one)).expect("one table").0),
+            read(&one)
+        );
         assert!(together(&[]).expect("nothing").0.is_empty());
     }
 

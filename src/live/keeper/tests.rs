@@ -125,7 +125,7 @@ impl Case {
             told: BTreeMap::new(),
             last: BTreeMap::new(),
             value: 0,
-            wild: seed % 2 == 0,
+            wild: seed.is_multiple_of(2),
         }
     }
 
