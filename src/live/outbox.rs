@@ -251,15 +251,22 @@ impl Outbox {
             state.texts.push_back(message);
         }
         drop(state);
-        (self.wake)();
+        self.wake();
     }
 
     /// Puts in rows of a subscription.
     pub fn put(&self, id: &str, put: Put, given: Rows<'_>) {
         self.change(id, |queue| queue.put(put, given));
+        self.wake();
     }
 
-    /// Puts in rows that others are told, too.
+    /// Something was put in.
+    pub fn wake(&self) {
+        (self.wake)();
+    }
+
+    /// Puts in rows that others are told, too. [`wake`](Self::wake) is to be called once all are told: who is woken at once interrupts
+    /// who tells.
     pub fn put_shared(&self, id: &str, shared: &mut Shared<'_>) {
         self.change(id, |queue| match shared.kind {
             Some(kind) if queue.is_idle() => {
@@ -302,8 +309,6 @@ impl Outbox {
         *rows = others + queue.len();
         *cost = others_cost + queue.cost();
         self.all.change(before, state.cost);
-        drop(state);
-        (self.wake)();
     }
 
     /// The client of a subscription that begins has everything up to this sequence.

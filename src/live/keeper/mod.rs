@@ -159,6 +159,8 @@ pub struct Keeper {
     queue: BTreeSet<(Instant, Arc<str>)>,
     /// Slow ones take their turns together: at moments counted from here.
     epoch: Instant,
+    /// Outboxes in which something was put, and nobody was woken.
+    told: Vec<Arc<Outbox>>,
     /// Computations that were brought up to date lately.
     busy: usize,
     /// Some computation ended since this was last looked at.
@@ -187,6 +189,7 @@ impl Keeper {
             pending: HashMap::new(),
             queue: BTreeSet::new(),
             epoch: Instant::now(),
+            told: Vec::new(),
             busy: 0,
             ended: false,
             share,
@@ -233,10 +236,16 @@ impl Keeper {
                 self.sweep();
                 next_sweep = Instant::now() + SWEEP;
             }
+            self.wake();
             if self.entries.is_empty() {
                 self.rest();
             }
         }
+    }
+
+    /// Wakes the connections that have something to send.
+    fn wake(&mut self) {
+        self.told.drain(..).for_each(|outbox| outbox.wake());
     }
 
     /// When the next turn comes.

@@ -5,7 +5,7 @@ use crate::live::computation::{News, Sight};
 use crate::live::evaluate::Evaluator;
 use crate::live::hub::Figures;
 use crate::live::message::Kind;
-use crate::live::outbox::{Put, Rows, Shared};
+use crate::live::outbox::{Outbox, Put, Rows, Shared};
 use crate::live::pace::pause;
 use crate::live::row::Row;
 use crate::model::TimeRange;
@@ -13,7 +13,10 @@ use crate::query::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Who is told something is woken when all are told, but after so long at the latest.
+const WAKE_AFTER: Duration = Duration::from_millis(10);
 
 impl Keeper {
     /// Windows that begin by the clock are looked at, too.
@@ -45,6 +48,7 @@ impl Keeper {
         // What they have in common is done once, and is part of the cost of each.
         turn.iter().for_each(|key| self.look_at_what_is_read(key));
         let common = began.elapsed() / u32::try_from(turn.len()).unwrap_or(u32::MAX);
+        let mut woken = Instant::now();
         for key in turn {
             // IMPORTANT: what was noted meanwhile (a new snapshot for somebody) must be seen by who was touched by it.
             if self.heard != snapshot.sequence() {
@@ -69,8 +73,13 @@ impl Keeper {
                 let (end, clients) = (Instant::now(), entry.clients.len());
                 let pause = pause(self.share, common + (end - began), clients, busy.max(1));
                 entry.work.pace().done(self.epoch, end, pause);
+                if end - woken >= WAKE_AFTER {
+                    self.wake();
+                    woken = end;
+                }
             }
         }
+        self.wake();
         // The others need none of what came up to here.
         if self.heard != snapshot.sequence() {
             return;
@@ -111,7 +120,7 @@ impl Keeper {
             Ok(News::Rows(rows)) => {
                 if !rows.is_empty() {
                     tell(
-                        &self.figures,
+                        (&self.figures, &mut self.told),
                         clients,
                         Put::Windows,
                         computation.evaluator(),
@@ -163,7 +172,7 @@ impl Keeper {
             Ok(rows) => {
                 let rows: Vec<_> = rows.into_iter().map(|row| (Kind::Update, row)).collect();
                 tell(
-                    &self.figures,
+                    (&self.figures, &mut self.told),
                     clients,
                     Put::Points,
                     tail.evaluator(),
@@ -190,7 +199,7 @@ impl Keeper {
             if !rows.is_empty() {
                 let sequence = computation.sequence();
                 tell(
-                    &self.figures,
+                    (&self.figures, &mut self.told),
                     &entry.clients,
                     Put::Windows,
                     computation.evaluator(),
@@ -203,7 +212,7 @@ impl Keeper {
 }
 
 fn tell(
-    figures: &Figures,
+    (figures, told): (&Figures, &mut Vec<Arc<Outbox>>),
     clients: &BTreeMap<Key, Client>,
     put: Put,
     from: &Evaluator,
@@ -215,6 +224,7 @@ fn tell(
         if client.from <= shared.from() {
             figures.rows.fetch_add(shared.len() as u64, Ordering::Relaxed);
             client.outbox.put_shared(id, &mut shared);
+            told.push(client.outbox.clone());
             continue;
         }
         let wanted = shared.since(client.from).rows;
