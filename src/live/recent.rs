@@ -53,8 +53,8 @@ pub struct Recent {
 /// Rows of a measurement.
 struct Unpacked {
     part: Arc<HeadPart>,
-    /// It holds all tables of the measurement up to before this batch; of a table alone `None`.
-    until: Option<u64>,
+    /// It holds all tables of the measurement up to this one; of a table alone `None`.
+    until: Option<Place>,
 }
 
 /// A batch.
@@ -229,7 +229,7 @@ impl Recent {
                 HeadPart::from(merge_sorted(id, &rows.iter().collect::<Vec<_>>()))
             }
         };
-        self.keep(id, *first, Some(last.0 + 1), part);
+        self.keep(id, *first, Some(*last), part);
     }
 
     /// Which fields of a measurement are unpacked.
@@ -247,7 +247,7 @@ impl Recent {
         let gone = self.gone + self.batches.partition_point(|kept| kept.sequence <= sequence) as u64;
         let mut unpacked = self.unpacked.borrow_mut();
         let of_measurement = unpacked.range((id, (0, 0))..(id, (gone, 0)));
-        let read = of_measurement.filter(|(_, one)| one.until.is_none_or(|until| until <= gone));
+        let read = of_measurement.filter(|(_, one)| one.until.is_none_or(|until| until.0 < gone));
         let read: Vec<(MeasurementId, Place)> = read.map(|(key, _)| *key).collect();
         for key in &read {
             if let Some(one) = unpacked.remove(key) {
@@ -260,7 +260,7 @@ impl Recent {
         }
     }
 
-    fn keep(&self, id: MeasurementId, place: Place, until: Option<u64>, part: HeadPart) -> Arc<HeadPart> {
+    fn keep(&self, id: MeasurementId, place: Place, until: Option<Place>, part: HeadPart) -> Arc<HeadPart> {
         let part = Arc::new(part);
         self.drop_unpacked(&(id, place));
         self.unpacked_bytes.set(self.unpacked_bytes.get() + part.bytes());
@@ -305,12 +305,12 @@ impl Recent {
             }
             let first = tables.partition_point(|(number, _)| *number < begin);
             let mut parts = Vec::new();
-            let mut known = begin;
+            let mut known = None;
             for place in tables.range(first..) {
                 if place.0 >= end {
                     break;
                 }
-                if place.0 < known {
+                if known.is_some_and(|known| *place <= known) {
                     continue;
                 }
                 let unpacked = self.unpacked.borrow();
@@ -319,9 +319,9 @@ impl Recent {
                     Some(Unpacked {
                         part,
                         until: Some(until),
-                    }) if *until <= end => {
+                    }) if until.0 < end => {
                         parts.push(part.clone());
-                        known = *until;
+                        known = Some(*until);
                     }
                     _ => {
                         drop(unpacked);

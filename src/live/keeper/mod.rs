@@ -52,7 +52,7 @@ const LINGERING_MAX: usize = 1_000;
 /// What was committed must have been heard of after so long.
 const HEARD_PATIENCE: Duration = Duration::from_secs(5);
 
-use note::Pending;
+use note::{PENDING_ROWS_MAX, Pending};
 
 /// A subscription: the connection, and the client's name for it.
 pub type Key = (u64, String);
@@ -155,6 +155,8 @@ pub struct Keeper {
     recent: Recent,
     /// What was committed and not looked at; everybody who reads it waits for a turn.
     pending: HashMap<MeasurementId, Pending>,
+    /// Rows of a measurement that wait for being looked at; beyond it nobody's turn is waited for.
+    pending_rows_max: usize,
     /// Computations that were touched, by when their turn comes.
     queue: BTreeSet<(Instant, Arc<str>)>,
     /// Slow ones take their turns together: at moments counted from here.
@@ -187,6 +189,7 @@ impl Keeper {
             fresh: Fresh::default(),
             recent: Recent::new(shares.recent),
             pending: HashMap::new(),
+            pending_rows_max: PENDING_ROWS_MAX,
             queue: BTreeSet::new(),
             epoch: Instant::now(),
             told: Vec::new(),

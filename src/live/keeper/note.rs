@@ -16,8 +16,8 @@ use std::time::Instant;
 
 /// Computations of a measurement from which on what came of it is put together for all of them.
 const READERS_MIN: usize = 4;
-/// Rows of a measurement that wait for being looked at; beyond it nobody's turn is waited for.
-const PENDING_ROWS_MAX: usize = 1 << 18;
+/// As many rows of a measurement may wait for being looked at.
+pub(super) const PENDING_ROWS_MAX: usize = 1 << 18;
 /// Tables.
 const PENDING_TABLES_MAX: usize = 4096;
 
@@ -29,8 +29,8 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    fn is_large(&self) -> bool {
-        self.rows >= PENDING_ROWS_MAX || self.tables.len() >= PENDING_TABLES_MAX
+    fn is_large(&self, rows_max: usize) -> bool {
+        self.rows >= rows_max || self.tables.len() >= PENDING_TABLES_MAX
     }
 }
 
@@ -91,10 +91,6 @@ impl Keeper {
                             if pending.tables.len() == 1 {
                                 interested.iter().for_each(|key| self.touched(key));
                             }
-                            let pending = self.pending.get(&id);
-                            if pending.is_some_and(Pending::is_large) {
-                                self.look_at(id);
-                            }
                         }
                         None => {
                             // A batch that is larger than what is kept of recent ones is looked at by its times.
@@ -108,6 +104,17 @@ impl Keeper {
                             );
                             interested.iter().for_each(|key| self.touched(key));
                         }
+                    }
+                }
+                // A batch may have several tables of a measurement: they are looked at together.
+                for table in batch.tables() {
+                    let (id, rows_max) = (table.measurement(), self.pending_rows_max);
+                    if self
+                        .pending
+                        .get(&id)
+                        .is_some_and(|pending| pending.is_large(rows_max))
+                    {
+                        self.look_at(id);
                     }
                 }
             }
