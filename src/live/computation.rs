@@ -107,6 +107,16 @@ impl Computation {
         &self.windows
     }
 
+    /// Bytes of the rows and groups that it remembers, about.
+    pub fn remembered(&self) -> usize {
+        self.windows.bytes() + self.evaluator.remembered()
+    }
+
+    /// Forgets older windows until its rows take so many bytes, but for those of the newest window.
+    pub fn shrink(&mut self, bytes: usize) {
+        self.windows.shrink(bytes);
+    }
+
     /// What it has folded.
     pub fn folded(&mut self) -> &mut FoldedWindows {
         &mut self.folded

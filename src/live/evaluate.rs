@@ -67,6 +67,12 @@ impl Evaluator {
         &self.groups
     }
 
+    /// Bytes of the groups, about.
+    pub fn remembered(&self) -> usize {
+        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.bytes()
+    }
+
     /// The rows from one time to another, both included. Rows without any value, which fill() made, are left out.
     ///
     /// # Errors

@@ -44,6 +44,8 @@ pub struct Figures {
     pub folded_bytes: AtomicU64,
     /// Bytes of the last batches.
     pub recent_bytes: AtomicU64,
+    /// Bytes of the rows and groups that computations remember.
+    pub remembered_bytes: AtomicU64,
 }
 
 /// Why a request was not taken.

@@ -89,7 +89,13 @@ pub struct Group {
 pub struct Groups {
     groups: Vec<Group>,
     numbers: HashMap<String, u32>,
+    bytes: usize,
 }
+
+/// What a group takes beside its texts.
+const GROUP_BYTES: usize = 200;
+/// What a tag takes beside its texts.
+const TAG_BYTES: usize = 48;
 
 impl Groups {
     /// The number of a group, a new one at first sight.
@@ -100,6 +106,9 @@ impl Groups {
             return number;
         }
         let number = u32::try_from(self.groups.len()).expect("rows are limited far below 2^32 groups");
+        let texts = |(key, value): &(String, String)| key.len() + value.len() + TAG_BYTES;
+        let tags_bytes = tags.iter().map(texts).sum::<usize>() + tags_json.len();
+        self.bytes += GROUP_BYTES + name.len() + tags_bytes + key.len();
         self.groups.push(Group {
             name: name.to_string(),
             tags: tags.to_vec(),
@@ -117,6 +126,11 @@ impl Groups {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.groups.len()
+    }
+
+    /// Bytes of memory they take, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// None yet.

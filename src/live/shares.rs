@@ -14,6 +14,8 @@ pub struct Shares {
     pub folded: usize,
     /// What waits for all clients.
     pub waiting: usize,
+    /// The rows and groups that all computations remember.
+    pub remembered: usize,
 }
 
 impl Shares {
@@ -21,12 +23,13 @@ impl Shares {
     pub fn of(bytes: usize) -> Self {
         let quarter = bytes / 4;
         let (recent, evaluation) = (quarter.min(ENOUGH), quarter.min(ENOUGH));
-        let half = (bytes - recent - evaluation) / 2;
+        let third = (bytes - recent - evaluation) / 3;
         Self {
             recent,
             evaluation,
-            folded: half,
-            waiting: half,
+            folded: third,
+            waiting: third,
+            remembered: third,
         }
     }
 }
@@ -37,10 +40,10 @@ mod tests {
 
     #[test]
     fn they_are_all_of_it() {
-        for (bytes, recent, waiting) in [(32 << 20, 8 << 20, 8 << 20), (1 << 30, ENOUGH, 448 << 20)] {
+        for (bytes, recent, waiting) in [(24 << 20, 6 << 20, 4 << 20), (896 << 20, ENOUGH, 256 << 20)] {
             let shares = Shares::of(bytes);
             assert_eq!((shares.recent, shares.waiting), (recent, waiting));
-            let all = shares.recent + shares.evaluation + shares.folded + shares.waiting;
+            let all = shares.recent + shares.evaluation + shares.folded + shares.waiting + shares.remembered;
             assert_eq!(all, bytes);
         }
     }

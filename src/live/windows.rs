@@ -17,6 +17,15 @@ struct Held {
     gone: bool,
 }
 
+/// What a row that is remembered takes beside its values.
+const HELD_BYTES: usize = 80;
+
+impl Held {
+    fn bytes(&self) -> usize {
+        self.cells.weight() + HELD_BYTES
+    }
+}
+
 /// A range of time [from, to) that was looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Looked {
@@ -42,6 +51,8 @@ pub struct Windows {
     /// By window, then group.
     rows: BTreeMap<i64, BTreeMap<u32, Held>>,
     count: usize,
+    /// Bytes of memory they take, about.
+    bytes: usize,
     /// Every row at or after this time is remembered.
     since: i64,
     /// Every change after this sequence is remembered.
@@ -69,6 +80,7 @@ impl Windows {
             borders,
             rows: BTreeMap::new(),
             count: 0,
+            bytes: 0,
             since,
             complete_after: 0,
             closings: Vec::new(),
@@ -188,12 +200,14 @@ impl Windows {
             match known.get_mut(&row.group) {
                 Some(held) if held.cells == row.cells => continue,
                 Some(held) => {
+                    self.bytes = self.bytes - held.bytes() + row.cells.weight() + HELD_BYTES;
                     held.cells = row.cells.clone();
                     held.changed = sequence;
                     held.gone = false;
                 }
                 None => {
                     self.count += 1;
+                    self.bytes += row.cells.weight() + HELD_BYTES;
                     let cells = row.cells.clone();
                     known.insert(
                         row.group,
@@ -239,7 +253,9 @@ impl Windows {
                     if held.gone || !asked || keys.contains(&(time, group)) {
                         continue;
                     }
+                    self.bytes -= held.bytes();
                     held.cells = vec![Value::Null; columns.saturating_sub(1)].into();
+                    self.bytes += held.bytes();
                     held.changed = sequence;
                     held.gone = true;
                     let kind = match time < closed_before {
@@ -322,6 +338,7 @@ impl Windows {
     pub fn clear(&mut self, sequence: u64) {
         self.rows.clear();
         self.count = 0;
+        self.bytes = 0;
         self.complete_after = sequence;
     }
 
@@ -330,18 +347,35 @@ impl Windows {
         self.complete_after = self.complete_after.max(sequence);
     }
 
+    /// Bytes of memory that its rows take, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Forgets older windows until its rows take so many bytes, but for those of the newest window.
+    pub fn shrink(&mut self, bytes: usize) {
+        while self.bytes > bytes && self.rows.len() > 1 {
+            self.forget_oldest();
+        }
+    }
+
     fn forget(&mut self) {
         while self.rows.len() > WINDOWS_REMEMBERED_MAX
             || (self.count > ROWS_REMEMBERED_MAX && self.rows.len() > 1)
         {
-            let Some((time, groups)) = self.rows.pop_first() else {
-                return;
-            };
-            self.count -= groups.len();
-            let newest = groups.values().map(|held| held.changed).max();
-            self.complete_after = self.complete_after.max(newest.unwrap_or(0));
-            self.since = self.since.max(self.borders.next(time));
+            self.forget_oldest();
         }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((time, groups)) = self.rows.pop_first() else {
+            return;
+        };
+        self.count -= groups.len();
+        self.bytes -= groups.values().map(Held::bytes).sum::<usize>();
+        let newest = groups.values().map(|held| held.changed).max();
+        self.complete_after = self.complete_after.max(newest.unwrap_or(0));
+        self.since = self.since.max(self.borders.next(time));
     }
 }
 
@@ -482,6 +516,28 @@ mod tests {
         assert_eq!(windows.rows.len(), WINDOWS_REMEMBERED_MAX);
         assert_eq!(windows.since(), 5000 - WINDOWS_REMEMBERED_MAX as i64);
         assert!(!windows.can_resume(6), "what was forgotten had changed at 7");
+        let held = |windows: &Windows| -> usize {
+            let rows = windows.rows.values().flat_map(BTreeMap::values);
+            rows.map(Held::bytes).sum()
+        };
+        assert_eq!(windows.bytes(), held(&windows));
+        let bytes = windows.bytes() / 4;
+        windows.shrink(bytes);
+        assert!(windows.bytes() <= bytes && windows.rows.len() > 200);
+        assert_eq!(windows.bytes(), held(&windows));
+        windows.shrink(0);
+        assert_eq!(windows.rows.len(), 1, "the newest window stays");
+        windows.learn(vec![row(1, 4999, "[4999,\"a\"]")], &[], 2, 8);
+        windows.learn(vec![row(1, 4999, "[4999,\"longer\"]")], &[], 2, 9);
+        let all = Looked {
+            from: 0,
+            to: 5000,
+            all: true,
+        };
+        windows.learn(vec![row(0, 4999, "[]")], &[all], 2, 10);
+        assert_eq!(windows.bytes(), held(&windows));
+        windows.clear(11);
+        assert_eq!(windows.bytes(), 0);
         (0..10_000).step_by(2).for_each(|t| windows.touch(t));
         let ranges = windows.take_dirty(20_000);
         assert_eq!((ranges[0].0, ranges[ranges.len() - 1].1), (0, 9999));

@@ -50,6 +50,7 @@ fn shares(services: &Services, out: &mut Text) {
     let live = services.hub.figures();
     let live_bytes = live.folded_bytes.load(Relaxed)
         + live.recent_bytes.load(Relaxed)
+        + live.remembered_bytes.load(Relaxed)
         + services.hub.waiting_bytes() as u64;
     let used = [
         (Budget::Head, (active + frozen) as u64),

@@ -120,9 +120,25 @@ struct Entry {
     clients: BTreeMap<Key, Client>,
     /// When the last client left.
     idle: Option<Instant>,
+    /// Bytes of the rows and groups that it remembers, as they were counted last.
+    remembered: usize,
 }
 
+/// Why a computation ends that remembers too much.
+const REMEMBERED_LIMIT: &str =
+    "live subscriptions together remember more rows and groups than their part of live_bytes";
+
 impl Entry {
+    /// Counts what it remembers anew; `all` is what all do.
+    fn count_remembered(&mut self, all: &mut usize) {
+        let now = match &self.work {
+            Work::Windows(computation) => computation.remembered(),
+            Work::Tail(tail) => tail.evaluator().remembered(),
+        };
+        *all = *all - self.remembered + now;
+        self.remembered = now;
+    }
+
     /// Has it clients and windows that may be folded?
     fn folds(&self) -> bool {
         match &self.work {
@@ -167,6 +183,8 @@ pub struct Keeper {
     busy: usize,
     /// Some computation ended since this was last looked at.
     ended: bool,
+    /// Bytes of the rows and groups that all computations remember.
+    remembered: usize,
     /// What all of this may take of the processor,
     share: Share,
     /// and of memory.
@@ -195,6 +213,7 @@ impl Keeper {
             told: Vec::new(),
             busy: 0,
             ended: false,
+            remembered: 0,
             share,
         }
     }
@@ -364,10 +383,13 @@ impl Keeper {
         self.figures.folded_bytes.store(bytes as u64, Ordering::Relaxed);
         let recent = self.recent.bytes() as u64;
         self.figures.recent_bytes.store(recent, Ordering::Relaxed);
+        let remembered = self.remembered as u64;
+        self.figures.remembered_bytes.store(remembered, Ordering::Relaxed);
     }
 
     fn end(&mut self, key: &Arc<str>) -> Option<Entry> {
         let entry = self.entries.remove(key)?;
+        self.remembered -= entry.remembered;
         for client in entry.clients.keys() {
             self.subscriptions.remove(client);
         }
@@ -383,6 +405,41 @@ impl Keeper {
             fields.add(entry.work.watch().fields());
         }
         self.recent.want(fields);
+    }
+
+    /// Counts what a computation remembers. If all remember too much, each forgets windows beyond its part of what they may; if that
+    /// does not help, those end that remember most.
+    ///
+    /// # Errors
+    /// It ended.
+    fn count_remembered(&mut self, key: &Arc<str>) -> Result<(), String> {
+        let all = &mut self.remembered;
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.count_remembered(all);
+        }
+        let bytes_max = self.shares.remembered;
+        if *all <= bytes_max {
+            return Ok(());
+        }
+        let each = bytes_max / self.entries.len().max(1);
+        for entry in self.entries.values_mut() {
+            if let Work::Windows(computation) = &mut entry.work {
+                computation.shrink(each);
+            }
+            entry.count_remembered(all);
+        }
+        let error = format!("{REMEMBERED_LIMIT} ({bytes_max} bytes), and this one most");
+        while self.remembered > bytes_max {
+            let most = self.entries.iter().max_by_key(|(_, entry)| entry.remembered);
+            let Some(most) = most.map(|(key, _)| key.clone()) else {
+                break;
+            };
+            self.fail(&most, &error);
+        }
+        match self.entries.contains_key(key) {
+            true => Ok(()),
+            false => Err(error),
+        }
     }
 
     /// Ends a computation that failed and tells its clients.

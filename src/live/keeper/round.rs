@@ -128,10 +128,11 @@ impl Keeper {
                         rows,
                     );
                 }
-                Ok(())
+                self.count_remembered(key)
             }
             Ok(News::Everything) => {
                 let keys: Vec<Key> = clients.keys().cloned().collect();
+                self.count_remembered(key)?;
                 keys.iter().for_each(|key| self.again(key, now));
                 Ok(())
             }
@@ -179,6 +180,8 @@ impl Keeper {
                     sequence,
                     rows,
                 );
+                // Its clients are told if it fails.
+                let _ = self.count_remembered(key);
             }
             Err(error) => self.fail(key, &error.to_string()),
         }

@@ -96,6 +96,7 @@ impl Keeper {
                 work,
                 clients: BTreeMap::new(),
                 idle: Some(Instant::now()),
+                remembered: 0,
             },
         );
         Ok(())

@@ -196,9 +196,12 @@ impl Case {
             }
             lines.push_str(&format!("{name},host={host} {fields} {time}\n"));
         }
-        if lines.is_empty() {
-            return;
+        if !lines.is_empty() {
+            self.commit(&lines);
         }
+    }
+
+    fn commit(&self, lines: &str) {
         let (catalog, options) = (self.engine.catalog().clone(), Options::new());
         let policy = catalog.database("d").and_then(|d| d.policy(None).map(|p| p.id));
         let policy = policy.expect("the default one");
@@ -380,4 +383,92 @@ fn whoever_has_a_turn_tells_what_there_is() {
     assert!(checked > 500 && folds > 300, "{checked} answers, {folds} folds");
     let all = ["correction", "final", "snapshot", "update"];
     assert!(all.iter().all(|kind| kinds.contains(*kind)), "{kinds:?}");
+}
+
+#[test]
+fn what_all_remember_is_bounded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut case = Case::new(folder.path(), 1);
+    let bytes_max = 40_000;
+    case.keeper.shares.remembered = bytes_max;
+    let mut subscribe = |q: &str| {
+        let outbox = Arc::new(Outbox::new(Waiting::new(1 << 30), Encoding::Json, || {}));
+        let wanted = Wanted {
+            db: "d".to_string(),
+            q: q.to_string(),
+            from: Some(BEGIN),
+            ..Wanted::default()
+        };
+        case.connections += 1;
+        let request = Request::Subscribe {
+            key: (case.connections, "1".to_string()),
+            wanted,
+            outbox: outbox.clone(),
+        };
+        case.keeper.take(request, case.now);
+        outbox
+    };
+    let small = subscribe("SELECT count(v) FROM m GROUP BY time(1m)");
+    let many_windows = subscribe("SELECT count(v) FROM m GROUP BY time(10ms)");
+    let many_groups = subscribe("SELECT count(v) FROM m GROUP BY time(1m), host");
+    let told = |outbox: &Outbox| -> String {
+        let messages = outbox.take().messages.into_iter();
+        messages
+            .map(|m| String::from_utf8_lossy(&m.bytes).into_owned())
+            .collect()
+    };
+    let counted = |keeper: &Keeper| {
+        keeper
+            .entries
+            .values()
+            .map(|entry| entry.remembered)
+            .sum::<usize>()
+    };
+    // Windows are forgotten first, and nobody ends for them.
+    for at in 0..600 {
+        case.commit(&format!("m,host=a v={at}i {}", BEGIN + at * 10_000_000));
+        case.keeper.hear();
+        if at % 50 == 49 {
+            case.turn(true);
+            assert!(case.keeper.remembered <= bytes_max, "{at}");
+            assert_eq!(case.keeper.remembered, counted(&case.keeper));
+        }
+    }
+    assert_eq!(case.keeper.entries.len(), 3);
+    assert!(told(&many_windows).contains("snapshot") && told(&small).contains(",600]"));
+    // Groups cannot be forgotten: who has most of them ends, and is told why; the others go on.
+    let mut ended = String::new();
+    for at in 600..900 {
+        case.commit(&format!("m,host=host{at} v=1i {}", BEGIN + at * 10_000_000));
+        case.keeper.hear();
+        case.turn(true);
+        assert!(case.keeper.remembered <= bytes_max, "{at}");
+        ended += &told(&many_groups);
+    }
+    let error = format!("the subscription has ended: {}", super::REMEMBERED_LIMIT);
+    assert!(ended.contains(&error) && error.contains("live_bytes"), "{ended}");
+    assert_eq!(case.keeper.entries.len(), 2);
+    assert_eq!(case.keeper.remembered, counted(&case.keeper));
+    assert!(told(&small).contains(",900]"));
+    // Who would bring it back is refused.
+    let case_error = {
+        let outbox = Arc::new(Outbox::new(Waiting::new(1 << 30), Encoding::Json, || {}));
+        let wanted = Wanted {
+            db: "d".to_string(),
+            q: "SELECT count(v) FROM m GROUP BY time(1m), host".to_string(),
+            from: Some(BEGIN),
+            ..Wanted::default()
+        };
+        let key = (case.connections + 1, "1".to_string());
+        let request = Request::Subscribe {
+            key,
+            wanted,
+            outbox: outbox.clone(),
+        };
+        case.keeper.take(request, case.now);
+        told(&outbox)
+    };
+    assert!(case_error.contains(super::REMEMBERED_LIMIT), "{case_error}");
+    assert_eq!(case.keeper.entries.len(), 2);
+    case.engine.stop();
 }
