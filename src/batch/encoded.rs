@@ -65,16 +65,6 @@ struct WireDefinitions {
     series: Vec<(u32, u32, String)>,
 }
 
-impl WireDefinitions {
-    fn is_empty(&self) -> bool {
-        self.databases.is_empty()
-            && self.policies.is_empty()
-            && self.measurements.is_empty()
-            && self.fields.is_empty()
-            && self.series.is_empty()
-    }
-}
-
 impl ArchivedWireDefinitions {
     fn is_empty(&self) -> bool {
         self.databases.is_empty()
@@ -142,6 +132,7 @@ pub struct TableView<'a> {
 impl EncodedBatch {
     /// Encodes a batch. Of two rows of a table with the same series and time the later one is kept, field by field.
     pub fn encode(batch: Batch) -> Self {
+        let has_definitions = !batch.definitions.is_empty();
         let (wire, packed) = to_wire(batch);
         let Packed { directory, data, .. } = packed;
         let directory_bytes = directory.encode();
@@ -172,7 +163,7 @@ impl EncodedBatch {
         Self {
             shards: wire.shards,
             rows: wire.rows,
-            has_definitions: !wire.definitions.is_empty(),
+            has_definitions,
             has_commands: !wire.commands.is_empty(),
             archive: HEADER_BYTES..HEADER_BYTES + archive,
             unsqueezed,

@@ -87,15 +87,23 @@ impl Client {
         self.answer(sent)
     }
 
-    /// Posts a gzip-compressed body.
+    /// Posts a gzip-compressed body, and waits so long for the answer.
     ///
     /// # Errors
-    /// The server cannot be reached.
-    pub fn write(&self, parameters: &[(String, String)], body: &[u8]) -> anyhow::Result<Answer> {
+    /// The server cannot be reached, or does not answer in time.
+    pub fn write(
+        &self,
+        parameters: &[(String, String)],
+        body: &[u8],
+        patience: Duration,
+    ) -> anyhow::Result<Answer> {
         let mut request = self
             .agent
             .post(format!("{}/write", self.url))
-            .header("Content-Encoding", "gzip");
+            .header("Content-Encoding", "gzip")
+            .config()
+            .timeout_global(Some(patience))
+            .build();
         for (key, value) in parameters {
             request = request.query(key, value);
         }

@@ -77,6 +77,20 @@ fn statsd_over_tcp_and_udp_is_flushed_at_shutdown() {
     assert_eq!(one("SELECT value FROM load"), Some(json!(5)));
 }
 
+/// Sockets that the kernel has for a UDP address.
+fn bound_to(address: &str) -> usize {
+    let port: u16 = address
+        .rsplit(':')
+        .next()
+        .expect("a port")
+        .parse()
+        .expect("a number");
+    let wanted = format!("0100007F:{port:04X}");
+    let all = std::fs::read_to_string("/proc/net/udp").expect("Linux");
+    let own = |line: &&str| line.split_ascii_whitespace().nth(1) == Some(&wanted);
+    all.lines().filter(own).count()
+}
+
 #[test]
 fn any_format_listens_anywhere() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -134,9 +148,21 @@ fn any_format_listens_anywhere() {
     request.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
 
+    let sender_of_datagrams = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let (_, metrics) = get(&server.url("/metrics")).expect("an answer");
     let rows = format!("kymo_ingest_rows_total{{from=\"line-protocol+udp://{udp}\"}} 30");
     assert!(metrics.contains(&rows), "{metrics}");
+    // What the kernel gave of the buffer that was asked for: more than what a socket has that asks for nothing.
+    let figure = format!("kymo_ingest_receive_buffer_bytes{{from=\"line-protocol+udp://{udp}\"}} ");
+    let given = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(&figure)?.parse::<u64>().ok());
+    let plain = rustix::net::sockopt::socket_recv_buffer_size(&sender_of_datagrams).expect("a size");
+    assert!(
+        given.is_some_and(|given| given > plain as u64),
+        "{given:?}, {plain}"
+    );
+    assert_eq!(bound_to(&udp), 3, "sockets that share the port");
     assert_eq!(server.terminate(), Some(0));
     assert!(!std::path::Path::new(&stream).exists(), "removed at the end");
 }

@@ -122,6 +122,30 @@ fn sends_again_when_the_server_asks_for_it() {
 }
 
 #[test]
+fn sends_again_when_no_answer_comes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = lines(folder.path(), 4);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let silent = listener.try_clone().expect("a second handle");
+    let done = answer("204 No Content", "");
+    let server = std::thread::spawn(move || {
+        let made = answering(listener, vec![answer("200 OK", "")]);
+        made.join().expect("no panic");
+        // The batch is taken, and nothing is said: neither an answer nor an end.
+        let (held, _) = silent.accept().expect("a connection");
+        let writes = answering(silent, vec![done]).join().expect("no panic");
+        drop(held);
+        writes
+    });
+    let output = write(&url, &["--timeout", "1", "--retry-for", "300"], &file)
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(server.join().expect("no panic"), 1, "the batch, once more");
+}
+
+#[test]
 fn gives_up_and_says_where_to_go_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = lines(folder.path(), 90);

@@ -50,6 +50,9 @@ pub struct WriteArgs {
     /// How long a batch is tried while the server is not there, overloaded, or out of disk
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub retry_for: u64,
+    /// How long the answer to a batch may take before it is sent again; that it may be stored already does no harm
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
 }
 
 /// Refused elements that are shown.
@@ -80,6 +83,7 @@ pub fn run(args: &WriteArgs) -> anyhow::Result<()> {
         client: Client::new(&args.server),
         parameters: Vec::new(),
         patience: Duration::from_secs(args.retry_for),
+        answer: Duration::from_secs(args.timeout),
         progress: progress.clone(),
     };
     let shape = Shape::of(args, &sender)?;

@@ -29,6 +29,8 @@ pub struct Sender {
     pub parameters: Vec<(String, String)>,
     /// How long one batch is tried.
     pub patience: Duration,
+    /// How long the answer to one try may take.
+    pub answer: Duration,
     /// Where notices go.
     pub progress: ProgressBar,
 }
@@ -42,7 +44,7 @@ impl Sender {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
         gzip.write_all(batch)?;
         let body = gzip.finish()?;
-        let answer = self.persist(|| self.client.write(&self.parameters, &body))?;
+        let answer = self.persist(|| self.client.write(&self.parameters, &body, self.answer))?;
         match answer.status {
             200..=299 => Ok(Sent::Stored),
             400 if is_partial(&answer) => Ok(Sent::Partly(answer)),
