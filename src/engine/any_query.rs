@@ -2,8 +2,9 @@
 //! and numbers at the ends of their types. What they answer is the business of other tests.
 
 use super::{Engine, EngineOptions};
+use crate::batch::Batch;
 use crate::budget::{Budgets, Machine, Overrides};
-use crate::ingest::Ingestor;
+use crate::ingest::{Ingestor, TablePool};
 use crate::lang::grammar::Choices;
 use crate::lang::{Params, parse};
 use crate::query::encode::{Encoder, Event, Json, TimeFormat};
@@ -384,23 +385,32 @@ fn load(engine: &Arc<Engine>) {
         return;
     }
     ask(engine, "DROP DATABASE d; CREATE DATABASE d");
-    let database = engine.catalog().database("d").expect("it was created");
+    let batch = decoded(engine, LINES, None).expect("good lines");
+    engine.commit(batch).expect("a commit");
+}
+
+/// What lines for the database `d` become, with tables of a pool or with new ones.
+pub(super) fn decoded(engine: &Engine, lines: &str, pool: Option<&TablePool>) -> Option<Batch> {
+    let database = engine.catalog().database("d").expect("it is there");
     let policy = database.policy(None).expect("the default one").id;
-    let options = Options::new();
+    let (limits, options) = (engine.limits(), Options::new());
+    let shards = engine.shards();
     let mut ingestor = Ingestor::new(
         engine.catalog(),
-        engine.limits(),
+        limits,
         policy,
         "line-protocol",
         &options,
         0,
-        engine.shards(),
+        shards,
     );
+    if let Some(pool) = pool {
+        ingestor = ingestor.reusing(pool);
+    }
     let format = engine.formats().by_name("line-protocol").expect("it is built in");
     let mut decoder = format.decoder(&options, Framing::Whole).expect("no options");
-    decoder.decode(LINES.as_bytes(), &mut ingestor);
-    let batch = ingestor.finish().batch.expect("good lines");
-    engine.commit(batch).expect("a commit");
+    decoder.decode(lines.as_bytes(), &mut ingestor);
+    ingestor.finish().batch
 }
 
 /// Asks one statement: does it panic?

@@ -1,13 +1,11 @@
 //! Tables that are used again make the batches that new ones make: any requests, measurements and series dropped between them, settings
 //! changed.
 
-use super::any_query::{ask, engine};
-use super::{EncodedBatch, Engine};
+use super::EncodedBatch;
+use super::any_query::{ask, decoded, engine};
 use crate::batch::Batch;
-use crate::ingest::{Ingestor, TablePool};
-use kymo_plugin_api::{Framing, Options};
+use crate::ingest::TablePool;
 use proptest::prelude::*;
-use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -45,28 +43,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..30)
 }
 
-fn batch(engine: &Arc<Engine>, lines: &str, pool: Option<&TablePool>) -> Option<Batch> {
-    let database = engine.catalog().database("d").expect("it is made again");
-    let policy = database.policy(None).expect("the default one").id;
-    let options = Options::new();
-    let mut ingestor = Ingestor::new(
-        engine.catalog(),
-        engine.limits(),
-        policy,
-        "line-protocol",
-        &options,
-        0,
-        engine.shards(),
-    );
-    if let Some(pool) = pool {
-        ingestor = ingestor.reusing(pool);
-    }
-    let format = engine.formats().by_name("line-protocol").expect("it is built in");
-    let mut decoder = format.decoder(&options, Framing::Whole).expect("no options");
-    decoder.decode(lines.as_bytes(), &mut ingestor);
-    ingestor.finish().batch
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
@@ -81,8 +57,8 @@ proptest! {
                 Step::Ask(statement) => ask(&engine, statement),
                 Step::Lines(lines, committed) => {
                     // Those with a pool first: then what is new is new for both.
-                    let again = batch(&engine, &lines, Some(&pool));
-                    let fresh = batch(&engine, &lines, None);
+                    let again = decoded(&engine, &lines, Some(&pool));
+                    let fresh = decoded(&engine, &lines, None);
                     let bytes = |batch: Option<&Batch>| batch.map(|b| EncodedBatch::encode(b.clone()).bytes().to_vec());
                     prop_assert_eq!(bytes(again.as_ref()), bytes(fresh.as_ref()));
                     if let Some(batch) = again.filter(|_| committed) {
