@@ -138,3 +138,47 @@ fn a_window_opens_changes_and_closes() {
     let error = live.until("error", |m| m["type"] == "error");
     assert_eq!(error["id"], "2");
 }
+
+/// However long some or all are silent: the server's clock says when a window is final, not before its lateness is over.
+#[test]
+fn a_source_that_says_nothing_holds_no_window_open() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    server.create("d");
+    let now = || {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.expect("after 1970").as_nanos() as i64
+    };
+    const WINDOW: i64 = 1_000_000_000;
+    const LATENESS: i64 = 2_000_000_000;
+    let mut live = Live::open(&server);
+    live.send(
+        json!({"type": "subscribe", "id": "1", "db": "d", "lateness": "2s",
+        "q": "SELECT count(v) FROM m GROUP BY time(1s), host"}),
+    );
+    live.until("snapshot", |m| m["type"] == "snapshot");
+    let of = |m: &Value, host: &str| {
+        let mut series = m["series"].as_array().into_iter().flatten();
+        series.any(|one| one["tags"]["host"] == host)
+    };
+    // A point that took so long that its window was over already is written again.
+    let mut closes = |host: &str| loop {
+        let at = now();
+        server.write("d", &format!("m,host={host} v=1 {at}"));
+        let closed = live.until("the end of a window", |m| {
+            (m["type"] == "final" || m["type"] == "correction") && of(m, host)
+        });
+        if closed["type"] == "final" {
+            return (closed, at / WINDOW * WINDOW);
+        }
+    };
+    // One says something once, and then nothing; nor does anybody else.
+    let (closed, window) = closes("silent");
+    let closed_at = now();
+    assert_eq!(row(&closed, window), Some(json!(1)), "{closed}");
+    assert!(closed_at >= window + WINDOW + LATENESS, "too soon: {closed_at}");
+    // Another goes on: its windows become final without the silent one.
+    let (closed, window) = closes("other");
+    assert_eq!(row(&closed, window), Some(json!(1)), "{closed}");
+    assert!(!of(&closed, "silent"), "{closed}");
+}

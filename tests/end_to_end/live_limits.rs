@@ -297,6 +297,73 @@ fn a_client_that_stops_reading_holds_up_nobody() {
     assert!(lagged > 0, "it was told");
 }
 
+/// One that needs more memory than it may have ends and says why; those beside it go on, and all stay within their budget.
+#[test]
+fn a_subscription_over_its_bound_ends_alone() {
+    const LIVE_BYTES: f64 = 16.0 * 1024.0 * 1024.0;
+    let folder = tempfile::tempdir().expect("a folder");
+    let flags = [
+        "--host-metrics",
+        "off",
+        "--live-bytes",
+        "16MiB",
+        "--live-cpu",
+        "100",
+    ];
+    let server = Server::start(folder.path(), &flags);
+    server.create("d");
+    let mut live = Live::open(&server);
+    for (id, q) in [
+        ("small", "SELECT count(v) FROM m GROUP BY time(52w)"),
+        ("large", "SELECT last(v) FROM m GROUP BY time(52w), host"),
+    ] {
+        live.send(json!({"type": "subscribe", "id": id, "db": "d", "lateness": "1d", "q": q}));
+        assert_eq!(live.next()["type"], "snapshot");
+    }
+    const HOSTS: usize = 2_000;
+    let mut error = None;
+    let mut written = 0;
+    let deadline = Instant::now() + PATIENCE * 3;
+    while error.is_none() {
+        assert!(Instant::now() < deadline, "{written} hosts were too few");
+        let lines: Vec<String> = (written..written + HOSTS)
+            .map(|host| format!("m,host=a-host-with-a-long-name-{host} v=1"))
+            .collect();
+        server.write("d", &lines.join("\n"));
+        written += HOSTS;
+        // The small one has them all: then the large one had its turn, or has it soon.
+        loop {
+            let message = live.next();
+            if message["type"] == "error" {
+                error = Some(message);
+            } else if message["id"] == "small" && message["series"][0]["values"][0][1] == json!(written) {
+                break;
+            }
+        }
+    }
+    let error = error.expect("it was told");
+    let text = error["error"].as_str().expect("a text");
+    assert_eq!(error["id"], "large", "{error}");
+    assert!(
+        text.contains("the subscription has ended") && text.contains("live_bytes"),
+        "{text}"
+    );
+    // Nobody knows who was first to say so: the figure is looked at once a second.
+    while figure(&server, "kymo_live_computations") > 1.0 {
+        assert!(Instant::now() < deadline, "it is still there");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(figure(&server, "kymo_budget_used{name=\"live_bytes\"}") <= LIVE_BYTES);
+    server.write("d", "m,host=another v=1");
+    loop {
+        let message = live.next();
+        assert_eq!(message["id"], "small", "{message}");
+        if message["series"][0]["values"][0][1] == json!(written + 1) {
+            break;
+        }
+    }
+}
+
 fn wait_pushed(server: &Server, rows: usize) {
     let deadline = Instant::now() + PATIENCE;
     loop {

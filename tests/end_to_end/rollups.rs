@@ -127,6 +127,58 @@ fn exactly_once_in_effect_under_kill() {
     compare(&server);
 }
 
+/// By itself the planner reads states where the answer is the same, or where an approximate one was asked for; elsewhere points.
+#[test]
+fn what_is_exact_or_may_be_near_is_answered_from_states() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &["--host-metrics", "off"]);
+    server.create("d");
+    let mut lines = String::new();
+    for at in 0..4 * 3600 {
+        let (host, v) = (at % 2, at * 7_919 % 1_000);
+        lines.push_str(&format!(
+            "m,host=h{host} v={v}i,c={at}i {}\n",
+            BEGIN + at * SECOND
+        ));
+    }
+    server.write("d", &lines);
+    server.query("d", "CREATE ROLLUP r ON d FROM m EVERY 1h");
+    until_built(&server);
+    let time = format!("time >= {BEGIN} AND time < {}", BEGIN + 4 * 3600 * SECOND);
+    for (select, condition, group, from_states) in [
+        (
+            "count(v), sum(v), mean(v), min(v), max(v), first(v), last(v), spread(v)",
+            "",
+            "time(1h), host",
+            true,
+        ),
+        ("increase(c)", "AND host = 'h1'", "time(2h)", true),
+        ("derivative(mean(v), 1h)", "", "time(1h)", true),
+        ("approx_percentile(v, 90)", "", "time(2h), host", true),
+        ("percentile(v, 90)", "", "time(2h), host", false),
+        ("median(v)", "", "time(1h)", false),
+        ("mean(v), median(v)", "", "time(1h)", false),
+        ("stddev(v)", "", "time(1h)", false),
+        ("count(distinct(v))", "", "time(1h)", false),
+        ("sum(v)", "AND v > 10", "time(1h)", false),
+        ("sum(v)", "", "time(90m)", false),
+        ("sum(v)", "", "time(1h, over 2h)", false),
+    ] {
+        let q = format!("SELECT {select} FROM m WHERE {time} {condition} GROUP BY {group}");
+        let plan = ask(&server, "auto", &format!("EXPLAIN {q}")).to_string();
+        assert_eq!(plan.contains("rollup r, "), from_states, "{q}: {plan}");
+        if !select.starts_with("approx") {
+            assert_eq!(ask(&server, "auto", &q), ask(&server, "off", &q), "{q}");
+        }
+    }
+    // Late data: what it touches is read as points at once.
+    server.write("d", &format!("m,host=h0 v=77777i {}", BEGIN + 1));
+    let q = format!("SELECT max(v) FROM m WHERE {time} GROUP BY time(1h), host");
+    let answer = ask(&server, "auto", &q);
+    assert_eq!(answer[0]["values"][0][1], json!(77_777), "{answer}");
+    assert_eq!(answer, ask(&server, "off", &q));
+}
+
 fn kymo(command: &str, folders: &[(&str, &Path)]) {
     let mut program = Command::new(crate::support::KYMO);
     program.arg(command);

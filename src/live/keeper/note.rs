@@ -17,7 +17,7 @@ use std::time::Instant;
 /// Computations of a measurement from which on what came of it is put together for all of them.
 const READERS_MIN: usize = 4;
 /// As many rows of a measurement may wait for being looked at.
-pub(super) const PENDING_ROWS_MAX: usize = 1 << 18;
+pub(super) const PENDING_ROWS_MAX: usize = 1 << 16;
 /// Tables.
 const PENDING_TABLES_MAX: usize = 4096;
 

@@ -49,6 +49,8 @@ impl Keeper {
         turn.iter().for_each(|key| self.look_at_what_is_read(key));
         let common = began.elapsed() / u32::try_from(turn.len()).unwrap_or(u32::MAX);
         let mut woken = Instant::now();
+        // Many that begin to be busy at once are not counted yet.
+        let busy = self.busy.max(turn.len());
         for key in turn {
             // IMPORTANT: what was noted meanwhile (a new snapshot for somebody) must be seen by who was touched by it.
             if self.heard != snapshot.sequence() {
@@ -68,10 +70,9 @@ impl Keeper {
                 Work::Windows(_) => drop(self.update(&key, &snapshot, now)),
                 Work::Tail(_) => self.follow(&key, &snapshot, now),
             }
-            let busy = self.busy;
             if let Some(entry) = self.entries.get_mut(&key) {
                 let (end, clients) = (Instant::now(), entry.clients.len());
-                let pause = pause(self.share, common + (end - began), clients, busy.max(1));
+                let pause = pause(self.share, common + (end - began), clients, busy);
                 entry.work.pace().done(self.epoch, end, pause);
                 if end - woken >= WAKE_AFTER {
                     self.wake();
