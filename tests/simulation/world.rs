@@ -149,11 +149,29 @@ impl World {
     pub fn run(seed: u64, dir: &Path) -> Tally {
         // Of the seed before, whose last life had damage.
         let _ = std::fs::remove_file(dir.join(crate::engine::losses::NAME));
+        let world = Self::new(seed);
+        let size = world.size;
+        let rots = seed % 8 == 7;
+        for life in 0..size.lives {
+            if rots && life + 1 == size.lives {
+                world.rotten_start(dir);
+                break;
+            }
+            world.live(dir, life + 1 == size.lives);
+        }
+        let tally = world.tally().clone();
+        // The life points to the world.
+        world.life.lock().expect("one thread").take();
+        tally
+    }
+
+    /// Nothing has been done yet.
+    pub fn new(seed: u64) -> Arc<Self> {
         let mut random = Random(seed);
         let size = if seed < SMALL_SEEDS { ORDINARY } else { SMALL };
         let faulty = [0, 40, 150][random.below(3) as usize];
         let slow = [2, 8, 40][random.below(3) as usize];
-        let world = Arc::new_cyclic(|own: &std::sync::Weak<Self>| {
+        Arc::new_cyclic(|own: &std::sync::Weak<Self>| {
             let own = own.clone();
             let hook = move |step| own.upgrade().map_or(Fate::Done, |world| world.step(step));
             Self {
@@ -172,19 +190,7 @@ impl World {
                 tally: Mutex::default(),
                 traced: std::env::var_os("KYMO_CORE_TRACE").is_some(),
             }
-        });
-        let rots = seed % 8 == 7;
-        for life in 0..size.lives {
-            if rots && life + 1 == size.lives {
-                world.rotten_start(dir);
-                break;
-            }
-            world.live(dir, life + 1 == size.lives);
-        }
-        let tally = world.tally().clone();
-        // The life points to the world.
-        world.life.lock().expect("one thread").take();
-        tally
+        })
     }
 
     fn below(&self, limit: u64) -> u64 {
