@@ -7,7 +7,7 @@ use crate::actors::live::Live;
 use crate::actors::sockets::{Flush, Ingest, Sockets};
 use crate::budget::governor::Governor;
 use crate::budget::pressure::observe;
-use crate::budget::{Budget, Budgets, Machine, Meter, Size};
+use crate::budget::{Budget, Budgets, Machine, Meter, Size, allocator};
 use crate::config::{Listen, ServeArgs, Switch};
 use crate::engine::{Engine, EngineOptions, OpenError, lock};
 use crate::host::Sampler;
@@ -143,6 +143,9 @@ fn govern(mut governor: Governor, engine: Arc<Engine>) -> std::io::Result<crossb
     let thread = std::thread::Builder::new().name("kymo-budget".into());
     thread.spawn(move || {
         while let Err(crossbeam_channel::RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_EVERY) {
+            if engine.budgets().meter().is_half_full() {
+                allocator::give_back();
+            }
             let seen = observe(engine.budgets().meter());
             let changes = governor.step(Instant::now(), &seen);
             if changes.is_empty() {

@@ -29,6 +29,14 @@ pub fn suit(memory: u64) {
     }
 }
 
+/// Has it give back now what is free. It does so by itself only while somebody allocates or frees: a server at rest would keep what a
+/// busy one has left.
+#[allow(unsafe_code)]
+pub fn give_back() {
+    // SAFETY: takes a flag; made to be called by any thread at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) }
+}
+
 #[allow(unsafe_code)]
 fn set(option: libmimalloc_sys::mi_option_t, value: u64) {
     let value = i64::try_from(value).unwrap_or(i64::MAX);
@@ -51,6 +59,14 @@ mod tests {
         ] {
             assert_eq!(delay(memory), want, "{memory}");
         }
+    }
+
+    /// The allocator of tests is another one: that this can be called is all that is seen here.
+    #[test]
+    fn giving_back_takes_nothing_away() {
+        let text = vec![7_u8; 1 << 20];
+        give_back();
+        assert!(text.iter().all(|byte| *byte == 7));
     }
 
     /// The number of the option is the one that this version of mimalloc has: its default gives it away.

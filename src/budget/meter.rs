@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const TIGHT: (u64, u64) = (3, 4);
 /// From this share on, what runs and can be given up is.
 const OVER: (u64, u64) = (7, 8);
+/// From this share on, what the allocator has free is given back.
+const HALF: (u64, u64) = (1, 2);
 /// With less nothing could be done at all.
 const BYTES_MIN: u64 = 64 << 20;
 /// A look holds for so long.
@@ -109,6 +111,11 @@ impl Meter {
         self.resident() >= share(self.bytes_max, TIGHT)
     }
 
+    /// Is so much in memory that what is free should be given back?
+    pub fn is_half_full(&self) -> bool {
+        self.resident() >= share(self.bytes_max, HALF)
+    }
+
     /// How often there was no room, since the start.
     pub fn refused(&self) -> u64 {
         self.refused.load(Relaxed)
@@ -156,6 +163,12 @@ mod tests {
             short.to_string(),
             "the server has 90 MiB of 100 MiB in memory (memory); retry"
         );
+    }
+
+    #[test]
+    fn half_is_half() {
+        assert!(!Meter::looking(100, || 49).is_half_full());
+        assert!(Meter::looking(100, || 50).is_half_full());
     }
 
     #[test]

@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+"""How much memory a server takes when more comes than it can take: over.py KYMO [--memory 512MiB] [--seconds 12] [--cgroup] LOAD..
+
+LOAD: bulk (40 clients, bodies of 3 MiB), small (8), json (4, 1 MiB), remote (4, remote write of 20,000 samples), queries (4 clients, of which
+each wants more than it may have), huge (lines of 20 MB), bombs (gzip of 400 MiB), lines (16 connections), garbage (an endless line), statsd
+(TCP and UDP), graphite, udp, collectd (nonsense by UDP), live (10,000 subscriptions that nobody reads), slow (300 requests that never get
+whole), or all. Prints the most that was resident, what parts held then (/metrics), what was answered, and what is left afterwards.
+With --cgroup the server runs in a memory cgroup (version 1) of that size instead of --memory.
+"""
+
+import argparse
+import gzip
+import http.client
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.parse
+
+LOADS = "bulk small json remote queries huge bombs lines garbage statsd graphite udp collectd live slow".split()
+QUERIES = [
+    "SELECT * FROM f",
+    "SELECT percentile(v,50), distinct(w), mode(x) FROM f GROUP BY *",
+    "SELECT count(v) FROM m, f GROUP BY time(1ns), *",
+    "SELECT top(v, 1000) FROM f",
+]
+UNITS = {"KiB": 10, "MiB": 20, "GiB": 30}
+PORT = 19631
+
+args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+args.add_argument("kymo")
+args.add_argument("loads", nargs="+", choices=LOADS + ["all"])
+args.add_argument("--memory", default="512MiB")
+args.add_argument("--seconds", type=int, default=12)
+args.add_argument("--rest", type=int, default=8, help="seconds after the load until it is looked at once more")
+args.add_argument("--cgroup", action="store_true")
+args = args.parse_args()
+if "all" in args.loads:
+    args.loads = LOADS
+
+folder = tempfile.mkdtemp(prefix="kymo-over-")
+command = [args.kymo, "serve", "--data-dir", folder + "/data", "--http", f"127.0.0.1:{PORT}"]
+for i, way in enumerate(["--line-tcp", "--line-udp", "--statsd"], 1):
+    command += [way, f"127.0.0.1:{PORT + i}"]
+command += ["--listen", f"graphite+tcp://127.0.0.1:{PORT + 4}", "--listen", f"collectd+udp://127.0.0.1:{PORT + 5}"]
+group = None
+if args.cgroup:
+    own = next(line.split(":", 2)[2] for line in open("/proc/self/cgroup").read().split("\n") if ":memory:" in line)
+    parents = [f"/sys/fs/cgroup/memory{own}", "/sys/fs/cgroup/memory"]
+    group = next(p for p in parents if os.path.isdir(p)) + f"/kymo-over-{os.getpid()}"
+    os.mkdir(group)
+    with open(group + "/memory.limit_in_bytes", "w") as limit:
+        limit.write(str(int(args.memory[:-3]) << UNITS[args.memory[-3:]]))
+    command = ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh"] + command
+else:
+    command += ["--memory", args.memory]
+log = open(folder + "/log", "w")
+server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+stop = False
+counts = {}
+
+
+def status(name):
+    with open(f"/proc/{server.pid}/status") as lines:
+        return next(int(line.split()[1]) >> 10 for line in lines if line.startswith(name))
+
+
+def ask(method, path, body=None, headers={}):
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    text = answer.read()
+    connection.close()
+    return answer.status, text
+
+
+def again(name, path, body, headers={}, method="POST"):
+    while not stop:
+        try:
+            code, text = ask(method, path, body() if callable(body) else body, headers)
+            key = f"{name} {code}{' error' if code == 200 and b'error' in text else ''}"
+        except OSError:
+            key = name + " cut off"
+        except http.client.HTTPException:
+            key = name + " cut off"
+        counts[key] = counts.get(key, 0) + 1
+
+
+def flood(port, piece):
+    while not stop:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as stream:
+                while not stop:
+                    stream.send(piece)
+        except OSError:
+            counts[f"port {port} held back"] = counts.get(f"port {port} held back", 0) + 1
+
+
+def datagrams(port, datagram):
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    while not stop:
+        try:
+            sender.sendto(datagram, ("127.0.0.1", port))
+        except OSError:
+            pass
+
+
+def subscribe():
+    streams = []
+    for k in range(100):
+        stream = socket.create_connection(("127.0.0.1", PORT))
+        head = f"GET /live HTTP/1.1\r\nHost: 127.0.0.1:{PORT}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        stream.sendall((head + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").encode())
+        for n in range(100):
+            w = (k * 100 + n) % 200
+            q = f"SELECT mean(v), count(v) FROM m WHERE w = '{w}' GROUP BY time(10s)"
+            text = f'{{"type":"subscribe","id":"{n}","db":"d","q":"{q}"}}'.encode()
+            stream.sendall(b"\x81" + bytes([0x80 | 126]) + struct.pack(">H", len(text)) + b"\0\0\0\0" + text)
+        streams.append(stream)
+        time.sleep(0.02)
+    return streams
+
+
+def slow():
+    streams = []
+    for i in range(300):
+        stream = socket.create_connection(("127.0.0.1", PORT))
+        head = b"POST /write?db=d HTTP/1.1\r\nHost: x\r\n"
+        heads = [head, head + b"X-Long: " + b"l" * 60000 + b"\r\n", head + b"Content-Length: 20000000\r\n\r\n"]
+        try:
+            stream.sendall(heads[i % 3] + (b"X-Slow: " if i % 3 < 2 else b""))
+        except OSError:
+            pass
+        streams.append(stream)
+    while not stop:
+        for stream in streams:
+            try:
+                stream.send(b"a")
+            except OSError:
+                pass
+        time.sleep(0.1)
+
+
+def varint(n):
+    out = b""
+    while n >= 0x80:
+        out, n = out + bytes([n & 0x7F | 0x80]), n >> 7
+    return out + bytes([n])
+
+
+def part(number, content):
+    return bytes([number << 3 | 2]) + varint(len(content)) + content
+
+
+def remote_write(samples):
+    out = b""
+    for i in range(samples // 10):
+        labels = [(b"__name__", b"fr"), (b"host", b"h%d" % i)]
+        series = b"".join(part(1, part(1, name) + part(2, value)) for name, value in labels)
+        for at in range(10):
+            series += part(2, b"\x09" + struct.pack("<d", at) + b"\x10" + varint(at))
+        out += part(1, series)
+    # Snappy without compression: literals of 64 KiB at most.
+    packed = varint(len(out))
+    for at in range(0, len(out), 1 << 16):
+        piece = out[at : at + (1 << 16)]
+        packed += b"\xf4" + struct.pack("<H", len(piece) - 1) + piece
+    return packed
+
+
+def lines(seed):
+    out, bytes_, i = [], 0, seed << 20
+    while bytes_ < 3 << 20:
+        line = f'f,h=host{i % 997},r=r{i % 7} v={i}i,w={i % 1009}.25,x="text {i % 13}" {i}\n'
+        out.append(line)
+        bytes_, i = bytes_ + len(line), i + 1
+    return "".join(out).encode()
+
+
+def metrics():
+    try:
+        text = ask("GET", "/metrics")[1].decode()
+        return dict(line.rsplit(" ", 1) for line in text.split("\n") if line and line[0] != "#")
+    except (OSError, http.client.HTTPException):
+        return {}
+
+
+def go(clients, work, *given):
+    for _ in range(clients):
+        threading.Thread(target=work, args=given, daemon=True).start()
+
+
+while True:
+    try:
+        if ask("GET", "/health")[0] == 200:
+            break
+    except OSError:
+        time.sleep(0.1)
+ask("POST", "/query?q=CREATE+DATABASE+d")
+has = args.loads.__contains__
+kept = subscribe() if has("live") else None
+if has("bulk"):
+    fillers = [lines(seed) for seed in range(8)]
+    for i in range(40):
+        go(1, again, "bulk", "/write?db=d", fillers[i % 8])
+if has("small"):
+    go(8, again, "small", "/write?db=d", lambda: b"m,w=1 v=1i %d\n" % time.time_ns())
+if has("json"):
+    point = '{"measurement":"fj","tags":{"host":"h%d"},"fields":{"v":%d},"time":%d}\n'
+    body = "".join(point % (i % 997, i, i) for i in range(14000)).encode()
+    go(4, again, "json", "/write?db=d&format=json", body)
+if has("remote"):
+    kinds = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
+    go(4, again, "remote", "/api/v1/write?db=d", remote_write(20000), kinds)
+if has("queries"):
+    for q in QUERIES:
+        go(1, again, "query", "/query?db=d&q=" + urllib.parse.quote(q), None, {}, "GET")
+if has("huge"):
+    go(2, again, "huge", "/write?db=d", b"x" * 20_000_000)
+if has("bombs"):
+    go(2, again, "bomb", "/write?db=d", gzip.compress(b"\0" * (400 << 20), 1), {"Content-Encoding": "gzip"})
+if has("lines"):
+    go(16, flood, PORT + 1, b"t,c=1 v=1i\n" * 500)
+if has("garbage"):
+    go(1, flood, PORT + 1, b"y" * 65536)
+if has("statsd"):
+    go(1, flood, PORT + 3, b"hits:1|c\ntook:12|ms\n" * 500)
+    go(1, datagrams, PORT + 3, b"load:0.5|g\ntook:12|ms\nnew.5:1|c\n")
+if has("graphite"):
+    go(1, flood, PORT + 4, b"a.b.c 1 1700000000\n" * 500)
+if has("udp"):
+    go(1, datagrams, PORT + 2, b"u,s=a v=1\nu,s=b v=2\n")
+if has("collectd"):
+    go(1, datagrams, PORT + 5, b"\7" * 1000)
+if has("slow"):
+    go(1, slow)
+
+began, peak, at_peak, slowest = time.time(), 0, {}, 0
+while time.time() - began < args.seconds and server.poll() is None:
+    asked = time.time()
+    try:
+        healthy = ask("GET", "/health")[0] == 200
+    except (OSError, http.client.HTTPException):
+        healthy = False
+    key = "health" if healthy else "health missing"
+    counts[key] = counts.get(key, 0) + 1
+    slowest = max(slowest, time.time() - asked)
+    resident = status("VmRSS")
+    if resident > peak:
+        peak, at_peak = resident, metrics() or at_peak
+    time.sleep(0.25)
+stop = True
+if server.poll() is not None:
+    print("THE SERVER ENDED:", server.returncode)
+else:
+    used = {name.split('"')[1]: int(float(n)) >> 20 for name, n in at_peak.items() if name.startswith("kymo_budget_used")}
+    print(f"{args.memory} {'cgroup ' if group else ''}{' '.join(args.loads) if args.loads != LOADS else 'all'}: {status('VmHWM')} MiB resident at most; slowest /health {slowest * 1000:.0f} ms")
+    print("  held then, MiB:", used, "refused for want of memory:", at_peak.get("kymo_memory_refused_total"))
+    print("  answered:", dict(sorted(counts.items())))
+    for second in range(args.rest):
+        time.sleep(1)
+        if second % 4 == 3:
+            print(f"  resident {second + 1} s after the load: {status('VmRSS')} MiB")
+    if group:
+        with open(group + "/memory.max_usage_in_bytes") as most, open(group + "/memory.failcnt") as failed:
+            print("  charged at most", int(most.read()) >> 20, "MiB, failcnt", failed.read().strip())
+    server.terminate()
+    server.wait(60)
+shutil.rmtree(folder, ignore_errors=True)
+if group:
+    os.rmdir(group)
