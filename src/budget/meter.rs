@@ -4,7 +4,7 @@
 //! here first: beyond one share of the memory no new one begins, beyond a larger one what runs is ended or dropped. Nothing runs
 //! for it while nothing asks.
 
-use super::{Size, pressure};
+use super::{Size, allocator, pressure};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -114,6 +114,13 @@ impl Meter {
     /// Is so much in memory that what is free should be given back?
     pub fn is_half_full(&self) -> bool {
         self.resident() >= share(self.bytes_max, HALF)
+    }
+
+    /// This thread has ended a large piece of work: what it has free goes back to all, if much is taken.
+    pub fn settle(&self) {
+        if self.is_half_full() {
+            allocator::settle();
+        }
     }
 
     /// How often there was no room, since the start.

@@ -215,6 +215,7 @@ impl Merger {
         memory.merging.push(plan.clone());
         drop(memory);
         let merged = self.merge(&plan, sequence, bytes, &alive);
+        self.budgets.meter().settle();
         let mut memory = lock();
         memory.merging.retain(|other| other.runs != plan.runs);
         memory.reviewed = None;

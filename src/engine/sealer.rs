@@ -118,7 +118,10 @@ impl Sealer {
                     false => Level::Fast,
                 };
                 match self.seal(level, &stopping) {
-                    Ok(sequence) => journal.release(sequence),
+                    Ok(sequence) => {
+                        journal.release(sequence);
+                        budgets.meter().settle();
+                    }
                     Err(error) => {
                         tracing::error!(%error, "sealing failed; the journal keeps the data");
                         return;

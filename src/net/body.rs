@@ -129,6 +129,7 @@ pub struct Bodies {
     free: Mutex<Vec<Vec<u8>>>,
     room: Arc<Room>,
     decoding: Semaphore,
+    decoding_max: u32,
     /// KiB of bodies that are decoded at once, however few.
     weights: Semaphore,
     weights_max: u32,
@@ -137,6 +138,7 @@ pub struct Bodies {
 impl Bodies {
     /// Bodies that may hold so many bytes together, decoded by so many cores.
     pub fn new(bytes_max: usize, cores: usize, meter: Arc<Meter>) -> Self {
+        let decoding_max = u32::try_from(DECODING_PER_CORE_MAX * cores.max(1)).unwrap_or(u32::MAX >> 8);
         // What they become takes as much as all bodies may.
         let weights_max = u32::try_from(bytes_max / DECODED_TIMES / 1024)
             .unwrap_or(u32::MAX)
@@ -144,7 +146,8 @@ impl Bodies {
         Self {
             free: Mutex::default(),
             room: Room::new(bytes_max, meter),
-            decoding: Semaphore::new(DECODING_PER_CORE_MAX * cores.max(1)),
+            decoding: Semaphore::new(decoding_max as usize),
+            decoding_max,
             weights: Semaphore::new(weights_max as usize),
             weights_max,
         }
@@ -155,7 +158,7 @@ impl Bodies {
         self.room.bytes()
     }
 
-    /// Leave to decode a large body of so many bytes; waits for it. The largest is decoded alone.
+    /// Leave to decode a large body of so many bytes; waits for it. The largest is decoded alone, and each while memory is short.
     ///
     /// # Errors
     /// The server stops.
@@ -165,7 +168,12 @@ impl Bodies {
             .unwrap_or(u32::MAX)
             .min(self.weights_max);
         let room = self.weights.acquire_many(weight).await.map_err(stops)?;
-        let core = self.decoding.acquire().await.map_err(stops)?;
+        // While memory is short each is decoded alone.
+        let cores = match self.room.meter.is_tight() {
+            true => self.decoding_max,
+            false => 1,
+        };
+        let core = self.decoding.acquire_many(cores).await.map_err(stops)?;
         Ok(Decoding {
             _room: room,
             _core: core,
@@ -286,6 +294,29 @@ mod tests {
         assert_eq!((room.bytes(), other.grow(60)), (40, Ok(())));
         drop(other);
         assert_eq!(room.bytes(), 0);
+    }
+
+    #[test]
+    fn while_memory_is_short_bodies_are_decoded_one_by_one() {
+        use futures_util::FutureExt;
+        let started = |bodies: &Bodies| {
+            let mut held = Vec::new();
+            while let Some(leave) = bodies.decoding(1 << 10).now_or_never() {
+                held.push(leave.unwrap_or_else(|_| panic!("it does not stop")));
+            }
+            held.len()
+        };
+        assert_eq!(started(&Bodies::new(1 << 30, 3, Arc::default())), 6);
+        // More than the least that a server may have.
+        let room = vec![1_u8; 65 << 20];
+        let tight = Bodies::new(1 << 30, 3, Arc::new(Meter::new(0)));
+        assert_eq!(
+            started(&tight),
+            1,
+            "{}",
+            room.iter().filter(|byte| **byte == 1).count()
+        );
+        assert_eq!(started(&tight), 1, "and again when it has ended");
     }
 
     #[test]

@@ -134,6 +134,7 @@ pub async fn query(
     tokio::task::spawn_blocking(move || {
         let (_permit, _ticket) = (permit, ticket);
         answer(&services, &statements, &options, &cancel, writer, &sender);
+        services.engine.budgets().meter().settle();
     });
     let Some(first) = receiver.recv().await else {
         return Err(HttpError::new(

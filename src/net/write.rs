@@ -199,6 +199,12 @@ async fn write(
         work()?
     } else {
         let _permit = services.bodies.decoding(decoded_len).await?;
+        let meter = services.engine.budgets().meter().clone();
+        let work = move || {
+            let done = work();
+            meter.settle();
+            done
+        };
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|_| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "decoding failed"))??
     };
