@@ -261,10 +261,17 @@ else:
     print(f"{args.memory} {'cgroup ' if group else ''}{' '.join(args.loads) if args.loads != LOADS else 'all'}: {status('VmHWM')} MiB resident at most; slowest /health {slowest * 1000:.0f} ms")
     print("  held then, MiB:", used, "refused for want of memory:", at_peak.get("kymo_memory_refused_total"))
     print("  answered:", dict(sorted(counts.items())))
+    ended, large = time.time(), None
     for second in range(args.rest):
         time.sleep(1)
+        if not large and ask("POST", "/write?db=d", lines(0))[0] == 204:
+            large = second + 1
         if second % 4 == 3:
-            print(f"  resident {second + 1} s after the load: {status('VmRSS')} MiB")
+            now = metrics()
+            own = int(float(now.get("kymo_memory_own_bytes", 0))) >> 20
+            print(f"  {time.time() - ended:.0f} s after the load: {status('VmRSS')} MiB resident, {own} of them its own, parts hold",
+                  sum(int(float(n)) for name, n in now.items() if name.startswith("kymo_budget_used")) >> 20)
+    print("  a large body was taken", f"{large} s after the load" if large else "NOT AGAIN")
     if group:
         with open(group + "/memory.max_usage_in_bytes") as most, open(group + "/memory.failcnt") as failed:
             print("  charged at most", int(most.read()) >> 20, "MiB, failcnt", failed.read().strip())

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// From this share of the memory on, no new work begins that needs much.
-const TIGHT: (u64, u64) = (3, 4);
+const TIGHT: (u64, u64) = (5, 8);
 /// From this share on, what runs and can be given up is.
-const OVER: (u64, u64) = (7, 8);
+const OVER: (u64, u64) = (3, 4);
 /// From this share on, what the allocator has free is given back.
 const HALF: (u64, u64) = (1, 2);
 /// With less nothing could be done at all.
@@ -153,10 +153,10 @@ mod tests {
     fn what_is_beyond_its_share_is_refused_and_counted() {
         const MIB: u64 = 1 << 20;
         let cases: [(fn() -> u64, bool, bool); 4] = [
-            (|| 74 * MIB, true, true),
-            (|| 75 * MIB, false, true),
-            (|| 87 * MIB, false, true),
-            (|| 88 * MIB, false, false),
+            (|| 62 * MIB, true, true),
+            (|| 63 * MIB, false, true),
+            (|| 74 * MIB, false, true),
+            (|| 75 * MIB, false, false),
         ];
         for (look, begins, goes_on) in cases {
             let meter = Meter::looking(100 * MIB, look);

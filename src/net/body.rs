@@ -94,9 +94,12 @@ impl Held {
         }
         // Small ones are let in as long as anything is: those who watch the server send them.
         let small = self.bytes + bytes <= SMALL_BYTES_MAX;
-        let short = match small {
-            true => self.room.meter.go_on(),
-            false => self.room.meter.begin(),
+        // The only one there is always let in: else a server whose memory others hold for good would refuse for ever.
+        let alone = self.room.held.load(Relaxed) <= self.bytes;
+        let short = match (alone, small) {
+            (true, _) => Ok(()),
+            (_, true) => self.room.meter.go_on(),
+            (_, false) => self.room.meter.begin(),
         };
         short.map_err(|short| HttpError::new(StatusCode::SERVICE_UNAVAILABLE, short.to_string()))?;
         let before = self.room.held.fetch_add(bytes, Relaxed);
@@ -294,6 +297,29 @@ mod tests {
         assert_eq!((room.bytes(), other.grow(60)), (40, Ok(())));
         drop(other);
         assert_eq!(room.bytes(), 0);
+    }
+
+    #[test]
+    fn while_memory_is_short_one_body_is_let_in_at_a_time() {
+        let taken = vec![1_u8; 65 << 20];
+        let room = Room::new(1 << 30, Arc::new(Meter::new(0)));
+        let (mut one, mut other) = (room.held(), room.held());
+        assert_eq!(
+            one.grow(1 << 20),
+            Ok(()),
+            "{}",
+            taken.iter().filter(|byte| **byte == 1).count()
+        );
+        let refused = other.grow(1 << 20).expect_err("memory is short");
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(refused.to_string().contains("64 MiB in memory"), "{refused}");
+        assert!(
+            other.grow(1).is_err(),
+            "beyond the larger share small ones are not let in either"
+        );
+        assert_eq!(one.grow(1 << 20), Ok(()), "who is in goes on");
+        drop(one);
+        assert_eq!(other.grow(1 << 20), Ok(()));
     }
 
     #[test]

@@ -87,7 +87,7 @@ fn shares(services: &Services, out: &mut Text) {
     );
     out.gauge(
         "kymo_memory_max_bytes",
-        "What the server may have in memory: from three quarters of its own on it refuses work that needs much.",
+        "What the server may have in memory: from five eighths on (of its own) it refuses work that needs much.",
         meter.bytes_max(),
     );
     out.counter(

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 /// Batches of one connection that may wait for their commit while it is read on.
 const COMMITS_MAX: usize = 4;
 /// While the process has too much in memory, a connection waits so long before it is read on; it is not stopped altogether.
-const TIGHT_WAIT: Duration = Duration::from_millis(500);
+const TIGHT_WAIT: Duration = Duration::from_millis(100);
 /// Between looks meanwhile.
 const TIGHT_LOOK: Duration = Duration::from_millis(20);
 /// Once the server is to stop, what has arrived is looked for so long,

@@ -104,8 +104,10 @@ impl Pool {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn grow(&self, bytes: usize) -> Result<(), QueryError> {
-        if let Some(meter) = &self.meter {
+    /// A query that holds so many takes more. The only one that holds any may: else memory that others hold for good would end all.
+    fn grow(&self, bytes: usize, holds: usize) -> Result<(), QueryError> {
+        let alone = self.used.load(Ordering::Relaxed) <= holds;
+        if let Some(meter) = self.meter.as_ref().filter(|_| !alone) {
             meter
                 .go_on()
                 .map_err(|short| QueryError::Limit(short.to_string()))?;
@@ -201,7 +203,7 @@ impl Memory {
             )));
         }
         if let Some(pool) = &self.pool {
-            pool.grow(bytes)
+            pool.grow(bytes, used - bytes)
                 .inspect_err(|_| _ = self.used.fetch_sub(bytes, Ordering::Relaxed))?;
         }
         self.peak.fetch_max(used, Ordering::Relaxed);
@@ -288,6 +290,25 @@ mod tests {
         assert_eq!(held.set(GRAIN), Ok(()), "what is held may shrink");
         drop(held);
         assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn while_memory_is_short_one_query_goes_on() {
+        let taken = vec![1_u8; 65 << 20];
+        let pool = Arc::new(Pool::new(8 * GRAIN).metered(Arc::new(Meter::new(0))));
+        let of_pool = || Memory::of_pool(4 * GRAIN, Some(pool.clone()));
+        let (one, two) = (of_pool(), of_pool());
+        let (mut held, mut other) = (one.held(), two.held());
+        assert_eq!((held.set(GRAIN), held.set(3 * GRAIN)), (Ok(()), Ok(())));
+        let refused = other.set(GRAIN).expect_err("memory is short").to_string();
+        assert!(
+            refused.contains("64 MiB in memory"),
+            "{refused} {}",
+            taken.iter().filter(|b| **b == 1).count()
+        );
+        drop(held);
+        drop(one);
+        assert_eq!(other.set(GRAIN), Ok(()));
     }
 
     #[test]
