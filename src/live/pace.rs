@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// The pause after an update that cost nothing.
 pub const PAUSE_MIN: Duration = Duration::from_millis(2);
 /// Nobody waits longer than this for what has changed, unless updates would then take `SHARE_MOST` of a core.
-pub const PAUSE_MAX: Duration = Duration::from_secs(4);
+pub const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// One part in so many of a core is for updates if only one computation is busy.
 const SHARE_OF_ONE: u32 = 16;
 /// One part in so many, if many are.
@@ -48,7 +48,7 @@ pub fn pause(share: Share, cost: Duration, clients: usize, busy: usize) -> Durat
 
 /// Pauses from this on are multiples of it by a power of two, and end for all who pause as long in the same moment: then what they
 /// have in common is done once.
-const TOGETHER_MIN: Duration = Duration::from_millis(125);
+const TOGETHER_MIN: Duration = Duration::from_micros(156_250);
 
 /// When a computation was brought up to date, and when it may be again.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,7 +106,7 @@ mod tests {
             (us(1), 0, 1, PAUSE_MIN),
             (us(188), 1, 1, us(3200)),
             (us(188), 1, 0, us(3200)),
-            (us(160), 20, 50, PAUSE_MAX),
+            (us(160), 30, 50, PAUSE_MAX),
             (ms(1), 20, 50, PAUSE_MAX),
             (ms(40), 0, 50, ms(8000)),
         ] {
@@ -122,13 +122,13 @@ mod tests {
         let begin = Instant::now();
         for (at, pause, end) in [
             (ms(7), ms(2), ms(9)),
-            (ms(7), ms(124), ms(131)),
-            (ms(7), ms(125), ms(125)),
-            (ms(1200), ms(130), ms(1250)),
-            (ms(1200), ms(900), ms(2000)),
-            (ms(2000), ms(900), ms(3000)),
-            (ms(2900), ms(900), ms(3000)),
-            (ms(10), ms(3000), ms(4000)),
+            (ms(7), ms(156), ms(163)),
+            (ms(7), us(156_250), us(156_250)),
+            (ms(1200), ms(170), ms(1250)),
+            (ms(1200), ms(900), ms(1250)),
+            (ms(2000), ms(900), ms(2500)),
+            (ms(2900), ms(900), ms(3750)),
+            (ms(10), ms(3000), ms(5000)),
             (ms(10), ms(8000), ms(8010)),
         ] {
             assert_eq!(
