@@ -1,12 +1,12 @@
 //! Clients that send as much as they can: writers, floods, queries, subscribers, and one that asks for health.
 
 use super::acknowledged::{Acknowledged, Way};
-use super::{mean, wait_for};
+use super::{datagrams, wait_for};
 use crate::start::figure;
 use crate::support::{Server, form, get};
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ pub struct Tally {
     pub bombs_taken: AtomicU64,
     pub reconnects: AtomicU64,
     pub slow_cut_off: AtomicU64,
-    datagrams: AtomicU64,
+    pub datagrams: AtomicU64,
     stream_bytes: AtomicU64,
     /// Times that a connection took nothing for a while.
     held_back: AtomicU64,
@@ -73,7 +73,7 @@ impl Tally {
             n(&self.acked_bytes) >> 20,
             n(&self.offered_bytes) >> 20,
             n(&self.unanswered),
-            mean::dropped_datagrams(clients.server),
+            datagrams::dropped(clients.server),
             n(&self.slowest_health_ms),
         );
         for (what, counter) in self.all() {
@@ -169,16 +169,6 @@ impl Clients<'_> {
                     }
                     Err(_) => break,
                 }
-            }
-        }
-    }
-
-    pub fn datagrams(&self, address: &str, datagram: &[u8]) {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-        while self.go_on() {
-            for _ in 0..100 {
-                let sent = socket.send_to(datagram, address).is_ok();
-                add(&self.tally.datagrams, u64::from(sent));
             }
         }
     }

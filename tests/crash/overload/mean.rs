@@ -1,7 +1,6 @@
 //! Clients that mean no good: endless bodies, requests that never get whole, connections that are gone as soon as they are there.
 
 use super::clients::{Clients, add, connect, post_as};
-use crate::support::{Server, get};
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
@@ -17,20 +16,6 @@ pub fn bomb() -> Vec<u8> {
     let zeros = vec![0; 1 << 20];
     (0..400).for_each(|_| encoder.write_all(&zeros).expect("in memory"));
     encoder.finish().expect("in memory")
-}
-
-/// Datagrams that the server or the kernel dropped, of all listeners.
-pub fn dropped_datagrams(server: &Server) -> u64 {
-    let (_, metrics) = get(&server.url("/metrics")).unwrap_or_default();
-    let names = [
-        "kymo_ingest_datagrams_dropped_total{",
-        "kymo_ingest_kernel_dropped_total{",
-    ];
-    metrics
-        .lines()
-        .filter(|line| names.iter().any(|name| line.starts_with(name)))
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
-        .sum()
 }
 
 impl Clients<'_> {
