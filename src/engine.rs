@@ -3,6 +3,7 @@
 //! Plain threads and channels: the journal's thread, one a shard, one that seals, and one that merges. Nothing here knows actix or sockets.
 //! ARCHITECTURE.md follows a point through it.
 
+mod admission;
 #[cfg(test)]
 mod any_query;
 pub mod attempt;
@@ -22,9 +23,8 @@ use crate::batch::{Batch, EncodedBatch};
 use crate::budget::{self, Budget, Budgets, Current, Meter};
 use crate::catalog::Catalog;
 use crate::ingest::{Limits, Registry};
-use crate::journal::JournalError;
 use crate::journal::disk::{Folder, make_folder};
-use crate::journal::thread::{Entry, Full, Journal, Outcome};
+use crate::journal::thread::{Entry, Full, Journal};
 use crate::journal::writer::{SEGMENT_BYTES, Writer};
 use crate::model::TimeRange;
 use crate::query::resources::Pool;
@@ -36,8 +36,9 @@ use crate::rejected::{self, Filter, LEDGER_BYTES_MAX, Ledger};
 use crate::rollup::Rollups;
 use crate::shard::dispatch::Dispatcher;
 use crate::shard::publish::Head;
-use crate::shard::{Ack, CommitError, Group};
+use crate::shard::{Ack, CommitError};
 use crate::store::{RunSet, Store, StoreCounters, StoreError};
+use admission::FromJournal;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use merger::{MergeControl, MergeCounters, Merger};
 use progress::Progress;
@@ -211,47 +212,6 @@ impl Entry for Pending {
     }
 }
 
-/// Where the journal's thread hands things.
-struct FromJournal {
-    catalog: Arc<Catalog>,
-    head: Arc<Head<RunSet>>,
-    store: Arc<Store>,
-    dispatcher: Arc<Dispatcher<RunSet>>,
-    budgets: Arc<Current>,
-}
-
-impl Outcome<Pending> for FromJournal {
-    fn admit(&mut self) {
-        loop {
-            let most = 2 * self.budgets.get().size(Budget::Head);
-            // New series take room, too; but however many there are, some rows find a place beside them.
-            let most = most.saturating_sub(self.catalog.delta_bytes()).max(most / 8);
-            if self.head.wait_for_space(most, Duration::from_secs(5)) {
-                return;
-            }
-            tracing::warn!("writing waits: unsealed points fill their memory and the seal does not keep up");
-        }
-    }
-
-    fn committed(&mut self, first: u64, entries: Vec<Pending>) {
-        let last = first + entries.len() as u64 - 1;
-        for (sequence, entry) in (first..).zip(&entries) {
-            if entry.batch.has_commands() {
-                self.store.hear(sequence);
-            }
-        }
-        let (batches, acks) = entries.into_iter().map(|e| (e.batch, e.ack)).unzip();
-        self.dispatcher.dispatch(Group { first, last, batches }, acks);
-    }
-
-    fn refused(&mut self, entry: Pending, error: &JournalError) {
-        (entry.ack)(Err(match error {
-            JournalError::DiskFull => CommitError::DiskFull,
-            other => CommitError::Failed(other.to_string()),
-        }));
-    }
-}
-
 struct Subscriber {
     sender: Sender<Committed>,
     gap: Arc<Mutex<Option<Gap>>>,
@@ -392,6 +352,8 @@ impl Engine {
             .store(core.store.watermark(), Ordering::Relaxed);
         let mut sealer = Sealer::new(&core, seal_counters.clone());
         let (mut recovery, existing) = core.replay(&disk, dir, budgets.size(Budget::Head), &mut sealer)?;
+        let writer = Writer::new(disk, SEGMENT_BYTES, existing);
+        let outcome = FromJournal::new(&core, options.budgets.clone());
         let Core {
             catalog,
             store,
@@ -401,14 +363,6 @@ impl Engine {
             commits,
             ..
         } = core;
-        let writer = Writer::new(disk, SEGMENT_BYTES, existing);
-        let outcome = FromJournal {
-            catalog: catalog.clone(),
-            head: head.clone(),
-            store: store.clone(),
-            dispatcher: dispatcher.clone(),
-            budgets: options.budgets.clone(),
-        };
         let journal = Arc::new(
             Journal::start(writer, outcome, budgets.size(Budget::Waiting)).map_err(OpenError::Thread)?,
         );

@@ -164,6 +164,7 @@ impl Sealer {
                 Err(error) => {
                     self.catalog.restore_unsealed(unsealed);
                     self.counters.failures.fetch_add(1, Ordering::Relaxed);
+                    self.head.stuck(error.to_string());
                     tracing::error!(%error, "sealing failed; trying again");
                     if give_up() {
                         return Err(error);

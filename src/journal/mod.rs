@@ -22,6 +22,9 @@ pub enum JournalError {
     /// The disk is full: nothing of what was refused is written.
     #[error("no space left for the journal")]
     DiskFull,
+    /// What is durable already fills the memory it may have: nothing of what was refused is written.
+    #[error("{0}")]
+    NoRoom(String),
     /// Writing or syncing failed. The journal takes nothing more: whether the data is on disk is unknown until it is replayed.
     #[error("journal input/output failed: {0}")]
     Io(#[from] std::io::Error),

@@ -31,8 +31,14 @@ pub trait Entry: Send + 'static {
 
 /// What happens to entries.
 pub trait Outcome<E>: Send + 'static {
-    /// Called before a group is written: waits while there is no room for what is durable already.
-    fn admit(&mut self);
+    /// Called before a group is written: waits, not for ever, while there is no room for what is durable already.
+    ///
+    /// # Errors
+    /// There is still none. Entries that are not [taken even so](Self::admits_even_so) are refused with it, and never written.
+    fn admit(&mut self) -> Result<(), JournalError>;
+
+    /// Is this one taken although there is no room? What may make some has to be.
+    fn admits_even_so(&mut self, entry: &E) -> bool;
 
     /// These are durable; the first has this sequence.
     fn committed(&mut self, first: u64, entries: Vec<E>);
@@ -277,7 +283,14 @@ pub(crate) fn commit<E: Entry, D: Disk>(
     mut group: Vec<E>,
     shared: &Shared,
 ) {
-    outcome.admit();
+    if let Err(error) = outcome.admit() {
+        let (admitted, refused) = group.into_iter().partition(|e| outcome.admits_even_so(e));
+        group = admitted;
+        refuse(outcome, refused, &error, shared);
+        if group.is_empty() {
+            return;
+        }
+    }
     let began = Instant::now();
     let first = writer.next_sequence();
     let payloads: Vec<&[u8]> = group.iter().map(Entry::bytes).collect();
@@ -296,14 +309,18 @@ pub(crate) fn commit<E: Entry, D: Disk>(
     let refused = group.split_off(done);
     if let Some(error) = error {
         tracing::error!(%error, batches = refused.len(), "the journal refused batches");
-        for entry in refused {
-            counters.refused.fetch_add(1, Ordering::Relaxed);
-            shared.give_back(entry.bytes().len());
-            outcome.refused(entry, &error);
-        }
+        refuse(outcome, refused, &error, shared);
     }
     if !group.is_empty() {
         outcome.committed(first, group);
     }
     shared.give_back(bytes);
+}
+
+fn refuse<E: Entry>(outcome: &mut impl Outcome<E>, refused: Vec<E>, error: &JournalError, shared: &Shared) {
+    for entry in refused {
+        shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+        shared.give_back(entry.bytes().len());
+        outcome.refused(entry, error);
+    }
 }

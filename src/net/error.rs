@@ -132,7 +132,8 @@ impl From<WriteError> for HttpError {
     fn from(error: WriteError) -> Self {
         let status = match &error {
             WriteError::Submit(SubmitError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
-            WriteError::Submit(_) | WriteError::Commit(CommitError::DiskFull | CommitError::Stopping) => {
+            WriteError::Submit(_)
+            | WriteError::Commit(CommitError::DiskFull | CommitError::Unsealed(_) | CommitError::Stopping) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             WriteError::Commit(CommitError::Failed(_)) => StatusCode::INTERNAL_SERVER_ERROR,

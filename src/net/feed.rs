@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 
 /// Between tries while the queues are full.
 const RETRY: Duration = Duration::from_millis(5);
-/// Between tries while the disk is full.
+/// Between tries while the disk is full, or what is durable cannot be sealed.
 const RETRY_DISK: Duration = Duration::from_millis(500);
 /// Lines that were not stored are logged so often, for each way in; all are counted, and kept to be tried again.
 const TROUBLE_SECONDS: u64 = 5;
@@ -385,9 +385,8 @@ impl Feed {
 pub fn retry_after(error: &WriteError) -> Option<Duration> {
     match error {
         WriteError::Submit(SubmitError::Overloaded) => Some(RETRY),
-        WriteError::Submit(SubmitError::DiskLow { .. }) | WriteError::Commit(CommitError::DiskFull) => {
-            Some(RETRY_DISK)
-        }
+        WriteError::Submit(SubmitError::DiskLow { .. }) => Some(RETRY_DISK),
+        WriteError::Commit(error) if error.passes() => Some(RETRY_DISK),
         _ => None,
     }
 }

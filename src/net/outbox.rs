@@ -56,7 +56,7 @@ impl Outbox {
             let ack: Ack = Box::new(move |result| match result {
                 Ok(_) => feed.count(rows, true),
                 // An error means that the outbox is gone: the server has stopped.
-                Err(CommitError::DiskFull) if back.send((again, rows)).is_ok() => {}
+                Err(error) if error.passes() && back.send((again, rows)).is_ok() => {}
                 Err(_) => feed.count(rows, false),
             });
             let Err(error) = self.feed.services.engine.submit(batch.clone(), ack) else {

@@ -36,10 +36,20 @@ pub enum CommitError {
     /// The disk has no room; try again when there is.
     #[error("no space left for the journal")]
     DiskFull,
+    /// Unsealed points fill their memory; try again when they are sealed.
+    #[error("timeout: {0}; retry")]
+    Unsealed(String),
     /// Writing or syncing failed; the server takes no more until it is restarted.
     #[error("the journal failed, restart the server: {0}")]
     Failed(String),
     /// The server is going down.
     #[error("the server is shutting down")]
     Stopping,
+}
+
+impl CommitError {
+    /// The same batch may be taken later: no restart is needed.
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::DiskFull | Self::Unsealed(_))
+    }
 }

@@ -88,6 +88,19 @@ struct Pending {
     frozen_at: Option<u64>,
     bytes: Vec<usize>,
     frozen_bytes: usize,
+    /// Why the last try to seal what is frozen failed.
+    stuck: Option<String>,
+}
+
+/// Whether there is room for more unsealed points.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// There is.
+    There,
+    /// Not yet: a seal is making it, or about to.
+    NotYet,
+    /// There is none, and the last seal failed: why.
+    Stuck(String),
 }
 
 struct Step {
@@ -176,11 +189,24 @@ impl<R> Head<R> {
         (pending.bytes.iter().sum(), pending.frozen_bytes)
     }
 
-    /// Waits until active and frozen parts together are below `bytes_max`, or `patience` is over.
-    pub fn wait_for_space(&self, bytes_max: usize, patience: std::time::Duration) -> bool {
-        let full = |p: &mut Pending| p.bytes.iter().sum::<usize>() + p.frozen_bytes >= bytes_max;
-        let waited = self.space.wait_timeout_while(self.pending(), patience, full);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    /// Waits until active and frozen parts together are below `bytes_max`, a seal fails, or `patience` is over.
+    pub fn wait_for_space(&self, bytes_max: usize, patience: std::time::Duration) -> Space {
+        let is_full = |p: &Pending| p.bytes.iter().sum::<usize>() + p.frozen_bytes >= bytes_max;
+        let waited = self
+            .space
+            .wait_timeout_while(self.pending(), patience, |p| is_full(p) && p.stuck.is_none());
+        let pending = waited.unwrap_or_else(PoisonError::into_inner).0;
+        match &pending.stuck {
+            _ if !is_full(&pending) => Space::There,
+            Some(why) => Space::Stuck(why.clone()),
+            None => Space::NotYet,
+        }
+    }
+
+    /// What is frozen could not be sealed. It is tried again; until [`thaw`](Self::thaw) nobody waits for space.
+    pub fn stuck(&self, why: String) {
+        self.pending().stuck = Some(why);
+        self.space.notify_all();
     }
 
     /// Announces a group that is about to be handed to all shards. The ticket goes with it.
@@ -291,7 +317,10 @@ impl<R> Head<R> {
             state.frozen.clear();
             state.runs = self.observer.runs();
         }
-        self.pending().frozen_bytes = 0;
+        let mut pending = self.pending();
+        pending.frozen_bytes = 0;
+        pending.stuck = None;
+        drop(pending);
         self.space.notify_all();
     }
 

@@ -1,5 +1,5 @@
 //! Opening fjall with the right options, and what the store asks of it: ingesting, reading, dropping whole packs. With `space.rs`
-//! the one file that calls fjall.
+//! and `settle.rs` the one file that calls fjall.
 //!
 //! What was learnt from fjall 3.1.13 and lsm-tree 3.1.10 (docs/adr/0003): values of `blocks` are written once and never
 //! compacted, each pack is its own tables and blob files, so a pack's space comes back when its key range is dropped
@@ -190,7 +190,8 @@ impl Engine {
     /// may be under way at once. What `fill` returns is alive until the commit is over, so it can carry a lock.
     ///
     /// # Errors
-    /// Whatever `fill` gives; input/output. When the commit itself fails, whether the pack is there is known only after the next open.
+    /// Whatever `fill` gives; input/output. A commit that fails is taken back (`settle.rs`); where that fails, too, whether the pack is there is known only
+    /// after the next open.
     pub fn ingest<T>(
         &self,
         fill: impl FnOnce(&mut PackSink<'_>) -> Result<T, StoreError>,

@@ -6,6 +6,7 @@
 
 use super::error::StoreError;
 pub use super::mirror::put_back;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -155,9 +156,7 @@ pub fn names_of(dir: &Path) -> io::Result<Vec<PathBuf>> {
         }
         let changed = |wrong: Flaw| io::Error::new(io::ErrorKind::NotFound, wrong.reason);
         let listed = list_of(&keyspace).map_err(changed)?;
-        let number = std::fs::read(&current)?
-            .first_chunk()
-            .map(|n| u64::from_le_bytes(*n));
+        let number = number_in(&std::fs::read(&current)?);
         paths.push(keyspace.join(format!("v{}", number.unwrap_or_default())));
         paths.push(current);
         paths.extend(listed.into_iter().map(|file| file.path));
@@ -393,6 +392,36 @@ pub fn list_named(keyspace: &Path) -> io::Result<Option<(PathBuf, u128)>> {
     Ok(Some((keyspace.join(format!("v{number}")), checksum)))
 }
 
+/// The number of the list that `current` names with this content.
+pub fn number_in(current: &[u8]) -> Option<u64> {
+    current.first_chunk().map(|number| u64::from_le_bytes(*number))
+}
+
+/// What `current` says when it names the list with this number, and the files on that list; `None` when it is no list.
+///
+/// # Errors
+/// Input/output.
+pub fn list_numbered(keyspace: &Path, number: u64) -> io::Result<Option<(Vec<u8>, BTreeSet<PathBuf>)>> {
+    let list = keyspace.join(format!("v{number}"));
+    if !ends_soundly(&list)? {
+        return Ok(None);
+    }
+    let content = std::fs::read(list)?;
+    let files = parse(&content, keyspace);
+    Ok(files.map(|files| {
+        let paths = files.into_iter().map(|file| file.path).collect();
+        (current_of(number, &content), paths)
+    }))
+}
+
+/// What `current` says when it names a list with this content.
+fn current_of(number: u64, list: &[u8]) -> Vec<u8> {
+    let mut current = number.to_le_bytes().to_vec();
+    current.extend_from_slice(&checksum_of(list).to_le_bytes());
+    current.push(0);
+    current
+}
+
 /// The files that a keyspace's list names, with their checksums; none when the list is not sound.
 pub fn listed_in(keyspace: &Path) -> Vec<(PathBuf, u128)> {
     let listed = list_of(keyspace).unwrap_or_default();
@@ -448,11 +477,7 @@ fn sound_list(keyspace: &Path, damaged: &[u8]) -> io::Result<Option<Vec<u8>>> {
     lists.sort();
     for (number, path) in lists.into_iter().rev() {
         let content = std::fs::read(&path)?;
-        let mut hash = Xxh3Default::new();
-        hash.update(&content);
-        let mut current = number.to_le_bytes().to_vec();
-        current.extend_from_slice(&hash.digest128().to_le_bytes());
-        current.push(0);
+        let current = current_of(number, &content);
         let bits: u32 = current
             .iter()
             .zip(damaged)

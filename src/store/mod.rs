@@ -25,6 +25,7 @@ pub mod partition;
 pub mod repair;
 pub mod runs;
 pub mod seal;
+mod settle;
 #[cfg(test)]
 pub mod simulated;
 mod space;

@@ -4,6 +4,7 @@
 //! durable when it returns, a range is dropped whole, reads see the last finished write.
 
 use super::error::StoreError;
+use super::settle::settle;
 #[cfg(test)]
 use super::simulated;
 use fjall::{AbstractTree, Keyspace, UserValue};
@@ -77,7 +78,11 @@ impl Space {
                         .and_then(|folder| folder.sync_all())
                         .map_err(StoreError::Io)?;
                 }
-                ingestion.finish().map_err(fail)?;
+                settle(keyspace).map_err(StoreError::Io)?;
+                ingestion
+                    .finish()
+                    .inspect_err(|_| settle_now(keyspace))
+                    .map_err(fail)?;
                 Ok(filled)
             }
             #[cfg(test)]
@@ -93,7 +98,11 @@ impl Space {
     /// Forgets all keys from `start` to before `end` and frees their files.
     pub(super) fn drop_range(&self, start: &[u8], end: &[u8]) -> fjall::Result<()> {
         match self {
-            Self::Fjall(keyspace) => Ok(keyspace.tree.drop_range(start..end)?),
+            Self::Fjall(keyspace) => {
+                settle(keyspace)?;
+                let dropped = keyspace.tree.drop_range(start..end);
+                Ok(dropped.inspect_err(|_| settle_now(keyspace))?)
+            }
             #[cfg(test)]
             Self::Simulated(space) => space.drop_range(start, end),
         }
@@ -116,6 +125,8 @@ impl Space {
     pub(super) fn sweep(&self) -> Result<(), StoreError> {
         match self {
             Self::Fjall(keyspace) => {
+                // IMPORTANT: or the list on disk may name what is removed here.
+                settle(keyspace).map_err(StoreError::Io)?;
                 let version = keyspace.tree.current_version();
                 let tables: HashSet<u64> = version.iter_tables().map(|table| table.id()).collect();
                 let blobs: HashSet<u64> = version.blob_files.list_ids().copied().collect();
@@ -145,6 +156,13 @@ impl Space {
             #[cfg(test)]
             Self::Simulated(_) => 0,
         }
+    }
+}
+
+/// Something has just failed. What cannot be settled now is before anything else is done.
+fn settle_now(keyspace: &Keyspace) {
+    if let Err(error) = settle(keyspace) {
+        tracing::warn!(%error, "which files of the storage engine count is not certain yet");
     }
 }
 

@@ -4,14 +4,16 @@
 
 use crate::disk::Disk;
 use crate::full::{FLAGS, Mount, Small};
-use crate::support::{PATIENCE, Server, free_address, get, post, run};
+use crate::support::{Server, free_address, get, post, run};
 use std::io::Write;
 use std::net::{TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+const PATIENCE: Duration = Duration::from_secs(180);
+
 /// A figure of the way in at this address.
-fn figure(server: &Server, name: &str, from: &str) -> u64 {
+pub fn figure(server: &Server, name: &str, from: &str) -> u64 {
     let (_, metrics) = get(&server.url("/metrics")).expect("an answer");
     let line = format!("kymo_ingest_{name}{{from=\"{from}\"}} ");
     let found = metrics.lines().find_map(|text| text.strip_prefix(&line));
@@ -21,7 +23,7 @@ fn figure(server: &Server, name: &str, from: &str) -> u64 {
         .expect("a number")
 }
 
-fn wait(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn wait(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "never: {what}");

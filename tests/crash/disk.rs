@@ -1,12 +1,12 @@
 //! A disk between a program and the file system, for where nobody may mount one: shim.c, compiled here and loaded before libc. It
-//! counts room, stands still, and writes down what was written, named and synced ([`crate::history`]); it could let operations fail (no test uses
-//! that yet).
+//! counts room, stands still, lets operations fail, and writes down what was written, named and synced ([`crate::history`]).
 //!
 //! Not shown by it: what the kernel does with pages and blocks. Room that a removed file still holds because somebody has it open counts
 //! as free, folders and lists of blocks take none. The mounted forms of the tests show these, where mounting is allowed.
 
 use crate::support::{KYMO, missing, program, run};
 use std::fs::{File, OpenOptions};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +17,12 @@ use std::sync::OnceLock;
 enum Number {
     Quota = 0,
     Frozen = 1,
+    FailFrom = 2,
+    FailUntil = 3,
+    FailErrno = 4,
+    Operations = 5,
     Used = 6,
+    Failed = 7,
     Filler = 8,
 }
 const NUMBERS: u64 = 9;
@@ -26,6 +31,8 @@ const NUMBERS: u64 = 9;
 pub struct Disk {
     dir: tempfile::TempDir,
     control: File,
+    /// Below which folder operations may fail; all: everywhere.
+    fails: String,
 }
 
 fn shim() -> Option<&'static Path> {
@@ -62,7 +69,17 @@ impl Disk {
             .open(dir.path().join("control"))
             .expect("a file");
         control.set_len(NUMBERS * 8).expect("room");
-        Some(Self { dir, control })
+        Some(Self {
+            dir,
+            control,
+            fails: String::new(),
+        })
+    }
+
+    /// Only what is done below this folder of it may fail, and is counted.
+    pub fn failing_below(mut self, folder: &str) -> Self {
+        self.fails = folder.to_string();
+        self
     }
 
     /// The folder that is watched.
@@ -84,6 +101,7 @@ impl Disk {
             ("LD_PRELOAD", text(shim)),
             ("KYMO_DISK_FOLDER", text(&self.path())),
             ("KYMO_DISK_CONTROL", text(&self.dir.path().join("control"))),
+            ("KYMO_DISK_FAILS", self.fails.clone()),
         ]
     }
 
@@ -140,5 +158,27 @@ impl Disk {
     /// Whoever changes something waits.
     pub fn freeze(&self, frozen: bool) {
         self.set(Number::Frozen, u64::from(frozen));
+    }
+
+    /// Operations with these numbers, from 1 on, fail with this error of the system; with 0 half of each write is done.
+    pub fn fail(&self, numbers: RangeInclusive<u64>, errno: i32) {
+        self.set(Number::FailErrno, errno as u64);
+        self.set(Number::FailUntil, *numbers.end());
+        self.set(Number::FailFrom, *numbers.start());
+    }
+
+    /// Nothing fails any more.
+    pub fn heal(&self) {
+        self.set(Number::FailFrom, 0);
+    }
+
+    /// Operations that there were.
+    pub fn operations(&self) -> u64 {
+        self.get(Number::Operations)
+    }
+
+    /// Operations that failed because they were told to, or because there was no room.
+    pub fn failed(&self) -> u64 {
+        self.get(Number::Failed)
     }
 }

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const ROWS: u64 = 100;
+pub const ROWS: u64 = 100;
 const REFUSALS: u64 = 10;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 pub struct Mount(pub PathBuf);
 
@@ -119,7 +119,7 @@ pub const FLAGS: [&str; 4] = ["--host-metrics", "off", "--head-bytes", "1MiB"];
 const NO_FLOOR: [&str; 6] = [FLAGS[0], FLAGS[1], FLAGS[2], FLAGS[3], "--disk-floor", "0"];
 
 /// Writes until there is room again.
-fn resume(server: &Server, request: u64) {
+pub fn resume(server: &Server, request: u64) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let answer = post(&server.url("/write?db=d"), lines(request).as_bytes());
@@ -131,7 +131,7 @@ fn resume(server: &Server, request: u64) {
     }
 }
 
-fn lines(request: u64) -> String {
+pub fn lines(request: u64) -> String {
     let mut random = crate::Random(request);
     let mut line = |i| {
         let noise: String = (0..60).map(|_| format!("{:x}", random.next())).collect();
@@ -140,7 +140,7 @@ fn lines(request: u64) -> String {
     (0..ROWS).map(&mut line).collect()
 }
 
-fn rows(server: &Server) -> u64 {
+pub fn rows(server: &Server) -> u64 {
     server.rows("d", "SELECT count(v) FROM m")[0][1]
         .as_u64()
         .expect("a count")

@@ -7,6 +7,8 @@ mod cgroup;
 mod datagrams;
 mod db;
 mod disk;
+mod failing;
+mod faults;
 mod flips;
 mod folder;
 mod full;

@@ -5,6 +5,7 @@
  * KYMO_DISK_FOLDER   the folder, absolute and without links
  * KYMO_DISK_CONTROL  a file of at least 72 bytes, nine numbers in the machine's order, see `struct control`
  * KYMO_DISK_RECORD   where to write down what is done; nothing is written down without
+ * KYMO_DISK_FAILS    below this folder of it operations fail, and are counted; all of it without
  *
  * Changes are made one at a time, under a lock, and written down under the same: the record has them in the order in which they
  * happened. Only syncs run beside them: one covers what was written down before it began. */
@@ -49,6 +50,7 @@ struct file {
     ino_t ino;
     uint32_t id; /* 0: free */
     uint64_t size;
+    int fails; /* operations on it are among those that may be told to */
     uint64_t bits; /* pages that fit into `taken` */
     uint8_t *taken;
 };
@@ -56,6 +58,7 @@ struct file {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char folder[PATH_MAX];
 static size_t folder_len;
+static char fails[PATH_MAX];
 static struct control nothing, *control = &nothing;
 static int record = -1;
 static struct file *files;
@@ -166,13 +169,20 @@ static const char *below(const char *path) {
     return path[folder_len] ? path + folder_len + 1 : "";
 }
 
+/* May operations on this path fail? */
+static int may_fail(const char *path) {
+    size_t len = strlen(fails);
+    const char *name = below(path);
+    return !len || (!strncmp(name, fails, len) && (name[len] == '/' || !name[len]));
+}
+
 static struct file *learn(const struct stat *st, const char *path, int made) {
     struct file *file = slot(st->st_dev, st->st_ino);
     if (!file)
         abort(); /* more files than any test has */
     if (file->id)
         return file;
-    *file = (struct file){.dev = st->st_dev, .ino = st->st_ino, .id = next_id++, .size = st->st_size};
+    *file = (struct file){.dev = st->st_dev, .ino = st->st_ino, .id = next_id++, .size = st->st_size, .fails = may_fail(path)};
     const char *name = below(path);
     note(S_ISDIR(st->st_mode) ? 'd' : 'f', made, file->id, st->st_size, strlen(name), name, strlen(name));
     return file;
@@ -222,6 +232,8 @@ __attribute__((constructor)) static void begin(void) {
     if (log && (record = syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)) < 0)
         abort();
     strncpy(folder, name, sizeof folder - 1);
+    if (getenv("KYMO_DISK_FAILS"))
+        strncpy(fails, getenv("KYMO_DISK_FAILS"), sizeof fails - 1);
     folder_len = strlen(folder);
     nftw(folder, found, 32, FTW_PHYS);
 }
@@ -257,15 +269,19 @@ static void leave(void) {
     errno = kept;
 }
 
+/* Does it lie in the folder, and where operations may fail (2)? */
 static int is_ours(int fd) {
     pthread_mutex_lock(&lock);
-    int is = known(fd) != NULL;
+    struct file *file = known(fd);
+    int is = file ? 1 + file->fails : 0;
     leave();
     return is;
 }
 
-/* Takes the lock; 0 when the operation is to fail. */
-static int enter(void) {
+enum { WRITES = 2 };
+
+/* Takes the lock; 0 when the operation is to fail, which it may only if it counts. */
+static int enter(int counts) {
     for (;;) {
         while (control->frozen)
             usleep(1000);
@@ -274,8 +290,10 @@ static int enter(void) {
             break;
         pthread_mutex_unlock(&lock);
     }
-    uint64_t number = ++control->operations;
-    if (control->fail_from && number >= control->fail_from && number <= control->fail_until) {
+    uint64_t number = counts ? ++control->operations : 0;
+    /* Only writes can be done by half. */
+    int would = counts == WRITES || control->fail_errno;
+    if (counts && would && control->fail_from && number >= control->fail_from && number <= control->fail_until) {
         control->failed++;
         errno = control->fail_errno;
         return 0;
@@ -317,7 +335,7 @@ static int open_at(int at, const char *path, int flags, mode_t mode) {
         leave();
         return fd;
     }
-    if (!enter()) {
+    if (!enter(may_fail(own))) {
         leave();
         return -1;
     }
@@ -372,9 +390,10 @@ static void wrote(struct file *file, uint64_t at, const char *bytes, size_t len)
 
 /* `at` < 0: where the file stands. */
 static ssize_t write_at(int fd, const void *bytes, size_t len, off_t at) {
-    if (!is_ours(fd))
+    int ours = is_ours(fd);
+    if (!ours)
         return at < 0 ? syscall(SYS_write, fd, bytes, len) : syscall(SYS_pwrite64, fd, bytes, len, at);
-    int told = !enter(), fails = told;
+    int told = !enter(ours > 1 ? WRITES : 0), refused = told;
     int why = errno;
     struct file *file = known(fd);
     if (file) {
@@ -383,8 +402,8 @@ static ssize_t write_at(int fd, const void *bytes, size_t len, off_t at) {
         uint64_t from = appends ? file->size : at < 0 ? (uint64_t)lseek(fd, 0, SEEK_CUR) : (uint64_t)at;
         if (told)
             len /= 2; /* some of it gets there */
-        if (!fails && !has_room(file, from, from + len)) {
-            fails = 1;
+        if (!refused && !has_room(file, from, from + len)) {
+            refused = 1;
             why = ENOSPC;
             /* As much as still fits, in whole pages. */
             uint64_t end = ((from + PAGE - 1) / PAGE + room()) * PAGE;
@@ -398,7 +417,7 @@ static ssize_t write_at(int fd, const void *bytes, size_t len, off_t at) {
         if (done > 0)
             wrote(file, from, bytes, done);
         leave();
-        if (!fails || (done > 0 && (!told || !why)))
+        if (!refused || (done > 0 && (!told || !why)))
             return done;
         errno = why;
         return -1;
@@ -437,10 +456,11 @@ ssize_t sendfile64(int out, int in, off64_t *at, size_t len) {
 }
 
 static int cut(int fd, off_t len) {
-    if (!is_ours(fd))
+    int ours = is_ours(fd);
+    if (!ours)
         return syscall(SYS_ftruncate, fd, len);
     int result = -1;
-    if (enter()) {
+    if (enter(ours > 1)) {
         struct file *file = known(fd);
         result = syscall(SYS_ftruncate, fd, len);
         if (!result && file) {
@@ -455,10 +475,11 @@ int ftruncate(int fd, off_t len) { return cut(fd, len); }
 int ftruncate64(int fd, off64_t len) { return cut(fd, len); }
 
 static int allocate(int fd, int mode, off_t at, off_t len) {
-    if (!is_ours(fd))
+    int ours = is_ours(fd);
+    if (!ours)
         return syscall(SYS_fallocate, fd, mode, at, len);
     int result = -1;
-    if (enter()) {
+    if (enter(ours > 1)) {
         struct file *file = known(fd);
         if (file && has_room(file, at, at + len)) {
             result = syscall(SYS_fallocate, fd, mode, at, len);
@@ -480,11 +501,12 @@ static int sync_of(int fd, long call) {
     pthread_mutex_lock(&lock);
     struct file *file = known(fd);
     uint32_t id = file ? file->id : 0;
+    int counts = file && file->fails;
     pthread_mutex_unlock(&lock);
     if (!id)
         return syscall(call, fd);
     uint64_t number = 0;
-    int goes_on = enter();
+    int goes_on = enter(counts);
     if (goes_on) {
         if ((file = known(fd)))
             look_at_length(fd, file);
@@ -522,7 +544,7 @@ static int rename_at(int from_at, const char *from, int to_at, const char *to, u
     if (!own_from || !own_to)
         return syscall(SYS_renameat2, from_at, from, to_at, to, flags);
     int result = -1;
-    if (enter()) {
+    if (enter(may_fail(own_to))) {
         struct file *gone = last_name(own_to);
         result = syscall(SYS_renameat2, from_at, from, to_at, to, flags);
         if (!result) {
@@ -549,7 +571,7 @@ static int unlink_at(int at, const char *path, int flags) {
     if (!own)
         return syscall(SYS_unlinkat, at, path, flags);
     int result = -1;
-    if (enter()) {
+    if (enter(may_fail(own))) {
         struct file *gone = last_name(own);
         result = syscall(SYS_unlinkat, at, path, flags);
         if (!result) {
@@ -572,7 +594,7 @@ static int mkdir_at(int at, const char *path, mode_t mode) {
     if (!own)
         return syscall(SYS_mkdirat, at, path, mode);
     int result = -1;
-    if (enter()) {
+    if (enter(may_fail(own))) {
         struct stat st;
         result = syscall(SYS_mkdirat, at, path, mode);
         if (!result && !lstat(own, &st))

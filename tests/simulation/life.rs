@@ -10,9 +10,8 @@ use crate::engine::recovery::{Core, Recovery};
 use crate::engine::sealer::Sealer;
 use crate::engine::{FromJournal, OpenError, Pending};
 use crate::ingest::{Ingestor, Limits, Registry};
-use crate::journal::JournalError;
 use crate::journal::simulated::SimDisk;
-use crate::journal::thread::{Outcome, Shared, commit};
+use crate::journal::thread::{Shared, commit};
 use crate::journal::writer::Writer;
 use crate::query::scan::Scan;
 use crate::query::snapshot::Snapshot;
@@ -37,22 +36,6 @@ pub const GROUP_BYTES: usize = 40 << 10;
 
 static WORKERS: Workers = Workers::new(0);
 
-/// What the journal hands things to. Nobody makes room while this one thread waits, so it does not: there is room, see
-/// [`Life::has_room`].
-struct Unwaiting(FromJournal);
-
-impl Outcome<Pending> for Unwaiting {
-    fn admit(&mut self) {}
-
-    fn committed(&mut self, first: u64, entries: Vec<Pending>) {
-        self.0.committed(first, entries);
-    }
-
-    fn refused(&mut self, entry: Pending, error: &JournalError) {
-        self.0.refused(entry, error);
-    }
-}
-
 /// See the module.
 pub struct Life {
     core: Core,
@@ -60,7 +43,7 @@ pub struct Life {
     merger: Merger,
     log: Mutex<RunLog>,
     writer: Mutex<Writer<SimDisk>>,
-    outcome: Mutex<Unwaiting>,
+    outcome: Mutex<FromJournal>,
     shared: Shared,
     shards: u16,
     limits: Limits,
@@ -93,6 +76,8 @@ impl Life {
         let mut sealer = Sealer::new(&core, Arc::default());
         sealer.pause = |_| {};
         let (recovery, existing) = core.replay(&world.disk, dir, world.size.head_bytes, &mut sealer)?;
+        let mut outcome = FromJournal::new(&core, budgets.clone());
+        outcome.patience = Duration::ZERO;
         let life = Self {
             merger: Merger {
                 catalog: core.catalog.clone(),
@@ -104,13 +89,7 @@ impl Life {
                 folder: dir.to_path_buf(),
                 now: || 0,
             },
-            outcome: Mutex::new(Unwaiting(FromJournal {
-                catalog: core.catalog.clone(),
-                head: core.head.clone(),
-                store: core.store.clone(),
-                dispatcher: core.dispatcher.clone(),
-                budgets,
-            })),
+            outcome: Mutex::new(outcome),
             core,
             sealer: Mutex::new(sealer),
             log: Mutex::default(),
@@ -134,7 +113,7 @@ impl Life {
     /// Is there room in memory for another group?
     pub fn has_room(&self) -> bool {
         let (active, frozen) = self.core.head.bytes();
-        // The journal's thread would wait at twice the budget, and here nobody makes room meanwhile.
+        // At twice the budget writers are refused.
         active + frozen + self.core.catalog.delta_bytes() < self.world.size.head_bytes * 3 / 2
     }
 

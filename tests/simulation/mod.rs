@@ -142,6 +142,60 @@ fn what_damage_takes_before_an_empty_segment_stays_told() {
     assert_eq!(open().1.lost, 1, "later batches do not hide it");
 }
 
+/// Unsealed points have twice their budget. Then writers are refused at once and not kept waiting, whether seals are slow or fail; what may make room is
+/// taken; and once something is sealed everything is.
+#[test]
+fn writers_are_refused_while_nothing_can_be_sealed() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let world = World::new(0);
+    let life = std::sync::Arc::new(Life::open(&world, 1, dir.path()).expect("a new folder").0);
+    let refused = || world.tally().full;
+    let write = |life: &Life, time: i64| {
+        let point = |host| ((0, host), time, Fields::from([("v", time), ("s", time)]));
+        let points: Vec<_> = (0..4).map(point).collect();
+        life.commit_group(vec![(life.batch(&points), Op::Write(points))]);
+    };
+    let drop_one = |life: &Life, host: u64| {
+        *life.statement.lock().expect("one thread") = Op::DropSeries(0, host);
+        life.query(&format!("DROP SERIES FROM m0 WHERE host = 'h{host}'"));
+    };
+    let mut time = 0;
+    while refused() == 0 {
+        write(&life, time);
+        time += 1;
+        assert!(time < 100_000, "they are never refused");
+    }
+    // No seal was tried: it is slow. A group is refused whole, and what is asked for is there.
+    assert_eq!(life.sequence() + 1, time as u64);
+    world.check(&life);
+    drop_one(&life, 0);
+    assert_eq!((life.sequence(), refused()), (time as u64, 1));
+    // Now a seal fails, twice; in between somebody writes and drops.
+    let (told, meanwhile) = (std::sync::Arc::new(std::sync::Mutex::new(None)), life.clone());
+    let (tell, in_world) = (told.clone(), world.clone());
+    let others = move || {
+        write(&meanwhile, time);
+        drop_one(&meanwhile, 1);
+        *tell.lock().expect("one thread") = Some((meanwhile.sequence(), in_world.tally().full));
+    };
+    *world.failures.lock().expect("one thread") =
+        [Box::new(|| {}) as world::Meanwhile, Box::new(others)].into();
+    life.seal().expect("the third try works");
+    assert_eq!(
+        *told.lock().expect("one thread"),
+        Some((time as u64 + 1, 2)),
+        "refused, and dropped"
+    );
+    world.check(&life);
+    write(&life, time);
+    assert_eq!((life.sequence(), refused()), (time as u64 + 2, 2));
+    world.check(&life);
+    drop(life);
+    let (life, recovery) = Life::open(&world, 1, dir.path()).expect("a sound disk");
+    assert_eq!((recovery.damaged, life.sequence()), (0, time as u64 + 2));
+    world.check(&life);
+}
+
 /// Without this a seed that fails could not be looked at.
 #[test]
 fn a_seed_is_the_same_run_each_time() {

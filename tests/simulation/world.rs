@@ -5,7 +5,7 @@ use super::model::{Fields, Key, MEASUREMENTS, Model, Op, Points};
 use crate::journal::simulated::{Random, SimDisk};
 use crate::shard::CommitError;
 use crate::store::simulated::{Fate, Spaces, Step};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -62,7 +62,7 @@ pub struct Tally {
     pub failed_starts: u64,
     /// Batches acknowledged.
     pub acknowledged: u64,
-    /// Batches refused because the disk was full.
+    /// Batches refused because the disk or the memory for unsealed points was full.
     pub full: u64,
     /// Writes, syncs or ingestions that failed while the power was on.
     pub faults: u64,
@@ -118,6 +118,9 @@ impl Tally {
     }
 }
 
+/// What somebody else does while a step of the store is about to fail.
+pub type Meanwhile = Box<dyn FnOnce() + Send>;
+
 /// See the module.
 pub struct World {
     /// How much it does.
@@ -140,6 +143,8 @@ pub struct World {
     /// The journal takes nothing more in this life.
     poisoned: AtomicBool,
     tally: Mutex<Tally>,
+    /// The next steps of the store fail, each after this was done.
+    pub failures: Mutex<VecDeque<Meanwhile>>,
     /// Tell what is done: `KYMO_CORE_TRACE`.
     traced: bool,
 }
@@ -188,6 +193,7 @@ impl World {
                 sealing: AtomicBool::new(false),
                 poisoned: AtomicBool::new(false),
                 tally: Mutex::default(),
+                failures: Mutex::default(),
                 traced: std::env::var_os("KYMO_CORE_TRACE").is_some(),
             }
         })
@@ -206,7 +212,8 @@ impl World {
         self.model.lock().expect("one thread")
     }
 
-    fn tally(&self) -> MutexGuard<'_, Tally> {
+    /// What was done so far.
+    pub fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().expect("one thread")
     }
 
@@ -230,7 +237,7 @@ impl World {
                 self.model().acknowledged(sequence);
                 self.tally().acknowledged += 1;
             }
-            Err(CommitError::DiskFull) => {
+            Err(error) if error.passes() => {
                 self.model().refused(sequence);
                 self.tally().full += 1;
             }
@@ -240,6 +247,11 @@ impl World {
 
     /// A step of the store: others go on meanwhile, then it succeeds or not.
     fn step(&self, step: Step) -> Fate {
+        let failure = self.failures.lock().expect("one thread").pop_front();
+        if let Some(meanwhile) = failure {
+            meanwhile();
+            return Fate::Failed(ErrorKind::Other);
+        }
         self.clock.fetch_add(self.below(50_000_000), Relaxed);
         self.tally().crash_points += 1;
         if self.one_in(self.slow) && !self.nested.swap(true, Relaxed) {
@@ -472,7 +484,7 @@ impl World {
     }
 
     /// Everything there is, and sums of it, against the model.
-    fn check(&self, life: &Life) {
+    pub fn check(&self, life: &Life) {
         self.tally().checks += 1;
         let (from, to) = (self.below(SLOTS) as i64 * SLOT, self.below(SLOTS) as i64 * SLOT);
         let mut model = self.model();
