@@ -174,7 +174,7 @@ pub struct ServeArgs {
     /// Seconds a query may take
     #[arg(long, value_name = "SECONDS", default_value_t = 300, env = "KYMO_QUERY_TIMEOUT", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub query_timeout: u64,
-    /// Percent of one core that updates of live windows may take [default: 6 while one query is busy, down to 0.4 when many are]
+    /// Percent of one core that updates of live queries may take [default: 6 while one is busy; 1.6 for many, down to 0.4 if each costs much; cheap ones first]
     #[arg(long, value_name = "PERCENT", env = "KYMO_LIVE_CPU", value_parser = clap::value_parser!(u16).range(1..=100))]
     pub live_cpu: Option<u16>,
     /// Seconds between pings to clients of /live; who answers none of two is cut off

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Commit-to-push latency, what subscribers cost ingestion, and what idle subscribers weigh.
 
-    benches/live/load.py KYMO [--points 100000] [--seconds 15] [--subscribers 0] [--queries 50] [--idle 0]
+    benches/live/load.py KYMO [--points 100000] [--seconds 15] [--subscribers 0] [--queries 50] [--idle 0] [--one]
 
 Needs PyPI's `websockets`. Starts a server of its own on a free port. The writer is another process: it writes batches at the rate that is
 asked, and beside them, 20 times a second, a mark into a measurement of its own, noting when its acknowledgement came. A subscriber to the
 marks notes when each was pushed: the difference is the latency beyond the fsync, client included. CPU is that of the server's process.
+With --one there are two more beside the others, who read what those read: a tail of one series, and a window over it.
 """
 
 import argparse
@@ -68,9 +69,10 @@ def writer(port, rate, seconds, marks):
         lines = [f"load,host=h{i % 1000},metric=q{i % 50} v={(i + 31 * tick) % 97} {base + i}" for i in range(each)]
         write(connection, "\n".join(lines))
         written += each
+        acknowledged = time.perf_counter()
         write(connection, f"mark tick={tick}i {time.time_ns()}")
-        marks.put((tick, time.perf_counter()))
-    marks.put((None, written / (time.perf_counter() - begin)))
+        marks.put((tick, base, acknowledged, time.perf_counter()))
+    marks.put((None, None, None, written / (time.perf_counter() - begin)))
 
 
 async def subscribe(port, q):
@@ -99,7 +101,7 @@ async def run(options, port, pid):
         q = f"SELECT mean(v), max(v) FROM load WHERE metric = 'q{i % options.queries}' GROUP BY time(10s)"
         tasks.append(asyncio.create_task(drain(await subscribe(port, q), counts)))
     if options.points:
-        seen = {}
+        seen = {"mark": {}, "tail": {}, "window": {}}
         follower = await subscribe(port, "SELECT tick FROM mark")
 
         async def follow():
@@ -107,23 +109,45 @@ async def run(options, port, pid):
                 at = time.perf_counter()
                 for series in json.loads(text).get("series", []):
                     for _, tick in series["values"]:
-                        seen.setdefault(tick, at)
+                        seen["mark"].setdefault(tick, at)
 
         tasks.append(asyncio.create_task(follow()))
+        if options.one:
+            where = "FROM load WHERE host = 'h1' AND metric = 'q1'"
+            tail = await subscribe(port, f"SELECT v {where}")
+            window = await subscribe(port, f"SELECT count(v) {where} GROUP BY time(10s)")
+
+            async def follow_tail():
+                async for text in tail:
+                    at = time.perf_counter()
+                    for series in json.loads(text).get("series", []):
+                        for when, _ in series["values"]:
+                            seen["tail"].setdefault(when, at)
+
+            async def follow_window():
+                windows, each = {}, len(range(1, options.points // 20, 1000))
+                async for text in window:
+                    at = time.perf_counter()
+                    for series in json.loads(text).get("series", []):
+                        windows.update(series["values"])
+                    for tick in range(sum(windows.values()) // each):
+                        seen["window"].setdefault(tick, at)
+
+            tasks += [asyncio.create_task(follow_tail()), asyncio.create_task(follow_window())]
         marks = multiprocessing.Queue()
         cpu = cpu_seconds(pid)
         process = multiprocessing.Process(target=writer, args=(port, options.points, options.seconds, marks))
         process.start()
-        acknowledged, reached = {}, None
+        acknowledged, reached = {"mark": {}, "tail": {}, "window": {}}, None
         while reached is None:
-            tick, at = await asyncio.to_thread(marks.get)
+            tick, base, written, marked = await asyncio.to_thread(marks.get)
             if tick is None:
-                reached = at
+                reached = marked
             else:
-                acknowledged[tick] = at
+                acknowledged["mark"][tick] = marked
+                acknowledged["tail"][base + 1] = acknowledged["window"][tick] = written
         await asyncio.sleep(1)
         process.join()
-        late = sorted(1000 * (seen[tick] - at) for tick, at in acknowledged.items() if tick in seen)
         report["points_per_second"] = round(reached)
         metrics = await asyncio.to_thread(figures, port)
         for name in ("evaluations", "folds", "gaps"):
@@ -131,12 +155,15 @@ async def run(options, port, pid):
         report["server_cpu_seconds"] = round(cpu_seconds(pid) - cpu, 2)
         report["subscribers"] = options.subscribers
         report["messages"] = counts[0]
-        report["marks"] = {"written": len(acknowledged), "pushed": len(late)}
-        report["milliseconds"] = {
-            "p50": round(statistics.median(late), 2),
-            "p99": round(late[int(len(late) * 0.99)], 2),
-            "max": round(late[-1], 2),
-        }
+        for name in ("mark", "tail", "window") if options.one else ("mark",):
+            late = sorted(1000 * (seen[name][tick] - at) for tick, at in acknowledged[name].items() if tick in seen[name])
+            report[name] = {
+                "written": len(acknowledged[name]),
+                "pushed": len(late),
+                "p50_ms": round(statistics.median(late), 2),
+                "p99_ms": round(late[int(len(late) * 0.99)], 2),
+                "max_ms": round(late[-1], 2),
+            }
     for task in tasks:
         task.cancel()
     return report
@@ -150,6 +177,7 @@ def main():
     parser.add_argument("--subscribers", type=int, default=0)
     parser.add_argument("--queries", type=int, default=50, help="different ones among the subscribers'")
     parser.add_argument("--idle", type=int, default=0)
+    parser.add_argument("--one", action="store_true", help="also a tail of one series and a window over it")
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

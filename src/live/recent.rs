@@ -190,46 +190,50 @@ impl Recent {
         self.batches[(number - self.gone) as usize].batch.table(at)
     }
 
-    /// Tables of a measurement, all that came since this was called before, are about to be read: by many, if they are `shared`. `keys` are
-    /// [theirs](Self::keys).
-    pub fn unpack(
-        &self,
-        catalog: &Catalog,
-        id: MeasurementId,
-        tables: &[Place],
-        keys: Vec<Keys>,
-        shared: bool,
-    ) {
+    /// Tables of a measurement are about to be read. `keys` are [theirs](Self::keys).
+    pub fn unpack(&self, catalog: &Catalog, id: MeasurementId, tables: &[Place], keys: Vec<Keys>) {
         let wanted = self.wanted(catalog, id);
-        let columns = |place: &Place, keys: &Keys| self.table(*place).columns(&keys.0, &wanted);
-        if !shared || tables.len() < TOGETHER_TABLES_MIN {
-            for (place, keys) in tables.iter().zip(keys) {
-                let columns = columns(place, &keys);
-                self.keep(id, *place, None, part(id, keys, columns));
-            }
-            return;
+        for (place, keys) in tables.iter().zip(keys) {
+            let columns = self.table(*place).columns(&keys.0, &wanted);
+            self.keep(id, *place, None, part(id, keys, columns));
         }
+    }
+
+    /// Tables that were [unpacked](Self::unpack), all that came since this was called before, are about to be read by many.
+    pub fn put_together(&self, id: MeasurementId, tables: &[Place]) {
+        let unpacked = self.unpacked.borrow();
+        let single = |place: &Place| match unpacked.get(&(id, *place)) {
+            Some(Unpacked { part, until: None }) => Some(part.clone()),
+            _ => None,
+        };
+        // Those at the end that are still here: there must be no hole among them.
+        let mut parts: Vec<Arc<HeadPart>> = tables.iter().rev().map_while(single).collect();
+        parts.reverse();
+        drop(unpacked);
+        let tables = &tables[tables.len() - parts.len()..];
         let (Some(first), Some(last)) = (tables.first(), tables.last()) else {
             return;
         };
-        let columns: Vec<_> = tables
-            .iter()
-            .zip(&keys)
-            .map(|(place, keys)| columns(place, keys))
-            .collect();
-        let views = keys
-            .iter()
-            .zip(&columns)
-            .map(|((runs, times), columns)| Table { runs, times, columns });
-        let part = match append_by_series(id, &views.collect::<Vec<_>>()) {
+        if tables.len() < TOGETHER_TABLES_MIN {
+            return;
+        }
+        let views = parts.iter().map(|part| Table {
+            runs: part.runs().unwrap_or_default(),
+            times: &part.times,
+            columns: &part.columns,
+        });
+        let together = match append_by_series(id, &views.collect::<Vec<_>>()) {
             Some((rows, runs)) => HeadPart::of_series(rows, runs),
             None => {
-                let tables = keys.into_iter().zip(columns);
-                let rows: Vec<SortedRows> = tables.map(|(keys, columns)| rows(id, keys, columns).0).collect();
-                HeadPart::from(merge_sorted(id, &rows.iter().collect::<Vec<_>>()))
+                let rows: Vec<&SortedRows> = parts.iter().map(|part| &***part).collect();
+                HeadPart::from(merge_sorted(id, &rows))
             }
         };
-        self.keep(id, *first, Some(*last), part);
+        tables.iter().for_each(|place| self.drop_unpacked(&(id, *place)));
+        let mut order = self.order.borrow_mut();
+        order.retain(|(of, place)| *of != id || tables.binary_search(place).is_err());
+        drop(order);
+        self.keep(id, *first, Some(*last), together);
     }
 
     /// Which fields of a measurement are unpacked.
@@ -483,7 +487,8 @@ mod tests {
             if round % GROUP as i64 == GROUP as i64 - 1 {
                 for (id, tables) in std::mem::take(&mut waiting) {
                     let keys = together.keys(&tables);
-                    together.unpack(&catalog, id, &tables, keys, true);
+                    together.unpack(&catalog, id, &tables, keys);
+                    together.put_together(id, &tables);
                 }
             }
         }

@@ -10,6 +10,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod touched;
+mod worked;
 
 use super::computation::Computation;
 use super::fields::Fields;
@@ -18,7 +19,7 @@ use super::hub::Figures;
 use super::interest::Interest;
 use super::message::Wanted;
 use super::outbox::Outbox;
-use super::pace::{Pace, Share};
+use super::pace::{Company, Pace, Share};
 use super::recent::Recent;
 use super::shares::Shares;
 use super::tail::Tail;
@@ -122,6 +123,8 @@ struct Entry {
     idle: Option<Instant>,
     /// Bytes of the rows and groups that it remembers, as they were counted last.
     remembered: usize,
+    /// It is among those whose turn it is.
+    in_turn: bool,
 }
 
 /// Why a computation ends that remembers too much.
@@ -171,6 +174,8 @@ pub struct Keeper {
     recent: Recent,
     /// What was committed and not looked at; everybody who reads it waits for a turn.
     pending: HashMap<MeasurementId, Pending>,
+    /// What was looked at and unpacked table by table, and is put together when many want to read it.
+    apart: HashMap<MeasurementId, Pending>,
     /// Rows of a measurement that wait for being looked at; beyond it nobody's turn is waited for.
     pending_rows_max: usize,
     /// Computations that were touched, by when their turn comes.
@@ -180,7 +185,7 @@ pub struct Keeper {
     /// Outboxes in which something was put, and nobody was woken.
     told: Vec<Arc<Outbox>>,
     /// Computations that were brought up to date lately.
-    busy: usize,
+    company: Company,
     /// Some computation ended since this was last looked at.
     ended: bool,
     /// Bytes of the rows and groups that all computations remember.
@@ -207,11 +212,12 @@ impl Keeper {
             fresh: Fresh::default(),
             recent: Recent::new(shares.recent),
             pending: HashMap::new(),
+            apart: HashMap::new(),
             pending_rows_max: PENDING_ROWS_MAX,
             queue: BTreeSet::new(),
             epoch: Instant::now(),
             told: Vec::new(),
-            busy: 0,
+            company: Company::default(),
             ended: false,
             remembered: 0,
             share,
@@ -281,17 +287,23 @@ impl Keeper {
             // Subscribed to first: what becomes visible after the sequence was asked for is told.
             self.commits = Some(self.engine.subscribe_commits());
             self.heard = self.engine.sequence();
-            self.recent.clear(self.heard);
+            self.clear_recent(self.heard);
         }
+    }
+
+    /// Only what comes after this sequence is known.
+    fn clear_recent(&mut self, sequence: u64) {
+        self.recent.clear(sequence);
+        self.pending.clear();
+        self.apart.clear();
     }
 
     /// Nobody wants anything: no commit wakes this thread any more.
     fn rest(&mut self) {
         if self.commits.take().is_some() {
-            self.recent.clear(0);
+            self.clear_recent(0);
             self.fresh.clear();
             self.interest.forget();
-            self.pending.clear();
             self.queue.clear();
         }
     }
@@ -371,15 +383,17 @@ impl Keeper {
             self.count();
         }
         let (now, computations) = (Instant::now(), self.entries.len());
-        let (mut busy, mut bytes) = (0, 0);
+        let (mut company, mut bytes) = (Company::default(), 0);
         for entry in self.entries.values_mut() {
-            busy += usize::from(entry.work.pace().is_busy(now) && !entry.clients.is_empty());
+            if !entry.clients.is_empty() {
+                entry.work.pace().join(&mut company, now);
+            }
             if let Work::Windows(computation) = &mut entry.work {
                 computation.folded().share(self.shares.folded, computations);
                 bytes += computation.folded().bytes();
             }
         }
-        self.busy = busy;
+        self.company = company;
         self.figures.folded_bytes.store(bytes as u64, Ordering::Relaxed);
         let recent = self.recent.bytes() as u64;
         self.figures.recent_bytes.store(recent, Ordering::Relaxed);
@@ -471,8 +485,7 @@ impl Keeper {
                     None => {
                         tracing::error!("commits were not heard of; every live computation begins anew");
                         self.heard = snapshot.sequence();
-                        self.recent.clear(self.heard);
-                        self.pending.clear();
+                        self.clear_recent(self.heard);
                         self.fresh.clear();
                         self.reset();
                     }

@@ -2,6 +2,7 @@
 //! reads its measurement, of all batches since the last time at once.
 
 use super::touched::Touched;
+use super::worked::worked;
 use super::{Entry, Keeper, Work};
 use crate::engine::{Committed, Gap};
 use crate::live::recent::Place;
@@ -9,10 +10,10 @@ use crate::model::{MeasurementId, TimeRange};
 use crate::query::scan::{Scan, ScanRequest, SeriesSet, Source};
 use crate::query::snapshot::Snapshot;
 use crate::query::windows::Windows as Borders;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Computations of a measurement from which on what came of it is put together for all of them.
 const READERS_MIN: usize = 4;
@@ -21,7 +22,7 @@ pub(super) const PENDING_ROWS_MAX: usize = 1 << 16;
 /// Tables.
 const PENDING_TABLES_MAX: usize = 4096;
 
-/// Tables of a measurement that were not looked at.
+/// Tables of a measurement that wait for something to be done with them.
 #[derive(Default)]
 pub(super) struct Pending {
     tables: Vec<Place>,
@@ -53,10 +54,8 @@ impl Keeper {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
-        let pace = entry.work.pace();
-        if !pace.queued {
-            pace.queued = true;
-            self.queue.insert((pace.due(Instant::now()), key.clone()));
+        if let Some(due) = entry.work.pace().touch(Instant::now()) {
+            self.queue.insert((due, key.clone()));
         }
     }
 
@@ -66,7 +65,7 @@ impl Keeper {
             Committed::Batch(sequence, batch) => {
                 if self.entries.is_empty() {
                     self.heard = self.heard.max(sequence);
-                    return self.recent.clear(sequence);
+                    return self.clear_recent(sequence);
                 }
                 self.look_at_what_goes(batch.bytes().len());
                 self.heard = self.heard.max(sequence);
@@ -124,16 +123,52 @@ impl Keeper {
 
     /// Looks at what was committed of everything that a computation reads.
     pub(super) fn look_at_what_is_read(&mut self, key: &Arc<str>) {
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && self.apart.is_empty() {
             return;
         }
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
         let (watch, catalog) = (entry.work.watch(), self.engine.catalog());
-        let read = self.pending.keys().filter(|id| watch.watches(catalog, **id));
-        let read: Vec<MeasurementId> = read.copied().collect();
-        read.into_iter().for_each(|id| self.look_at(id));
+        let mut of = |tables: &HashMap<MeasurementId, Pending>| -> Vec<MeasurementId> {
+            let read = tables.keys().filter(|id| watch.watches(catalog, **id));
+            read.copied().collect()
+        };
+        let (pending, apart) = (of(&self.pending), of(&self.apart));
+        pending.into_iter().for_each(|id| self.look_at(id));
+        for id in apart {
+            let interested = self.interested(id);
+            if self.many_have_turns(&interested) {
+                self.put_together(id, &interested);
+            }
+        }
+    }
+
+    /// Are there many whose turn it is among those who read a measurement?
+    fn many_have_turns(&self, interested: &[Arc<str>]) -> bool {
+        let entries = interested.iter().filter_map(|key| self.entries.get(key));
+        let folding = entries.filter(|entry| entry.in_turn && entry.folds());
+        folding.take(READERS_MIN).count() == READERS_MIN
+    }
+
+    /// Puts together what was unpacked of a measurement since this was done last, for many who read it.
+    fn put_together(&mut self, id: MeasurementId, interested: &[Arc<str>]) {
+        let began = worked();
+        if let Some(Pending { tables, .. }) = self.apart.remove(&id) {
+            self.recent.put_together(id, &tables);
+        }
+        self.charge(interested, began);
+    }
+
+    /// What was done since then was done for all of these.
+    fn charge(&mut self, interested: &[Arc<str>], began: Duration) {
+        let each =
+            worked().saturating_sub(began) / u32::try_from(interested.len()).unwrap_or(u32::MAX).max(1);
+        for key in interested {
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.work.pace().charge(each);
+            }
+        }
     }
 
     /// Looks at what a batch of so many bytes drives out of memory.
@@ -158,16 +193,35 @@ impl Keeper {
     /// Looks at what was committed of a measurement: which windows are touched, and which points may have been replaced. For all who
     /// read it, whoever's turn it is.
     fn look_at(&mut self, id: MeasurementId) {
-        let Some(Pending { tables, .. }) = self.pending.remove(&id) else {
+        let began = worked();
+        let Some(Pending { tables, rows }) = self.pending.remove(&id) else {
             return;
         };
         let interested = self.interested(id);
         let folding = |key: &&Arc<str>| self.entries.get(*key).is_some_and(Entry::folds);
         let folding = interested.iter().filter(folding).count();
+        self.look_at_tables((id, folding), &tables, &interested);
+        self.charge(&interested, began);
+        if folding >= READERS_MIN {
+            let apart = self.apart.entry(id).or_default();
+            apart.tables.extend(tables);
+            apart.rows += rows;
+            if apart.is_large(self.pending_rows_max) || self.many_have_turns(&interested) {
+                self.put_together(id, &interested);
+            }
+        }
+    }
+
+    fn look_at_tables(
+        &mut self,
+        (id, folding): (MeasurementId, usize),
+        tables: &[Place],
+        interested: &[Arc<str>],
+    ) {
         if folding == 0 {
             self.fresh.forget(id);
         }
-        let time = self.recent.time_range(&tables);
+        let time = self.recent.time_range(tables);
         let apart = |entry: &Entry| match &entry.work {
             Work::Windows(c) => c.windows().start_of(time.min) != c.windows().start_of(time.max),
             Work::Tail(_) => false,
@@ -178,15 +232,15 @@ impl Keeper {
                 .any(|key| self.entries.get(key).is_some_and(apart))
         {
             // One window, or none.
-            return self.tell_times(&interested, &[], &Touched::of_times(&[time.max]), time);
+            return self.tell_times(interested, &[], &Touched::of_times(&[time.max]), time);
         }
-        let keys = self.recent.keys(&tables);
+        let keys = self.recent.keys(tables);
         let mut stale = Vec::new();
         for (runs, times) in keys.iter().filter(|_| folding > 0) {
             let newest = || newest(&self.engine.snapshot(), id);
             self.fresh.note(id, runs, times, newest, &mut stale);
         }
-        self.tell_times(&interested, &stale, &Touched::of_keys(&keys), time);
+        self.tell_times(interested, &stale, &Touched::of_keys(&keys), time);
         if folding > 0 {
             let read = interested
                 .iter()
@@ -194,8 +248,7 @@ impl Keeper {
             if let Some(sequence) = read.min() {
                 self.recent.spare(id, sequence);
             }
-            let (catalog, shared) = (self.engine.catalog(), folding >= READERS_MIN);
-            self.recent.unpack(catalog, id, &tables, keys, shared);
+            self.recent.unpack(self.engine.catalog(), id, tables, keys);
         }
     }
 
@@ -250,8 +303,7 @@ impl Keeper {
     fn note_gap(&mut self, gap: Gap) {
         self.figures.gaps.fetch_add(1, Ordering::Relaxed);
         self.heard = self.heard.max(gap.through);
-        self.recent.clear(gap.through);
-        self.pending.clear();
+        self.clear_recent(gap.through);
         // Rows went by that were not looked at.
         self.fresh.clear();
         if gap.commands {

@@ -1,22 +1,25 @@
 //! Brings computations up to date and tells their clients.
 
+use super::worked::worked;
 use super::{Client, Entry, Keeper, Key, Work};
 use crate::live::computation::{News, Sight};
 use crate::live::evaluate::Evaluator;
 use crate::live::hub::Figures;
 use crate::live::message::Kind;
 use crate::live::outbox::{Outbox, Put, Rows, Shared};
-use crate::live::pace::pause;
+use crate::live::pace::Update;
 use crate::live::row::Row;
 use crate::model::TimeRange;
 use crate::query::snapshot::Snapshot;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Who is told something is woken when all are told, but after so long at the latest.
 const WAKE_AFTER: Duration = Duration::from_millis(10);
+/// While many have their turn it is listened so often for whose turn comes meanwhile.
+const LISTEN_AFTER: Duration = Duration::from_millis(2);
 
 impl Keeper {
     /// Windows that begin by the clock are looked at, too.
@@ -24,7 +27,7 @@ impl Keeper {
         let entries = self.entries.iter_mut();
         let dirty = entries.filter_map(|(key, entry)| match &mut entry.work {
             Work::Windows(c) => {
-                let waits = !entry.clients.is_empty() && !c.pace.queued && c.is_dirty(now);
+                let waits = !entry.clients.is_empty() && !c.pace.is_waiting() && c.is_dirty(now);
                 waits.then(|| key.clone())
             }
             Work::Tail(_) => None,
@@ -33,51 +36,46 @@ impl Keeper {
         dirty.iter().for_each(|key| self.touched(key));
     }
 
-    /// Brings those up to date whose turn it is.
-    pub(super) fn round(&mut self, now: i64) {
-        let began = Instant::now();
-        let mut turn = Vec::new();
-        while self.queue.first().is_some_and(|(due, _)| *due <= began) {
-            turn.extend(self.queue.pop_first().map(|(_, key)| key));
+    /// Takes those whose turn it is.
+    fn take_turns(&mut self, turn: &mut BTreeSet<(usize, Arc<str>)>) {
+        let now = Instant::now();
+        while self.queue.first().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, key)) = self.queue.pop_first() else {
+                break;
+            };
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.in_turn = true;
+                turn.insert((entry.work.pace().rank(), key));
+            }
         }
+    }
+
+    /// Brings those up to date whose turn it is: who costs least first, also when its turn comes while others have theirs.
+    pub(super) fn round(&mut self, now: i64) {
+        let mut turn = BTreeSet::new();
+        self.take_turns(&mut turn);
         if turn.is_empty() {
             return;
         }
         // What it shows is noted first, and is part of this round.
         let mut snapshot = self.snapshot();
-        // What they have in common is done once, and is part of the cost of each.
-        turn.iter().for_each(|key| self.look_at_what_is_read(key));
-        let common = began.elapsed() / u32::try_from(turn.len()).unwrap_or(u32::MAX);
-        let mut woken = Instant::now();
-        // Many that begin to be busy at once are not counted yet.
-        let busy = self.busy.max(turn.len());
-        for key in turn {
+        let (mut woken, mut listened) = (Instant::now(), Instant::now());
+        while let Some((rank, key)) = turn.pop_first() {
             // IMPORTANT: what was noted meanwhile (a new snapshot for somebody) must be seen by who was touched by it.
             if self.heard != snapshot.sequence() {
                 snapshot = self.snapshot();
-                self.look_at_what_is_read(&key);
             }
-            let began = Instant::now();
-            let Some(entry) = self.entries.get_mut(&key) else {
-                continue;
-            };
-            entry.work.pace().queued = false;
-            if entry.clients.is_empty() {
-                continue;
+            self.look_at_what_is_read(&key);
+            self.have_turn(&key, &snapshot, now);
+            let cheaper = turn.first().is_some_and(|(next, _)| *next > rank);
+            if cheaper || woken.elapsed() >= WAKE_AFTER {
+                self.wake();
+                woken = Instant::now();
             }
-            match entry.work {
-                // Its clients were told when it failed.
-                Work::Windows(_) => drop(self.update(&key, &snapshot, now)),
-                Work::Tail(_) => self.follow(&key, &snapshot, now),
-            }
-            if let Some(entry) = self.entries.get_mut(&key) {
-                let (end, clients) = (Instant::now(), entry.clients.len());
-                let pause = pause(self.share, common + (end - began), clients, busy);
-                entry.work.pace().done(self.epoch, end, pause);
-                if end - woken >= WAKE_AFTER {
-                    self.wake();
-                    woken = end;
-                }
+            if listened.elapsed() >= LISTEN_AFTER {
+                self.hear();
+                self.take_turns(&mut turn);
+                listened = Instant::now();
             }
         }
         self.wake();
@@ -87,11 +85,39 @@ impl Keeper {
         }
         for entry in self.entries.values_mut() {
             if let Work::Windows(computation) = &mut entry.work
-                && !computation.pace.queued
+                && !computation.pace.is_waiting()
             {
                 computation.is_clean(snapshot.sequence());
             }
         }
+    }
+
+    /// It is its turn.
+    fn have_turn(&mut self, key: &Arc<str>, snapshot: &Snapshot, now: i64) {
+        let (began, began_at) = (worked(), Instant::now());
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        entry.in_turn = false;
+        let touched = entry.work.pace().take_turn();
+        if entry.clients.is_empty() {
+            return;
+        }
+        match entry.work {
+            // Its clients were told when it failed.
+            Work::Windows(_) => drop(self.update(key, snapshot, now)),
+            Work::Tail(_) => self.follow(key, snapshot, now),
+        }
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        let update = Update {
+            work: worked().saturating_sub(began),
+            clients: entry.clients.len(),
+            waited: touched.map_or(Duration::ZERO, |touched| began_at - touched),
+        };
+        let (company, at) = ((self.share, &mut self.company), (self.epoch, Instant::now()));
+        entry.work.pace().done(company, at, update);
     }
 
     /// Brings a computation up to date and tells its clients.

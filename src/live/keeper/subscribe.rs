@@ -97,6 +97,7 @@ impl Keeper {
                 clients: BTreeMap::new(),
                 idle: Some(Instant::now()),
                 remembered: 0,
+                in_turn: false,
             },
         );
         Ok(())

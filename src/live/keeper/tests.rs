@@ -250,7 +250,7 @@ impl Case {
             let Work::Windows(computation) = &mut entry.work else {
                 panic!("windows");
             };
-            if computation.pace.queued {
+            if computation.pace.is_waiting() {
                 continue;
             }
             let rows = computation.history(&catalog, &snapshot, BEGIN, i64::MAX, self.now);
