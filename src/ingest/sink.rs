@@ -224,8 +224,9 @@ impl<'a> Ingestor<'a> {
             self.refuse(row, begin + column - 1, &reason);
             return None;
         }
-        if let Err(reason) = self.check_series(parts) {
-            self.refuse(row, begin, &reason);
+        if let Err((tag, reason)) = self.check_series(parts) {
+            let column = tag.and_then(|tag| row.series.reader.tag_column(row.series.spelling, tag));
+            self.refuse(row, begin + column.unwrap_or(1) - 1, &reason);
             return None;
         }
         let key = SeriesKey::new(
@@ -267,44 +268,47 @@ impl<'a> Ingestor<'a> {
         Some((table, series))
     }
 
-    fn check_series(&self, parts: &SeriesParts) -> Result<(), String> {
+    /// What is wrong with a series: the tag whose fault it is, and the reason.
+    fn check_series(&self, parts: &SeriesParts) -> Result<(), (Option<usize>, String)> {
         let limits = self.limits;
         if parts.measurement.is_empty() {
-            return Err("missing measurement".into());
+            return Err((None, "missing measurement".into()));
         }
         if parts.tags.len() > limits.tags_max {
-            return Err(format!(
-                "too many tags: {} (tags_max {})",
-                parts.tags.len(),
-                limits.tags_max
-            ));
+            let (tags, max) = (parts.tags.len(), limits.tags_max);
+            return Err((Some(max), format!("too many tags: {tags} (tags_max {max})")));
         }
+        check_text("measurement", &parts.measurement).map_err(|reason| (None, reason))?;
         let mut bytes = parts.measurement.len();
-        check_text("measurement", &parts.measurement)?;
-        for (key, value) in &parts.tags {
+        // The tag that is beyond the limit, or none where the measurement is.
+        let mut beyond = (bytes > limits.key_bytes_max).then_some(None);
+        for (tag, (key, value)) in parts.tags.iter().enumerate() {
+            let fails = |reason: String| Err((Some(tag), reason));
             if key.is_empty() {
-                return Err("missing tag key".into());
+                return fails("missing tag key".into());
             }
             if key == "time" {
-                let text = "input tag \"time\" on measurement \"MEASUREMENT\" is invalid";
-                return Err(text.replace("MEASUREMENT", &parts.measurement));
+                return fails(format!(
+                    "input tag \"time\" on measurement \"{}\" is invalid",
+                    parts.measurement
+                ));
             }
-            check_text("tag key", key)?;
-            check_text("tag value", value)?;
+            check_text("tag key", key).or_else(fails)?;
+            check_text("tag value", value).or_else(fails)?;
             bytes += key.len() + value.len() + 2;
+            if bytes > limits.key_bytes_max && beyond.is_none() {
+                beyond = Some(Some(tag));
+            }
         }
-        if bytes > limits.key_bytes_max {
-            return Err(format!(
-                "max key length exceeded: {bytes} > {} (key_bytes_max)",
-                limits.key_bytes_max
-            ));
+        if let Some(tag) = beyond {
+            let max = limits.key_bytes_max;
+            let reason = format!("max key length exceeded: {bytes} > {max} (key_bytes_max)");
+            return Err((tag, reason));
         }
-        let mut keys: Vec<&str> = parts.tags.iter().map(|(key, _)| key.as_str()).collect();
-        keys.sort_unstable();
-        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err("duplicate tags".into());
+        match parts.repeated_tag() {
+            Some(tag) => Err((Some(tag), "duplicate tags".into())),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// What a decoder read and should not have: as if it could not be read.
@@ -338,14 +342,9 @@ impl<'a> Ingestor<'a> {
             return Err((max as u64 + 1, reason));
         }
         if row.fields.len() > limits.fields_max {
-            return Err((
-                1,
-                format!(
-                    "too many fields: {} (fields_max {})",
-                    row.fields.len(),
-                    limits.fields_max
-                ),
-            ));
+            let (fields, max) = (row.fields.len(), limits.fields_max);
+            let reason = format!("too many fields: {fields} (fields_max {max})");
+            return Err((field_place(row, row.fields[max].key), reason));
         }
         for field in row.fields {
             let too_long = match field.value {

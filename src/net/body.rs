@@ -234,13 +234,14 @@ impl Bodies {
             .iter()
             .enumerate()
             .filter(|(_, buffer)| buffer.capacity() >= bytes);
-        // The smallest: large ones are for what becomes large.
+        // The smallest: large ones are for what becomes large. Of equal ones the newest: the processor's cache may have it yet.
         let fits = fitting
+            .rev()
             .min_by_key(|(_, buffer)| buffer.capacity())
             .map(|(at, _)| at);
         // What is announced and never sent must not take room.
-        let fresh = || Vec::with_capacity(bytes.min(KEPT_BYTES_MAX));
-        fits.map_or_else(fresh, |at| free.swap_remove(at))
+        let fresh = || Vec::with_capacity(rounded(bytes).min(KEPT_BYTES_MAX));
+        fits.map_or_else(fresh, |at| free.remove(at))
     }
 
     /// Takes a buffer back that nobody needs any more.
@@ -254,6 +255,12 @@ impl Bodies {
         }
         free.push(buffer);
     }
+}
+
+/// A little more: a sender's bodies are about equally long, and the next one, a few bytes longer, should fit too.
+fn rounded(bytes: usize) -> usize {
+    let step = bytes.checked_next_power_of_two().unwrap_or(usize::MAX) / 8;
+    bytes.checked_next_multiple_of(step.max(1)).unwrap_or(bytes)
 }
 
 /// Has a body of which so much came in a time fallen behind the pace?
@@ -279,6 +286,26 @@ mod tests {
         assert!(bodies.take(usize::MAX / 2).capacity() <= KEPT_BYTES_MAX + 1);
         (0..10).for_each(|_| bodies.give_back(Vec::with_capacity(10)));
         assert_eq!(bodies.free.lock().expect("unpoisoned").len(), KEPT_MAX);
+    }
+
+    #[test]
+    fn bodies_about_as_long_use_the_same_buffer_and_the_newest_first() {
+        let bodies = Bodies::new(1 << 20, 1, Arc::default());
+        let (one, other) = (bodies.take(600_000), bodies.take(600_000));
+        let newest = other.as_ptr();
+        bodies.give_back(one);
+        bodies.give_back(other);
+        let again = bodies.take(600_100);
+        assert_eq!(again.as_ptr(), newest);
+        for (bytes, want) in [
+            (0, 0),
+            (1, 1),
+            (9, 10),
+            (600_000, 655_360),
+            (usize::MAX, usize::MAX),
+        ] {
+            assert_eq!(rounded(bytes), want, "{bytes}");
+        }
     }
 
     #[test]

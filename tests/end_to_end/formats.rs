@@ -125,6 +125,8 @@ fn every_limit_is_named_once_with_its_place_and_what_is_good_is_stored() {
     let x = |count: usize| "x".repeat(count);
     let tags = list(257, &|i| format!("t{i}=1"));
     let fields = list(4097, &|i| format!("f{i}=1"));
+    let behind = |text: &str, part: &str| text.find(part).expect("it is there") as u64 + 1;
+    let (last_tag, last_field) = (behind(&tags, "t256=") + 2, behind(&fields, "f4096=") + 2);
     // The bad line, the column and the reason.
     let cases = [
         (
@@ -132,17 +134,27 @@ fn every_limit_is_named_once_with_its_place_and_what_is_good_is_stored() {
             1_048_577,
             "(line_bytes_max 1048576)",
         ),
-        (format!("m,t={} a=1 2", x(65_536)), 1, "(key_bytes_max)"),
+        (format!("m,t={} a=1 2", x(65_536)), 3, "(key_bytes_max)"),
+        (
+            format!("m,s={x},t=b\\ {x},u=c a=1 2", x = x(40_000)),
+            40_006,
+            "(key_bytes_max)",
+        ),
+        (format!("{},t=b a=1 2", x(65_536)), 1, "(key_bytes_max)"),
         (format!("m a=1,{}=1 2", x(65_536)), 7, "(key_bytes_max)"),
-        (format!("m,{tags} a=1 2"), 1, "too many tags: 257 (tags_max 256)"),
+        (
+            format!("m,{tags} a=1 2"),
+            last_tag,
+            "too many tags: 257 (tags_max 256)",
+        ),
         (
             format!("m {fields} 2"),
-            1,
+            last_field,
             "too many fields: 4097 (fields_max 4096)",
         ),
         ("m a=1 9223372036854775807".into(), 7, "time outside range"),
-        ("m,t=1,t=2 a=1 2".into(), 1, "duplicate tags"),
-        ("m,time=1 a=1 2".into(), 1, "input tag \"time\""),
+        ("m,t=1,u=1,t=2 a=1 2".into(), 11, "duplicate tags"),
+        ("m,a=1,time=1 a=1 2".into(), 7, "input tag \"time\""),
         ("m a=1i 2".into(), 3, "field type conflict"),
         ("m a=1,time=3 2".into(), 7, "input field \"time\""),
     ];
@@ -177,6 +189,33 @@ fn every_limit_is_named_once_with_its_place_and_what_is_good_is_stored() {
             [json!([1, 1]), json!([3, 3])],
             "{reason}"
         );
+    }
+}
+
+#[test]
+fn formats_of_text_tell_which_tag_is_wrong() {
+    let (_folder, server) = server();
+    let json = r#"{"measurement":"m","tags":{"a":"1","b":null,"time":"2"},"fields":{"v":1}}"#;
+    let turned = r#"{"tags":{"a":"1","a":"2"},"measurement":"m","fields":{"v":1}}"#;
+    let torn = r#"{"measurement":"m","fields":{"v":1},"tags":{"a":"1","a":"2"}}"#;
+    for (format, bad, column, reason) in [
+        ("json", json, 45, "input tag \"time\""),
+        ("json", turned, 18, "duplicate tags"),
+        // Measurement and tags are apart: no place is better than a wrong one.
+        ("json", torn, 1, "duplicate tags"),
+        ("graphite", "m;a=1;time=2 3 4", 7, "input tag \"time\""),
+        ("opentsdb", "put m 1 2 a=1  a=2", 16, "duplicate tags"),
+    ] {
+        let url = server.url(&format!("/write?db=d&format={format}"));
+        let (status, text) = post(&url, format!("{bad}\n").as_bytes()).expect("an answer");
+        let told: Value = serde_json::from_str(&text).expect("JSON");
+        let shown = &told["rejected"][0];
+        assert_eq!(
+            (status, &shown["line"], &shown["column"]),
+            (400, &json!(1), &json!(column)),
+            "{bad}: {told}"
+        );
+        assert!(shown["reason"].as_str().expect("text").contains(reason), "{told}");
     }
 }
 

@@ -41,6 +41,17 @@ impl RowSink for Collector {
             self.again.push(row.origin.text.to_vec());
             return;
         }
+        let longest = row.series.spelling.len().max(row.origin.text.len()) as u64;
+        let mut columns =
+            (0..parts.tags.len() + 1).map(|tag| row.series.reader.tag_column(row.series.spelling, tag));
+        assert_eq!(columns.next_back(), Some(None), "there is no such tag");
+        let all: Vec<u64> = columns.flatten().collect();
+        let rises = all.windows(2).all(|pair| pair[0] < pair[1]);
+        let known = all.is_empty() || all.len() == parts.tags.len();
+        assert!(
+            rises && known && all.iter().all(|column| (1..=longest).contains(column)),
+            "columns of tags {all:?}"
+        );
         let mut text = parts.measurement;
         parts
             .tags

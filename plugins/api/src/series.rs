@@ -20,6 +20,13 @@ pub trait SeriesSpelling {
     /// # Errors
     /// The column (byte from 1) and the reason, when the spelling is no valid series: `missing tag value`, ..
     fn read(&self, spelling: &[u8], parts: &mut SeriesParts) -> Result<(), (u64, String)>;
+
+    /// The column where a tag begins; `tag` counts as [`read`](Self::read) gives them, from 0. Of the spelling or, where that is no part of
+    /// the row's text, of the text. Asked for messages only, of spellings that can be read. `None`: that is not known.
+    fn tag_column(&self, spelling: &[u8], tag: usize) -> Option<u64> {
+        let _ = (spelling, tag);
+        None
+    }
 }
 
 /// A measurement and its tags, unescaped.
@@ -36,6 +43,17 @@ impl SeriesParts {
     pub fn clear(&mut self) {
         self.measurement.clear();
         self.tags.clear();
+    }
+
+    /// The first tag whose key is that of one before it, counted from 0.
+    pub fn repeated_tag(&self) -> Option<usize> {
+        let mut keys: Vec<&str> = self.tags.iter().map(|(key, _)| key.as_str()).collect();
+        keys.sort_unstable();
+        if keys.windows(2).all(|pair| pair[0] != pair[1]) {
+            return None;
+        }
+        let is_repeated = |tag: &usize| self.tags[..*tag].iter().any(|(key, _)| *key == self.tags[*tag].0);
+        (0..self.tags.len()).find(is_repeated)
     }
 
     /// Writes a spelling for formats that have none of their own: lengths and texts, so no two series share one.

@@ -32,4 +32,27 @@ impl SeriesSpelling for Path {
         }
         Ok(())
     }
+
+    fn tag_column(&self, spelling: &[u8], tag: usize) -> Option<u64> {
+        let pieces: Vec<&[u8]> = spelling.split(|b| *b == b';').collect();
+        let key = |piece: &usize| pieces[*piece].split(|b| *b == b'=').next();
+        // Those whose key has not come before, as they are counted.
+        let is_first = |piece: &usize| (1..*piece).all(|before| key(&before) != key(piece));
+        let piece = (1..pieces.len()).filter(is_first).nth(tag)?;
+        let before: usize = pieces[..piece].iter().map(|piece| piece.len() + 1).sum();
+        Some(before as u64 + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_have_places() {
+        let columns: Vec<Option<u64>> = (0..4)
+            .map(|tag| Path.tag_column(b"a.b;k=1;l=2;k=3;m=4", tag))
+            .collect();
+        assert_eq!(columns, [Some(5), Some(9), Some(17), None]);
+    }
 }

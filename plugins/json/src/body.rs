@@ -1,6 +1,6 @@
 //! Walks what is outside of points: arrays, objects one after the other, envelopes.
 
-use crate::nested::{self, Fast, Spelling};
+use crate::nested::{self, Apart, Fast, Spelling};
 use crate::settings::Settings;
 use crate::shape::Shapes;
 use crate::{flat, point::Point};
@@ -216,19 +216,23 @@ impl JsonDecoder {
         if self.settings.flat.is_none()
             && let Some(point) = self.fast(cursor, known)
         {
-            let spelling = match point.spelling {
-                Spelling::Text(range) => &text.as_bytes()[range],
-                Spelling::Scratch => self.scratch.as_slice(),
+            let apart = Apart(&self.settings);
+            let series = match point.spelling {
+                Spelling::Text(range) => SeriesRef {
+                    spelling: &text.as_bytes()[range],
+                    reader: &self.settings,
+                },
+                Spelling::Scratch => SeriesRef {
+                    spelling: &self.scratch,
+                    reader: &apart,
+                },
             };
             let line = lines.of(start.at());
             if point.is_line {
                 lines.pass(cursor.at());
             }
             sink.row(&Row {
-                series: SeriesRef {
-                    spelling,
-                    reader: &self.settings,
-                },
+                series,
                 time: point.time,
                 fields: &known.fields,
                 origin: Origin {

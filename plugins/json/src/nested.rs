@@ -235,8 +235,8 @@ fn read_float(cursor: &mut Cursor<'_>) -> Option<f64> {
 /// `1.e5`
 #[inline]
 fn is_point_before_exponent(number: &[u8]) -> bool {
-    let point = number.iter().position(|b| *b == b'.');
-    point.is_some_and(|at| matches!(number.get(at + 1), Some(b'e' | b'E')))
+    let point = any_of([b'.'], number);
+    matches!(number.get(point + 1), Some(b'e' | b'E'))
 }
 
 #[inline]
@@ -284,6 +284,38 @@ impl SeriesSpelling for Settings {
             Ok(())
         };
         read().map_err(|fault| (fault.at as u64 + 1, fault.reason.into_owned()))
+    }
+
+    fn tag_column(&self, spelling: &[u8], tag: usize) -> Option<u64> {
+        let mut cursor = Cursor::new(std::str::from_utf8(spelling).ok()?, 0);
+        while cursor.key().ok()? == self.measurement_key {
+            cursor.skip().ok()?;
+            // Nothing follows where there are no tags.
+            cursor.enter(b',').ok()?;
+        }
+        let (mut first, mut before) = (true, 0);
+        cursor.enter(b'{').ok()?;
+        while cursor.more(b'}', &mut first).ok()? {
+            cursor.peek();
+            let at = cursor.at();
+            cursor.key().ok()?;
+            // Of null and of no text there is no tag.
+            let is_tag = tag_text(cursor.scalar().ok()?).is_some();
+            if is_tag && before == tag {
+                return Some(at as u64 + 1);
+            }
+            before += usize::from(is_tag);
+        }
+        None
+    }
+}
+
+/// The same where measurement and tags stood apart in the point and were put together: their columns there say nothing of the point.
+pub struct Apart<'a>(pub &'a Settings);
+
+impl SeriesSpelling for Apart<'_> {
+    fn read(&self, spelling: &[u8], parts: &mut SeriesParts) -> Result<(), (u64, String)> {
+        self.0.read(spelling, parts).map_err(|(_, reason)| (1, reason))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::nested::{Key, plain_tags_end, read_time, read_value};
 use crate::settings::Settings;
 use kymo_plugin_api::Field;
 use kymo_plugin_reading::json::Cursor;
-use kymo_plugin_reading::scan::{begins_with, plain_end};
+use kymo_plugin_reading::scan::{Known, plain_end};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -28,14 +28,24 @@ pub struct Shapes<'a> {
     /// Which takes the place of an old one next.
     oldest: usize,
     misses: u32,
-    /// The time of the point before, as text.
-    time: (&'a [u8], i64),
+    before: Before<'a>,
+}
+
+/// What the point before had, as text: points that were taken together have the same time, and often the same tags.
+#[derive(Default)]
+struct Before<'a> {
+    time: Known<'a>,
+    nanoseconds: i64,
+    /// Without the opening brace, with the closing one.
+    tags: Known<'a>,
+    /// They have no newline.
+    tags_are_line: bool,
 }
 
 struct Shape<'a> {
     parts: Vec<Part<'a>>,
     /// Behind the last part, with the closing brace.
-    tail: &'a [u8],
+    tail: Known<'a>,
     /// No part of it has a newline.
     is_line: bool,
     series: Option<SeriesAt>,
@@ -45,7 +55,7 @@ struct Shape<'a> {
 
 struct Part<'a> {
     /// Text that stands before it.
-    before: &'a [u8],
+    before: Known<'a>,
     what: What<'a>,
 }
 
@@ -88,7 +98,7 @@ impl<'a> Shapes<'a> {
         let expected = self.list.get(self.last)?.next;
         let start = *cursor;
         if let Some(shape) = self.list.get(expected)
-            && let Some(read) = shape.read(settings, cursor, fields, &mut self.time)
+            && let Some(read) = shape.read(settings, cursor, fields, &mut self.before)
         {
             self.last = expected;
             self.misses = self.misses.saturating_sub(1);
@@ -96,7 +106,7 @@ impl<'a> Shapes<'a> {
         }
         for (at, shape) in self.list.iter().enumerate().filter(|(at, _)| *at != expected) {
             *cursor = start;
-            if let Some(read) = shape.read(settings, cursor, fields, &mut self.time) {
+            if let Some(read) = shape.read(settings, cursor, fields, &mut self.before) {
                 self.came(at);
                 self.misses = self.misses.saturating_sub(1);
                 return Some(read);
@@ -161,7 +171,7 @@ impl<'a> Shape<'a> {
                     };
                     let offset = begin.checked_sub(from)?;
                     parts.push(Part {
-                        before: &bytes[from..at],
+                        before: Known::new(&bytes[from..at]),
                         what,
                     });
                     let last = parts.len() - 1;
@@ -189,7 +199,7 @@ impl<'a> Shape<'a> {
                         if cursor.peek()? == b'n' {
                             return None;
                         }
-                        let before = &bytes[from..cursor.at()];
+                        let before = Known::new(&bytes[from..cursor.at()]);
                         let what = What::Value(name);
                         parts.push(Part { before, what });
                         cursor.skip().ok()?;
@@ -197,7 +207,7 @@ impl<'a> Shape<'a> {
                     }
                 }
                 Key::Time => {
-                    let before = &bytes[from..cursor.at()];
+                    let before = Known::new(&bytes[from..cursor.at()]);
                     let what = What::Time;
                     parts.push(Part { before, what });
                     cursor.skip().ok()?;
@@ -206,11 +216,11 @@ impl<'a> Shape<'a> {
             }
         }
         let tail = bytes.get(from..point.end)?;
-        let texts = parts.iter().map(|part| part.before);
+        let texts = parts.iter().map(|part| part.before.text());
         let is_line = texts.chain([tail]).all(|text| !text.contains(&b'\n'));
         Some(Self {
             parts,
-            tail,
+            tail: Known::new(tail),
             is_line,
             series,
             next: 0,
@@ -223,7 +233,7 @@ impl<'a> Shape<'a> {
         settings: &Settings,
         cursor: &mut Cursor<'a>,
         fields: &mut Vec<Field<'a>>,
-        known_time: &mut (&'a [u8], i64),
+        before: &mut Before<'a>,
     ) -> Option<Shaped> {
         fields.clear();
         let (mut spelling, mut time, mut is_line) = (0..0, None, self.is_line);
@@ -233,7 +243,7 @@ impl<'a> Shape<'a> {
             {
                 spelling.start = cursor.at() + series.offset;
             }
-            pass(cursor, part.before)?;
+            pass(cursor, &part.before)?;
             match part.what {
                 What::Name => {
                     let len = plain_end(cursor.rest());
@@ -243,9 +253,7 @@ impl<'a> Shape<'a> {
                     cursor.pass(len);
                 }
                 What::Tags => {
-                    let (len, same_line) = plain_tags_end(cursor.rest())?;
-                    is_line &= same_line;
-                    cursor.pass(len);
+                    is_line &= pass_tags(cursor, before)?;
                 }
                 What::Value(key) => {
                     is_line &= !is_blank(cursor.rest());
@@ -253,7 +261,7 @@ impl<'a> Shape<'a> {
                 }
                 What::Time => {
                     is_line &= !is_blank(cursor.rest());
-                    time = Some(read_known_time(settings, cursor, known_time)?);
+                    time = Some(read_known_time(settings, cursor, before)?);
                 }
             }
             if let Some(series) = &self.series
@@ -262,7 +270,7 @@ impl<'a> Shape<'a> {
                 spelling.end = cursor.at() + 1;
             }
         }
-        pass(cursor, self.tail)?;
+        pass(cursor, &self.tail)?;
         Some(Shaped {
             spelling,
             time,
@@ -271,13 +279,27 @@ impl<'a> Shape<'a> {
     }
 }
 
-#[inline]
-fn pass(cursor: &mut Cursor<'_>, text: &[u8]) -> Option<()> {
-    if !begins_with(cursor.rest(), text) {
+#[inline(always)]
+fn pass(cursor: &mut Cursor<'_>, text: &Known<'_>) -> Option<()> {
+    if !text.begins(cursor.rest()) {
         return None;
     }
     cursor.pass(text.len());
     Some(())
+}
+
+/// Passes over tags, up to their closing brace; whether they are in one line.
+#[inline]
+fn pass_tags<'a>(cursor: &mut Cursor<'a>, before: &mut Before<'a>) -> Option<bool> {
+    let rest = cursor.rest();
+    // Where tags end depends on nothing behind their closing brace.
+    if before.tags.is_empty() || !before.tags.begins(rest) {
+        let (len, same_line) = plain_tags_end(rest)?;
+        before.tags = Known::new(&rest[..=len]);
+        before.tags_are_line = same_line;
+    }
+    cursor.pass(before.tags.len() - 1);
+    Some(before.tags_are_line)
 }
 
 /// Is there space before the next value? It may hold a newline.
@@ -286,22 +308,17 @@ fn is_blank(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(u8::is_ascii_whitespace)
 }
 
-/// Points that were taken together have the same time.
 #[inline]
-fn read_known_time<'a>(
-    settings: &Settings,
-    cursor: &mut Cursor<'a>,
-    known: &mut (&'a [u8], i64),
-) -> Option<i64> {
-    let rest = cursor.rest();
+fn read_known_time<'a>(settings: &Settings, cursor: &mut Cursor<'a>, before: &mut Before<'a>) -> Option<i64> {
     // If it goes on, what stands behind a time in this shape does not follow.
-    if !known.0.is_empty() && begins_with(rest, known.0) {
-        cursor.pass(known.0.len());
-        return Some(known.1);
+    if !before.time.is_empty() && before.time.begins(cursor.rest()) {
+        cursor.pass(before.time.len());
+        return Some(before.nanoseconds);
     }
     let start = *cursor;
     let time = read_time(settings.time_unit, cursor)?;
-    *known = (&start.rest()[..cursor.at() - start.at()], time);
+    before.time = Known::new(&start.rest()[..cursor.at() - start.at()]);
+    before.nanoseconds = time;
     Some(time)
 }
 

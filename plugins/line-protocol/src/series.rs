@@ -36,12 +36,18 @@ impl SeriesSpelling for RawSeries {
             parts.tags.push((key, value));
             start = stop;
         }
-        let mut keys: Vec<&str> = parts.tags.iter().map(|(key, _)| key.as_str()).collect();
-        keys.sort_unstable();
-        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err((1, "duplicate tags".into()));
+        match parts.repeated_tag() {
+            Some(tag) => {
+                let column = self.tag_column(spelling, tag).unwrap_or(1);
+                Err((column, "duplicate tags".into()))
+            }
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    fn tag_column(&self, spelling: &[u8], tag: usize) -> Option<u64> {
+        let comma = (0..tag).fold(end(spelling, 0, b","), |comma, _| end(spelling, comma + 1, b","));
+        (comma < spelling.len()).then_some(comma as u64 + 2)
     }
 }
 
@@ -101,23 +107,30 @@ mod tests {
     #[test]
     fn broken_series_say_why() {
         let cases = [
-            (",host=a", "missing measurement"),
-            ("cpu,", "missing tag key"),
-            ("cpu,=a", "missing tag key"),
-            ("cpu,host", "missing tag value"),
-            ("cpu,host=", "missing tag value"),
-            ("cpu,host=,az=b", "missing tag value"),
-            ("cpu,host,az=b", "missing tag value"),
-            ("cpu,host=a=b", "invalid tag format"),
-            ("cpu,a=1,a=2", "duplicate tags"),
+            (",host=a", 1, "missing measurement"),
+            ("cpu,", 5, "missing tag key"),
+            ("cpu,=a", 5, "missing tag key"),
+            ("cpu,host", 5, "missing tag value"),
+            ("cpu,host=", 5, "missing tag value"),
+            ("cpu,host=,az=b", 5, "missing tag value"),
+            ("cpu,host,az=b", 5, "missing tag value"),
+            ("cpu,host=a=b", 5, "invalid tag format"),
+            ("cpu,a=1,a=2", 9, "duplicate tags"),
+            (r"c\,u,a=\,,b=2,c=3,\a=4,b=5", 24, "duplicate tags"),
         ];
-        for (text, reason) in cases {
+        for (text, column, reason) in cases {
             let got = RawSeries.read(text.as_bytes(), &mut SeriesParts::default());
-            assert_eq!(
-                got.map_err(|(_, reason)| reason),
-                Err(reason.to_string()),
-                "{text}"
-            );
+            assert_eq!(got, Err((column, reason.to_string())), "{text}");
         }
+    }
+
+    #[test]
+    fn tags_have_places() {
+        let text = r"m\,,a=\,\ ,\=b=2,c=3";
+        let columns: Vec<Option<u64>> = (0..4)
+            .map(|tag| RawSeries.tag_column(text.as_bytes(), tag))
+            .collect();
+        assert_eq!(columns, [Some(5), Some(12), Some(18), None]);
+        assert_eq!(RawSeries.tag_column(b"m", 0), None);
     }
 }

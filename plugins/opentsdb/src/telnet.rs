@@ -104,15 +104,8 @@ struct Tags {
 
 impl SeriesSpelling for Tags {
     fn read(&self, spelling: &[u8], parts: &mut SeriesParts) -> Result<(), (u64, String)> {
-        let (start, len) = self.metric;
-        let column = |at: usize| {
-            (if at < len {
-                start + at
-            } else {
-                self.tags + at - len
-            }) as u64
-                + 1
-        };
+        let (_, len) = self.metric;
+        let column = |at: usize| self.column(at);
         let text = std::str::from_utf8(spelling)
             .map_err(|error| (column(error.valid_up_to()), "invalid UTF-8".to_string()))?;
         parts.measurement.push_str(&text[..len]);
@@ -131,6 +124,25 @@ impl SeriesSpelling for Tags {
             }
             at = to;
         }
+    }
+
+    fn tag_column(&self, spelling: &[u8], tag: usize) -> Option<u64> {
+        let (_, len) = self.metric;
+        let from = (0..tag).fold(len, |at, _| word(spelling, at).1);
+        let (from, to) = word(spelling, from);
+        (from < to).then(|| self.column(from))
+    }
+}
+
+impl Tags {
+    /// A column of the line, of a byte of the spelling.
+    fn column(&self, at: usize) -> u64 {
+        let (start, len) = self.metric;
+        let at = match at < len {
+            true => start + at,
+            false => self.tags + at - len,
+        };
+        at as u64 + 1
     }
 }
 

@@ -1,5 +1,5 @@
-//! Looking for a byte of a few, and comparing with a text that is known, where only some bytes have to be passed: eight at a time, with
-//! no call. Longer ways are memchr's.
+//! Looking for a byte of a few, and comparing with a text that is known, where only some bytes have to be passed: eight or sixteen at a
+//! time, with no call. Longer ways are memchr's.
 
 const ONES: u64 = u64::from_le_bytes([0x01; 8]);
 const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
@@ -46,23 +46,73 @@ pub fn any_of<const N: usize>(wanted: [u8; N], bytes: &[u8]) -> usize {
     first(bytes, marks, |byte| wanted.contains(&byte))
 }
 
-/// Do the bytes begin with this text?
-#[inline]
-pub fn begins_with(bytes: &[u8], text: &[u8]) -> bool {
-    let Some(bytes) = bytes.get(..text.len()) else {
-        return false;
-    };
-    // The first and the last bytes, which overlap.
-    #[inline(always)]
-    fn ends<const N: usize>(bytes: &[u8], text: &[u8]) -> bool {
-        bytes.first_chunk::<N>() == text.first_chunk() && bytes.last_chunk::<N>() == text.last_chunk()
+/// A text that many are compared with: one word is read and compared where others are gone through by their length.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    text: &'a [u8],
+    /// Its first bytes, and which bits of a word they take.
+    first: u128,
+    mask: u128,
+}
+
+const WORD: usize = size_of::<u128>();
+
+impl<'a> Known<'a> {
+    /// To compare with this text.
+    pub fn new(text: &'a [u8]) -> Self {
+        let mut first = [0; WORD];
+        let len = text.len().min(WORD);
+        first[..len].copy_from_slice(&text[..len]);
+        let mask = match len {
+            WORD => u128::MAX,
+            _ => (1 << (8 * len)) - 1,
+        };
+        Self {
+            text,
+            first: u128::from_le_bytes(first),
+            mask,
+        }
     }
-    match text.len() {
-        0..4 => bytes.iter().zip(text).all(|(byte, wanted)| byte == wanted),
-        4..8 => ends::<4>(bytes, text),
-        8..16 => ends::<8>(bytes, text),
-        16..=32 => ends::<16>(bytes, text),
-        _ => bytes == text,
+
+    /// The text.
+    #[inline]
+    pub fn text(&self) -> &'a [u8] {
+        self.text
+    }
+
+    /// Its bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// There is none: everything begins with it.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// Do the bytes begin with it?
+    #[inline(always)]
+    pub fn begins(&self, bytes: &[u8]) -> bool {
+        let Some(head) = bytes.first_chunk::<WORD>() else {
+            return bytes.starts_with(self.text);
+        };
+        if u128::from_le_bytes(*head) & self.mask != self.first {
+            return false;
+        }
+        let len = self.text.len();
+        if len <= WORD {
+            return true;
+        }
+        if len > 2 * WORD {
+            return bytes.starts_with(self.text);
+        }
+        // The last bytes, of which some were compared already.
+        let last = bytes
+            .get(len - WORD..len)
+            .and_then(|last| last.first_chunk::<WORD>());
+        last.is_some_and(|last| Some(last) == self.text.last_chunk())
     }
 }
 
@@ -96,12 +146,14 @@ mod tests {
     fn beginnings_are_whole() {
         let bytes: Vec<u8> = (0..70u8).collect();
         for len in 0..=bytes.len() {
-            assert!(begins_with(&bytes, &bytes[..len]));
-            assert_eq!(begins_with(&bytes[..len], &bytes), len == bytes.len());
+            let known = Known::new(&bytes[..len]);
+            for end in 0..=bytes.len() {
+                assert_eq!(known.begins(&bytes[..end]), end >= len, "{len} bytes in {end}");
+            }
             for other in 0..len {
                 let mut text = bytes[..len].to_vec();
                 text[other] ^= 0x80;
-                assert!(!begins_with(&bytes, &text), "byte {other} of {len}");
+                assert!(!Known::new(&text).begins(&bytes), "byte {other} of {len}");
             }
         }
     }
