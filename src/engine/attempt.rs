@@ -75,9 +75,16 @@ impl Attempt {
         self.careful
     }
 
-    /// Was this batch set aside before?
-    pub fn is_aside(&self, sequence: u64) -> bool {
-        self.aside.contains(&sequence)
+    /// Is the batch set aside, or about to be?
+    pub fn is_to_be_left_out(&self, sequence: u64) -> bool {
+        self.aside.contains(&sequence) || self.deaths_of(sequence) >= DEATHS_MAX
+    }
+
+    fn deaths_of(&self, sequence: u64) -> u64 {
+        match self.suspect {
+            (suspect, deaths) if suspect == sequence => deaths,
+            _ => 0,
+        }
     }
 
     /// Is the batch to be left out? Then it is in its file. If not, it is about to be replayed.
@@ -88,10 +95,7 @@ impl Attempt {
         if self.aside.contains(&sequence) {
             return Ok(true);
         }
-        let deaths = match self.suspect {
-            (suspect, deaths) if suspect == sequence => deaths,
-            _ => 0,
-        };
+        let deaths = self.deaths_of(sequence);
         if deaths >= DEATHS_MAX {
             self.set_aside(sequence, bytes, "it ended the server again and again")?;
             return Ok(true);

@@ -166,13 +166,15 @@ impl Core {
             while head.sequence() < last_command {
                 std::thread::yield_now();
             }
-            let was_aside = attempt.is_aside(sequence);
-            if attempt.leave_out(sequence, bytes)? {
-                damaged += 1;
-                has_gap = true;
-                if !was_aside {
+            if attempt.is_to_be_left_out(sequence) {
+                // Before its file is made; and if the note is missing although the file is there, whatever took it.
+                if !losses.is_behind_a_gap(sequence) {
                     losses.note_gap(sequence)?;
                 }
+                damaged += 1;
+                has_gap = true;
+            }
+            if attempt.leave_out(sequence, bytes)? {
                 return Ok(());
             }
             let has_gap_before = has_gap || losses.is_behind_a_gap(sequence);

@@ -196,6 +196,96 @@ fn writers_are_refused_while_nothing_can_be_sealed() {
     world.check(&life);
 }
 
+/// A series that only a refused request had named may be dropped: there are as many series after a start as before, sealed or not.
+#[test]
+fn what_only_a_refused_request_named_can_be_dropped_and_counts_stay_exact() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let world = World::new(0);
+    let open = || {
+        let opened = (0..50).find_map(|_| Life::open(&world, 1, dir.path()).ok());
+        opened.expect("a sound disk").0
+    };
+    let write = |life: &Life, measurement: usize, hosts: std::ops::Range<u64>, times: i64| {
+        let of_host = |host| (0..times).map(move |time| ((measurement, host), time, time * 7919 % 1009));
+        let points = hosts.flat_map(of_host);
+        let points: Vec<_> = points
+            .map(|(key, time, v)| (key, time, Fields::from([("v", v), ("w", v), ("s", v)])))
+            .collect();
+        life.commit_group(vec![(life.batch(&points), Op::Write(points))]);
+    };
+    let life = open();
+    write(&life, 0, 0..1, 1);
+    while world.tally().full == 0 {
+        write(&life, 2, 0..1, 500);
+    }
+    // Of the second one nobody knows the measurement.
+    write(&life, 0, 1..3, 1);
+    write(&life, 1, 1..3, 1);
+    assert_eq!(world.tally().full, 3, "they are refused");
+    life.seal().expect("a sound disk");
+    write(&life, 0, 3..4, 1);
+    for (measurement, host) in [(0, 1), (0, 2), (1, 1), (1, 2)] {
+        *life.statement.lock().expect("one thread") = Op::DropSeries(measurement, host);
+        life.query(&format!("DROP SERIES FROM m{measurement} WHERE host = 'h{host}'"));
+    }
+    write(&life, 1, 3..4, 1);
+    let check = |life: &Life, when: &str| {
+        let exact = |from| {
+            let answer = life.query(&format!("SHOW SERIES EXACT CARDINALITY FROM {from}"));
+            answer["results"][0]["series"][0]["values"][0][0]
+                .as_u64()
+                .unwrap_or(0)
+        };
+        assert_eq!((exact("m0"), exact("m1")), (2, 1), "{when}");
+        let all = life.query("SHOW SERIES CARDINALITY");
+        let all = &all["results"][0]["series"][0]["values"][0][0];
+        assert_eq!(all.as_u64(), Some(4), "{when}");
+        world.check(life);
+    };
+    check(&life, "at once");
+    drop(life);
+    let life = open();
+    check(&life, "after a start");
+    life.seal().expect("a sound disk");
+    check(&life, "sealed");
+    drop(life);
+    let life = open();
+    check(&life, "after another start");
+    while life.merge_index() {}
+    check(&life, "merged");
+    drop(life);
+    check(&open(), "after a third start");
+}
+
+/// The power may go between a batch being set aside and the note of the gap that it leaves.
+#[test]
+fn a_batch_that_is_aside_leaves_a_gap_even_without_a_note() {
+    use crate::engine::{attempt, losses};
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let world = World::new(0);
+    let open = || {
+        let opened = (0..50).find_map(|_| Life::open(&world, 1, dir.path()).ok());
+        opened.expect("a sound disk")
+    };
+    let (life, _) = open();
+    for time in 0..3 {
+        let points = vec![((0, 0), time, Fields::from([("v", time)]))];
+        life.commit_group(vec![(life.batch(&points), Op::Write(points))]);
+    }
+    drop(life);
+    std::fs::write(dir.path().join(attempt::file_name(2)), "its bytes").expect("room");
+    let notes = || std::fs::read_to_string(dir.path().join(losses::NAME)).unwrap_or_default();
+    for start in 0..3 {
+        let (life, recovery) = open();
+        assert_eq!((recovery.quarantined, life.sequence()), (1, 3), "start {start}");
+        let kinds: Vec<String> = notes()
+            .lines()
+            .map(|line| line.rsplit_once(' ').expect("a checksum").0.to_string())
+            .collect();
+        assert_eq!(kinds, ["gap 2", "settled 3"], "start {start}");
+    }
+}
+
 /// Without this a seed that fails could not be looked at.
 #[test]
 fn a_seed_is_the_same_run_each_time() {

@@ -1,7 +1,7 @@
 //! DELETE, DROP SERIES and DROP MEASUREMENT.
 
-use super::{Target, commands};
-use crate::batch::Command;
+use super::{Target, commands, commands_with};
+use crate::batch::{Command, Definitions};
 use crate::catalog::Measurement;
 use crate::lang::{DataType, Delete, Expr, Source, VarRef};
 use crate::model::TimeRange;
@@ -86,6 +86,12 @@ pub(super) fn delete_points(
     target: &dyn Target,
 ) -> Result<(), QueryError> {
     let list = chosen(ctx, delete)?;
+    let mut definitions = Definitions::default();
+    for (measurement, series, time) in &list {
+        if let (Some(series), TimeRange::ALL) = (series, *time) {
+            define(ctx, measurement, series, &mut definitions)?;
+        }
+    }
     let all = list
         .into_iter()
         .map(|(measurement, series, time)| match (series, time) {
@@ -101,12 +107,33 @@ pub(super) fn delete_points(
                 time,
             },
         });
-    commands(target, all.collect())
+    commands_with(target, definitions, all.collect())
+}
+
+/// Series that are dropped are defined first, if only a request that was refused has named them: what was never defined is in no count of series after a
+/// start, and could not be taken from it.
+fn define(
+    ctx: &Context<'_>,
+    measurement: &Measurement,
+    series: &[u32],
+    into: &mut Definitions,
+) -> Result<(), QueryError> {
+    let mut new = Definitions::default();
+    measurement.define_new(&series.iter().copied().collect(), &mut new);
+    if new.series.is_empty() {
+        return Ok(());
+    }
+    let made = ctx.catalog.define_database(&ctx.database(None)?.name);
+    (into.databases, into.policies) = (made.databases, made.policies);
+    into.measurements.extend(new.measurements);
+    into.fields.extend(new.fields);
+    into.series.extend(new.series);
+    Ok(())
 }
 
 /// DROP SERIES.
 pub(super) fn drop_series(ctx: &Context<'_>, drop: &Delete, target: &dyn Target) -> Result<(), QueryError> {
-    let mut out = Vec::new();
+    let (mut definitions, mut out) = (Definitions::default(), Vec::new());
     for (measurement, series, time) in chosen(ctx, drop)? {
         if time != TimeRange::ALL {
             return Err(QueryError::statement(
@@ -117,10 +144,11 @@ pub(super) fn drop_series(ctx: &Context<'_>, drop: &Delete, target: &dyn Target)
             Some(series) => series,
             None => measurement.view().live()?.iter().collect(),
         };
+        define(ctx, &measurement, &series, &mut definitions)?;
         out.push(Command::DropSeries {
             measurement: measurement.id,
             series,
         });
     }
-    commands(target, out)
+    commands_with(target, definitions, out)
 }

@@ -26,7 +26,7 @@ use super::select::stream;
 use super::value::Value;
 use super::workers::Workers;
 use super::{show, time};
-use crate::batch::{Batch, Command};
+use crate::batch::{Batch, Command, Definitions};
 use crate::catalog::Catalog;
 use crate::ingest::Limits;
 use crate::lang::{Params, Query, Statement};
@@ -250,6 +250,15 @@ fn commit(target: &dyn Target, batch: Batch) -> Result<(), QueryError> {
 }
 
 fn commands(target: &dyn Target, commands: Vec<Command>) -> Result<(), QueryError> {
+    commands_with(target, Definitions::default(), commands)
+}
+
+/// The same, of what may not be defined yet.
+fn commands_with(
+    target: &dyn Target,
+    definitions: Definitions,
+    commands: Vec<Command>,
+) -> Result<(), QueryError> {
     if commands.is_empty() {
         return Ok(());
     }
@@ -257,6 +266,7 @@ fn commands(target: &dyn Target, commands: Vec<Command>) -> Result<(), QueryErro
         target,
         Batch {
             shards: target.shards(),
+            definitions,
             commands,
             ..Batch::default()
         },
