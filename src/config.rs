@@ -127,30 +127,30 @@ pub struct ServeArgs {
     /// Shard threads [default: one a core, at most 8]
     #[arg(long, value_name = "N", env = "KYMO_SHARDS", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,
-    /// Unsealed points in memory at which they are sealed [default: 1/32 of the memory, 8M to 64M]
+    /// Unsealed points in memory at which they are sealed [default: 1/32 of the memory, 7M to 256M]
     #[arg(long, value_name = "BYTES", env = "KYMO_HEAD_BYTES", value_parser = parse_bytes)]
     pub head_bytes: Option<u64>,
     /// Cache of blocks [default: 1/16 of the memory, 8M to 1G]
     #[arg(long, value_name = "BYTES", env = "KYMO_BLOCK_CACHE_BYTES", value_parser = parse_bytes)]
     pub block_cache_bytes: Option<u64>,
-    /// Cache of the series index [default: 1/32 of the memory, 8M to 512M]
+    /// Cache of the series index [default: 1/32 of the memory, 7M to 512M]
     #[arg(long, value_name = "BYTES", env = "KYMO_INDEX_CACHE_BYTES", value_parser = parse_bytes)]
     pub index_cache_bytes: Option<u64>,
     /// Cache from the spellings of series to their ids [default: 1/32 of the memory, 4M to 192M]
     #[arg(long, value_name = "BYTES", env = "KYMO_SPELLING_CACHE_BYTES", value_parser = parse_bytes)]
     pub spelling_cache_bytes: Option<u64>,
-    /// Memory that bodies of requests may hold together; beyond it they are answered 503 [default: 1/8 of the memory, 32M to 1G]
+    /// Memory that bodies of requests may hold together; beyond it they are answered 503 [default: 1/8 of the memory, 28M to 1G]
     #[arg(long, value_name = "BYTES", env = "KYMO_BODY_BYTES", value_parser = parse_bytes)]
     pub body_bytes: Option<u64>,
     /// Memory that connections and datagrams may hold before they are decoded; beyond it connections are read slower or
-    /// closed and datagrams dropped [default: 1/32 of the memory, 8M to 512M]
+    /// closed and datagrams dropped [default: 1/32 of the memory, 7M to 512M]
     #[arg(long, value_name = "BYTES", env = "KYMO_RECEIVED_BYTES", value_parser = parse_bytes)]
     pub received_bytes: Option<u64>,
-    /// Memory of batches that wait for the journal; beyond it writes are answered 503 [default: 1/32 of the memory, 8M to 64M]
+    /// Memory of batches that wait for the journal; beyond it writes are answered 503 [default: 1/32 of the memory, 7M to 64M]
     #[arg(long, value_name = "BYTES", env = "KYMO_WAITING_BYTES", value_parser = parse_bytes)]
     pub waiting_bytes: Option<u64>,
     /// Memory that live subscriptions may hold; beyond it windows are evaluated anew and slow clients are sent a new
-    /// snapshot [default: 1/16 of the memory, 16M to 640M]
+    /// snapshot [default: 1/16 of the memory, 14M to 640M]
     #[arg(long, value_name = "BYTES", env = "KYMO_LIVE_BYTES", value_parser = parse_bytes)]
     pub live_bytes: Option<u64>,
     /// Memory one query may hold [default: 1/8 of the memory, 16M to 4G]
@@ -187,7 +187,7 @@ pub struct ServeArgs {
     /// the cores, at most 4; 0 on battery]
     #[arg(long, value_name = "N", env = "KYMO_MERGE_THREADS", value_parser = clap::value_parser!(u16).range(0..=64))]
     pub merge_threads: Option<u16>,
-    /// Memory all merges may hold [default: 1/16 of the memory, 16M to 256M]
+    /// Memory all merges may hold [default: 1/16 of the memory, 14M to 256M]
     #[arg(long, value_name = "BYTES", env = "KYMO_MERGE_BYTES", value_parser = parse_bytes)]
     pub merge_bytes: Option<u64>,
     /// Free space on the disk, in bytes (K, M, G, T), below which points are refused [default: 2 % of the disk, 256M to 2G, at most a quarter of it]

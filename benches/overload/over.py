@@ -4,7 +4,8 @@
 LOAD: bulk (40 clients, bodies of 3 MiB), small (8), json (4, 1 MiB), remote (4, remote write of 20,000 samples), queries (4 clients, of which
 each wants more than it may have), huge (lines of 20 MB), bombs (gzip of 400 MiB), lines (16 connections), garbage (an endless line), statsd
 (TCP and UDP), graphite, udp, collectd (nonsense by UDP), live (10,000 subscriptions that nobody reads), slow (300 requests that never get
-whole), or all. Prints the most that was resident, what parts held then (/metrics), what was answered, and what is left afterwards.
+whole), or all. Prints the most that was resident, what parts held then (/metrics), what was answered, what each group of clients offered and
+got acknowledged (or, where nothing is acknowledged, what was stored of it) a second, and what is left afterwards.
 With --cgroup the server runs in a memory cgroup (version 1) of that size instead of --memory.
 """
 
@@ -62,6 +63,9 @@ log = open(folder + "/log", "w")
 server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 stop = False
 counts = {}
+# Per group of clients: bytes and points offered, bytes and points acknowledged.
+offered = {name: [0, 0, 0, 0] for name in ["bulk", "small", "json", "remote"]}
+sent = {}
 
 
 def status(name):
@@ -78,10 +82,15 @@ def ask(method, path, body=None, headers={}):
     return answer.status, text
 
 
-def again(name, path, body, headers={}, method="POST"):
+def again(name, path, body, headers={}, method="POST", points=0):
     while not stop:
+        content = body() if callable(body) else body
+        tally = offered.get(name, [0] * 4)
+        tally[0], tally[1] = tally[0] + len(content or b""), tally[1] + points
         try:
-            code, text = ask(method, path, body() if callable(body) else body, headers)
+            code, text = ask(method, path, content, headers)
+            if code == 204:
+                tally[2], tally[3] = tally[2] + len(content), tally[3] + points
             key = f"{name} {code}{' error' if code == 200 and b'error' in text else ''}"
         except OSError:
             key = name + " cut off"
@@ -95,7 +104,8 @@ def flood(port, piece):
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=5) as stream:
                 while not stop:
-                    stream.send(piece)
+                    n = stream.send(piece)
+                    sent[port] = sent.get(port, 0) + n
         except OSError:
             counts[f"port {port} held back"] = counts.get(f"port {port} held back", 0) + 1
 
@@ -104,7 +114,8 @@ def datagrams(port, datagram):
     sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     while not stop:
         try:
-            sender.sendto(datagram, ("127.0.0.1", port))
+            n = sender.sendto(datagram, ("127.0.0.1", port))
+            sent[-port] = sent.get(-port, 0) + n
         except OSError:
             pass
 
@@ -206,16 +217,16 @@ kept = subscribe() if has("live") else None
 if has("bulk"):
     fillers = [lines(seed) for seed in range(8)]
     for i in range(40):
-        go(1, again, "bulk", "/write?db=d", fillers[i % 8])
+        go(1, again, "bulk", "/write?db=d", fillers[i % 8], {}, "POST", fillers[i % 8].count(b"\n"))
 if has("small"):
-    go(8, again, "small", "/write?db=d", lambda: b"m,w=1 v=1i %d\n" % time.time_ns())
+    go(8, again, "small", "/write?db=d", lambda: b"m,w=1 v=1i %d\n" % time.time_ns(), {}, "POST", 1)
 if has("json"):
     point = '{"measurement":"fj","tags":{"host":"h%d"},"fields":{"v":%d},"time":%d}\n'
     body = "".join(point % (i % 997, i, i) for i in range(14000)).encode()
-    go(4, again, "json", "/write?db=d&format=json", body)
+    go(4, again, "json", "/write?db=d&format=json", body, {}, "POST", 14000)
 if has("remote"):
     kinds = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
-    go(4, again, "remote", "/api/v1/write?db=d", remote_write(20000), kinds)
+    go(4, again, "remote", "/api/v1/write?db=d", remote_write(20000), kinds, "POST", 20000)
 if has("queries"):
     for q in QUERIES:
         go(1, again, "query", "/query?db=d&q=" + urllib.parse.quote(q), None, {}, "GET")
@@ -239,6 +250,13 @@ if has("collectd"):
 if has("slow"):
     go(1, slow)
 
+def stored():
+    """Rows that were stored, by the way they came."""
+    name = "kymo_ingest_rows_total{from="
+    return {way.split('"')[1]: float(n) for way, n in metrics().items() if way.startswith(name)}
+
+
+stored_before = stored()
 began, peak, at_peak, slowest = time.time(), 0, {}, 0
 while time.time() - began < args.seconds and server.poll() is None:
     asked = time.time()
@@ -253,6 +271,8 @@ while time.time() - began < args.seconds and server.poll() is None:
     if resident > peak:
         peak, at_peak = resident, metrics() or at_peak
     time.sleep(0.25)
+lasted = time.time() - began
+stored_then = stored() if server.poll() is None else {}
 stop = True
 if server.poll() is not None:
     print("THE SERVER ENDED:", server.returncode)
@@ -261,6 +281,15 @@ else:
     print(f"{args.memory} {'cgroup ' if group else ''}{' '.join(args.loads) if args.loads != LOADS else 'all'}: {status('VmHWM')} MiB resident at most; slowest /health {slowest * 1000:.0f} ms")
     print("  held then, MiB:", used, "refused for want of memory:", at_peak.get("kymo_memory_refused_total"))
     print("  answered:", dict(sorted(counts.items())))
+    for name, (bytes_, points, acked_bytes, acked_points) in offered.items():
+        if points:
+            mib = [n / lasted / (1 << 20) for n in (bytes_, acked_bytes)]
+            ratio = f"{points / acked_points:.1f} times" if acked_points else "endlessly"
+            print(f"  {name}: {mib[0]:.1f} MiB/s ({points / lasted:,.0f} points/s) offered, {mib[1]:.2f} ({acked_points / lasted:,.0f}) acknowledged: {ratio} more")
+    rates = {("datagrams to " if port < 0 else "") + f"port {abs(port)}": f"{n / lasted / (1 << 20):.1f} MiB/s" for port, n in sorted(sent.items())}
+    if rates:
+        print("  taken by the kernel:", rates)
+    print("  stored, rows/s:", {way: f"{(n - stored_before.get(way, 0)) / lasted:,.0f}" for way, n in stored_then.items() if n > stored_before.get(way, 0)})
     ended, large = time.time(), None
     for second in range(args.rest):
         time.sleep(1)
@@ -274,7 +303,8 @@ else:
     print("  a large body was taken", f"{large} s after the load" if large else "NOT AGAIN")
     if group:
         with open(group + "/memory.max_usage_in_bytes") as most, open(group + "/memory.failcnt") as failed:
-            print("  charged at most", int(most.read()) >> 20, "MiB, failcnt", failed.read().strip())
+            ended = open(group + "/memory.oom_control").read().split()[-1]
+            print("  charged at most", int(most.read()) >> 20, "MiB, failcnt", failed.read().strip(), "oom_kill", ended)
     server.terminate()
     server.wait(60)
 shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
 //! What the machine has: cores and memory, a cgroup's limits included.
 
 use std::fs::read_to_string;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What budgets are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,9 @@ pub struct Machine {
     pub memory: u64,
 }
 
+/// One part in so many of a cgroup's limit is left to the kernel: the group pays for its page tables, stacks and sockets, too, and for
+/// pages of files until they are written. A process that takes all of the limit for itself is ended.
+const KERNEL_PART: u64 = 16;
 /// Bytes assumed where the machine does not say.
 const MEMORY_UNKNOWN: u64 = 1 << 30;
 
@@ -21,7 +24,10 @@ impl Machine {
         // Counts a cgroup's CPU quota and the process's affinity.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut memory = meminfo("MemTotal").unwrap_or(MEMORY_UNKNOWN);
-        for limit in [cgroup_limit(), data_limit()].into_iter().flatten() {
+        for limit in [cgroup_limit().map(own_share), data_limit()]
+            .into_iter()
+            .flatten()
+        {
             memory = memory.min(limit);
         }
         Self { cores, memory }
@@ -62,47 +68,98 @@ fn data_limit() -> Option<u64> {
     limits.into_iter().flatten().min().map(|bytes| bytes / 2)
 }
 
+/// What a process in a cgroup of this limit may have of its own.
+fn own_share(limit: u64) -> u64 {
+    limit - limit / KERNEL_PART
+}
+
+/// The files of a version of cgroups.
+#[derive(Debug, PartialEq, Eq)]
+struct Files {
+    limit: &'static str,
+    usage: &'static str,
+    inactive_file: &'static str,
+    active_file: &'static str,
+}
+
+const VERSION_1: Files = Files {
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    inactive_file: "total_inactive_file",
+    active_file: "total_active_file",
+};
+const VERSION_2: Files = Files {
+    limit: "memory.max",
+    usage: "memory.current",
+    inactive_file: "inactive_file",
+    active_file: "active_file",
+};
+
 /// A cgroup that this process is in, or one above it, and what its files are called.
+#[derive(Debug)]
 pub(super) struct Group {
     pub folder: PathBuf,
-    pub limit: &'static str,
-    pub usage: &'static str,
-    pub inactive_file: &'static str,
+    files: &'static Files,
 }
 
 impl Group {
+    /// Bytes that it may have; `None`: it has no limit.
+    pub fn limit(&self) -> Option<u64> {
+        // Version 1 says "no limit" by a number that no machine has.
+        self.number(self.files.limit).filter(|bytes| *bytes < 1 << 60)
+    }
+
+    /// Bytes that are charged to it, pages of files that the kernel takes back first left out.
+    pub fn usage_but_cold_files(&self) -> Option<u64> {
+        let files = self.stat(self.files.inactive_file).unwrap_or(0);
+        Some(self.number(self.files.usage)?.saturating_sub(files))
+    }
+
+    /// Bytes that are charged to it, all pages of files left out: what the kernel cannot take back.
+    pub fn taken(&self) -> Option<u64> {
+        let files = self.stat(self.files.active_file).unwrap_or(0);
+        Some(self.usage_but_cold_files()?.saturating_sub(files))
+    }
+
     /// A file with one number; `None`: there is none, or it says `max`.
-    pub fn number(&self, file: &str) -> Option<u64> {
+    fn number(&self, file: &str) -> Option<u64> {
         read_to_string(self.folder.join(file)).ok()?.trim().parse().ok()
+    }
+
+    /// A line `name value` of `memory.stat`.
+    fn stat(&self, name: &str) -> Option<u64> {
+        let text = read_to_string(self.folder.join("memory.stat")).ok()?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        line.trim().parse().ok()
     }
 }
 
 /// The groups that may limit memory, of cgroup v2 and v1.
 pub(super) fn groups() -> Vec<Group> {
     let own = read_to_string("/proc/self/cgroup").unwrap_or_default();
+    groups_of(&own, Path::new("/sys/fs/cgroup"))
+}
+
+/// The groups that `own` (/proc/self/cgroup) names, and those above them; where the hierarchies are.
+fn groups_of(own: &str, mounts: &Path) -> Vec<Group> {
     let mut groups = Vec::new();
     for line in own.lines() {
         let mut parts = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
             continue;
         };
-        let (root, limit, usage, inactive_file) = match controllers {
-            "" => ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-            "memory" => (
-                "/sys/fs/cgroup/memory",
-                "memory.limit_in_bytes",
-                "memory.usage_in_bytes",
-                "total_inactive_file",
-            ),
+        let (root, files) = match controllers {
+            "" => (mounts.to_path_buf(), &VERSION_2),
+            other if other.split(',').any(|name| name == "memory") => (mounts.join("memory"), &VERSION_1),
             _ => continue,
         };
-        let mut folder = PathBuf::from(root).join(path.trim_start_matches('/'));
-        while folder.starts_with(root) {
+        let mut folder = root.join(path.trim_start_matches('/'));
+        while folder.starts_with(&root) {
             groups.push(Group {
                 folder: folder.clone(),
-                limit,
-                usage,
-                inactive_file,
+                files,
             });
             folder.pop();
         }
@@ -110,12 +167,29 @@ pub(super) fn groups() -> Vec<Group> {
     groups
 }
 
-/// The least of the memory limits of this process's cgroups.
+/// The group whose limit is the least.
+fn tightest() -> Option<(u64, Group)> {
+    tightest_of(groups())
+}
+
+/// Bytes that are left to this process in that group, after what it, others and the kernel have. `None`: there is no limit.
+pub(super) fn group_left() -> Option<u64> {
+    left_of(tightest()?)
+}
+
+fn left_of((limit, group): (u64, Group)) -> Option<u64> {
+    Some(own_share(limit).saturating_sub(group.taken()?))
+}
+
+fn tightest_of(groups: Vec<Group>) -> Option<(u64, Group)> {
+    let limited = groups
+        .into_iter()
+        .filter_map(|group| Some((group.limit()?, group)));
+    limited.min_by_key(|(limit, _)| *limit)
+}
+
 fn cgroup_limit() -> Option<u64> {
-    groups()
-        .iter()
-        .filter_map(|group| group.number(group.limit))
-        .min()
+    tightest().map(|(limit, _)| limit)
 }
 
 #[cfg(test)]
@@ -141,6 +215,82 @@ mod tests {
         let raised = raise_open_files();
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         assert_eq!((raised, limit.current), (limit.maximum, limit.maximum));
+    }
+
+    /// A hierarchy of groups as files: (path, text).
+    fn hierarchy(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("a folder");
+        for (path, text) in files {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("below the root")).expect("made");
+            std::fs::write(path, text).expect("written");
+        }
+        root
+    }
+
+    #[test]
+    fn the_tightest_cgroup_of_version_2_is_found_and_read() {
+        let root = hierarchy(&[
+            ("memory.stat", "anon 1\n"),
+            ("system.slice/memory.max", "1073741824\n"),
+            ("system.slice/memory.current", "900\n"),
+            ("system.slice/kymo.service/memory.max", "268435456\n"),
+            ("system.slice/kymo.service/memory.current", "1000\n"),
+            (
+                "system.slice/kymo.service/memory.stat",
+                "anon 500\nfile 450\nkernel 50\nsock 7\ninactive_file 300\nactive_file 100\n",
+            ),
+            ("system.slice/kymo.service/free/memory.max", "max\n"),
+        ]);
+        let find = |own: &str| tightest_of(groups_of(own, root.path()));
+        for own in [
+            "0::/system.slice/kymo.service\n",
+            "0::/system.slice/kymo.service/free\n",
+        ] {
+            let (limit, group) = find(own).expect("a limit");
+            assert_eq!(limit, 256 << 20, "{own}");
+            assert_eq!(group.folder, root.path().join("system.slice/kymo.service"));
+            assert_eq!(
+                (group.usage_but_cold_files(), group.taken()),
+                (Some(700), Some(600))
+            );
+        }
+        let (limit, group) = find("0::/system.slice/other\n").expect("a limit above it");
+        assert_eq!(limit, 1 << 30);
+        assert_eq!(group.taken(), Some(900), "without figures of files all is taken");
+        assert!(find("0::/\n").is_none() && find("nonsense\n:\n0:x\n").is_none() && find("").is_none());
+    }
+
+    #[test]
+    fn the_tightest_cgroup_of_version_1_is_found_and_read() {
+        let root = hierarchy(&[
+            ("memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("memory/docker/a/memory.limit_in_bytes", "536870912\n"),
+            ("memory/docker/a/memory.usage_in_bytes", "1000\n"),
+            (
+                "memory/docker/a/memory.stat",
+                "inactive_file 1\nactive_file 1\ntotal_inactive_file 200\ntotal_active_file 50\n",
+            ),
+            // The unified hierarchy beside it has no memory controller.
+            ("docker/a/cgroup.procs", ""),
+        ]);
+        for own in [
+            "4:memory:/docker/a\n1:cpu:/x\n0::/docker/a\n",
+            "4:cpu,memory:/docker/a/b\n",
+        ] {
+            let (limit, group) = tightest_of(groups_of(own, root.path())).expect("a limit");
+            assert_eq!(limit, 512 << 20, "{own}");
+            assert_eq!(
+                (group.usage_but_cold_files(), group.taken()),
+                (Some(800), Some(750))
+            );
+        }
+        assert!(tightest_of(groups_of("4:memory:/\n", root.path())).is_none());
+    }
+
+    #[test]
+    fn a_part_of_a_cgroup_is_the_kernels() {
+        assert_eq!(own_share(256 << 20), 240 << 20);
     }
 
     #[test]

@@ -118,19 +118,19 @@ impl Budget {
         let cores = machine.cores as u64;
         match self {
             Self::Shards => cores.clamp(1, 8),
-            Self::Head => (memory / 32).clamp(8 * MIB, 256 * MIB),
+            Self::Head => (memory / 32).clamp(7 * MIB, 256 * MIB),
             Self::BlockCache => (memory / 16).clamp(8 * MIB, 1024 * MIB),
-            Self::IndexCache => (memory / 32).clamp(8 * MIB, 512 * MIB),
+            Self::IndexCache => (memory / 32).clamp(7 * MIB, 512 * MIB),
             Self::Spellings => (memory / 32).clamp(4 * MIB, 192 * MIB),
-            Self::Bodies => (memory / 8).clamp(32 * MIB, 1024 * MIB),
-            Self::Received => (memory / 32).clamp(8 * MIB, 512 * MIB),
-            Self::Waiting => (memory / 32).clamp(8 * MIB, 64 * MIB),
-            Self::Live => (memory / 16).clamp(16 * MIB, 640 * MIB),
+            Self::Bodies => (memory / 8).clamp(28 * MIB, 1024 * MIB),
+            Self::Received => (memory / 32).clamp(7 * MIB, 512 * MIB),
+            Self::Waiting => (memory / 32).clamp(7 * MIB, 64 * MIB),
+            Self::Live => (memory / 16).clamp(14 * MIB, 640 * MIB),
             Self::Query => (memory / 8).clamp(16 * MIB, 4096 * MIB),
             Self::AllQueries => (memory / 4).clamp(32 * MIB, 8192 * MIB),
             Self::Queries => (cores * 4).clamp(4, 64),
             Self::MergeThreads => (cores / 2).clamp(1, 4),
-            Self::Merge => (memory / 16).clamp(16 * MIB, 256 * MIB),
+            Self::Merge => (memory / 16).clamp(14 * MIB, 256 * MIB),
         }
     }
 
@@ -139,7 +139,7 @@ impl Budget {
         match self {
             Self::Head => 4 * MIB,
             Self::BlockCache | Self::IndexCache | Self::Spellings => 2 * MIB,
-            Self::Merge => 16 * MIB,
+            Self::Merge => 14 * MIB,
             _ => 1,
         }
     }
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn budgets_fit_into_the_memory_they_are_made_of() {
-        for memory in [256 * MIB, 512 * MIB, 1024 * MIB, 8192 * MIB, 1 << 40] {
+        for memory in [240 * MIB, 256 * MIB, 512 * MIB, 1024 * MIB, 8192 * MIB, 1 << 40] {
             let budgets = Budgets::new(&machine(memory), &Overrides::default());
             // The head counts twice: what is sealed, and what comes meanwhile. The quarter that is left is for what no part counts:
             // code, stacks, what the allocator has free, what is being decoded and encoded. That it is enough is measured (`meter`).

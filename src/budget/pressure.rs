@@ -34,13 +34,8 @@ pub fn observe(meter: &Meter) -> Observation {
         (seen.memory, seen.available) = (meter.bytes_max(), available);
     }
     for group in groups() {
-        if let (Some(max), Some(current)) = (group.number(group.limit), group.number(group.usage)) {
-            // File pages are given back before anything suffers.
-            let files = read_to_string(group.folder.join("memory.stat"))
-                .ok()
-                .and_then(|text| stat(&text, group.inactive_file))
-                .unwrap_or(0);
-            let available = max.saturating_sub(current.saturating_sub(files));
+        if let (Some(max), Some(used)) = (group.limit(), group.usage_but_cold_files()) {
+            let available = max.saturating_sub(used);
             if share(available, max) < share(seen.available, seen.memory) {
                 (seen.memory, seen.available) = (max, available);
             }
@@ -88,14 +83,6 @@ fn some_avg10(text: &str) -> Option<f64> {
     value.parse().ok()
 }
 
-/// A line `name value`.
-fn stat(text: &str, name: &str) -> Option<u64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-    line.trim().parse().ok()
-}
-
 /// A battery discharges, or there are mains and all are off.
 fn on_battery(folder: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else {
@@ -129,11 +116,6 @@ mod tests {
         assert_eq!(some_avg10(pressure), Some(12.5));
         assert_eq!(some_avg10("full avg10=3.00"), None);
         assert_eq!(some_avg10("some avg10=x"), None);
-        assert_eq!(
-            stat("active_file 5\ninactive_file 17\n", "inactive_file"),
-            Some(17)
-        );
-        assert_eq!(stat("inactive_file_x 17\n", "inactive_file"), None);
         assert!(own_bytes() > 1 << 20 && own_bytes() < resident_bytes());
         let seen = observe(&Meter::default());
         assert!(seen.available <= seen.memory && seen.available > 0, "{seen:?}");

@@ -82,7 +82,7 @@ fn shares(services: &Services, out: &mut Text) {
     );
     out.gauge(
         "kymo_memory_own_bytes",
-        "The same without pages of files, which are given back before anything suffers.",
+        "The same without pages of files, which are given back before anything suffers, and with what the kernel and others took of the cgroup that limits the server.",
         meter.resident(),
     );
     out.gauge(
