@@ -21,6 +21,7 @@ use crate::net::clock::now;
 use crate::net::counters::Counters;
 use crate::net::datagrams::Source;
 use crate::net::feed::{Feed, Reading};
+use crate::net::http::seats as http_seats;
 use crate::net::live::Patience;
 use crate::net::received::Received;
 use crate::net::starting::Starting;
@@ -77,6 +78,9 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         percent: args.live_cpu,
     };
     let hub = Arc::new(Hub::start(engine.clone(), share, now).context("cannot start the live thread")?);
+    let seats = http_seats(engine.budgets().meter().bytes_max(), machine.cores);
+    // Half of the connections are left for those who do not wait for their turn to query.
+    let queries_waiting_max = (args.queries_waiting as usize).min(seats.seats_max() / 2);
     let services = Arc::new(Services {
         engine: engine.clone(),
         hub: hub.clone(),
@@ -91,7 +95,9 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
             timeout: Duration::from_secs(args.query_timeout),
             ..QueryLimits::default()
         },
-        queries_waiting_max: args.queries_waiting as usize,
+        queries_waiting_max,
+        seats,
+        head_patience: Duration::from_secs(args.head_patience),
         live_patience: Patience {
             ping: Duration::from_secs(args.live_ping),
             send: Duration::from_secs(args.live_patience),

@@ -177,6 +177,9 @@ pub struct ServeArgs {
     /// Percent of one core that updates of live queries may take [default: 6 while one is busy; 1.6 for many, down to 0.4 if each costs much; cheap ones first]
     #[arg(long, value_name = "PERCENT", env = "KYMO_LIVE_CPU", value_parser = clap::value_parser!(u16).range(1..=100))]
     pub live_cpu: Option<u16>,
+    /// Seconds that an HTTP client may take to send the head of a request
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, env = "KYMO_HEAD_PATIENCE", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub head_patience: u64,
     /// Seconds between pings to clients of /live; who answers none of two is cut off
     #[arg(long, value_name = "SECONDS", default_value_t = 20, env = "KYMO_LIVE_PING", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub live_ping: u64,

@@ -6,6 +6,7 @@
 
 use super::encoding::too_large;
 use super::error::HttpError;
+use super::seats::Seat;
 use crate::budget::Meter;
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
@@ -200,6 +201,7 @@ impl Bodies {
         if announced > BODY_BYTES_MAX {
             return Err(too_large());
         }
+        let _reading = Seat::of(request).map(Seat::read);
         let mut held = self.room.held();
         let mut out = self.take(announced);
         out.clear();

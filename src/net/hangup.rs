@@ -33,6 +33,11 @@ pub fn remember(connection: &dyn Any, kept: &mut Extensions) {
 }
 
 impl Peer {
+    /// Its socket.
+    pub fn socket(&self) -> Arc<OwnedFd> {
+        self.0.clone()
+    }
+
     /// Of a request.
     pub fn of(request: &HttpRequest) -> Option<Self> {
         request.conn_data::<Self>().cloned()

@@ -2,6 +2,7 @@
 
 use super::error::HttpError;
 use super::parameters::Parameters;
+use super::seats::{Seat, Seats, Turn};
 use super::{Services, hangup, live, mappings, metrics, query, rejected, sse, write};
 use crate::budget::machine::files_max;
 use actix_codec::Framed;
@@ -10,19 +11,21 @@ use actix_http::h1::Codec;
 use actix_http::{HttpService, Request};
 use actix_server::{GracefulShutdownSignal, Server};
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
-use actix_web::body::MessageBody;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 pub use actix_web::dev::ServerHandle;
 use actix_web::dev::{AppConfig, Extensions, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use actix_web::middleware::{Compress, Next, from_fn};
 use actix_web::rt::net::{TcpStream, UnixStream};
-use actix_web::web::{self, Data};
+use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse};
 use std::future::ready;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -38,8 +41,8 @@ const HEADERS_BYTES_MAX: u64 = 128 << 10;
 const STOP_SECONDS: u64 = 5;
 /// How long a connection that is being closed may take.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// A client that sends no whole request for so long is cut off.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// One connection in so many is kept for those that come while others make room.
+const SPARE_PART: usize = 8;
 
 /// Starts to serve; the server runs when it is awaited.
 ///
@@ -55,6 +58,7 @@ pub fn serve(
     let memory = services.engine.budgets().meter().bytes_max();
     let mut server = Server::build()
         .workers(threads)
+        // Of each thread: those that have no room wait. There are less: others make room before ([`seats`]).
         .max_concurrent_connections(connections_max(files_max(), memory, threads))
         .shutdown_timeout(STOP_SECONDS)
         .disable_signals();
@@ -80,6 +84,15 @@ pub fn serve(
     Ok(server.run())
 }
 
+/// Seats for the connections of all threads.
+pub fn seats(memory: u64, threads: usize) -> Arc<Seats> {
+    Seats::new(seats_max(connections_max(files_max(), memory, threads), threads))
+}
+
+fn seats_max(connections_max: usize, threads: usize) -> usize {
+    (connections_max - connections_max / SPARE_PART) * threads.max(1)
+}
+
 /// Connections for each of so many threads where so many files may be open: a connection takes two (see [`hangup`]). An eighth is left
 /// for the store and the journal, a quarter for other ways in. And where there is so much memory: if all send headers without an end,
 /// these are not more than a quarter of it.
@@ -99,6 +112,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let upgrading = services.clone();
+    let (seats, head_patience) = (services.seats.clone(), services.head_patience);
     let upgrade = fn_service(move |(request, framed): (Request, Framed<T, Codec>)| {
         let parts = framed.into_parts();
         prepare(&parts.io);
@@ -117,9 +131,14 @@ where
             let stopping = stopping.clone();
             async move { stopping.notified().await }
         })
-        .client_request_timeout(REQUEST_TIMEOUT)
+        .client_request_timeout(head_patience)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-        .on_connect_ext(|io: &T, kept: &mut Extensions| hangup::remember(io, kept))
+        .on_connect_ext(move |io: &T, kept: &mut Extensions| {
+            hangup::remember(io, kept);
+            if let Some(socket) = kept.get::<hangup::Peer>().map(hangup::Peer::socket) {
+                kept.insert(seats.take(socket));
+            }
+        })
         .upgrade(upgrade)
         .h1(app)
 }
@@ -169,12 +188,42 @@ fn routes(
 /// Adds what InfluxDB's clients look for to every answer.
 async fn headers(
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
+    next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let asked = request.headers().clone();
+    let turn = Seat::of(request.request()).map(Seat::answer);
     let mut response = next.call(request).await?;
     dress(&asked, response.headers_mut());
-    Ok(response)
+    Ok(response.map_body(|_, body| Answer {
+        body: body.boxed(),
+        _turn: turn,
+    }))
+}
+
+/// An answer: its connection is not given up before it is out.
+struct Answer {
+    body: BoxBody,
+    _turn: Option<Turn>,
+}
+
+impl MessageBody for Answer {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_next(context)
+    }
+
+    fn try_into_bytes(self) -> Result<Bytes, Self> {
+        let Self { body, _turn } = self;
+        body.try_into_bytes().map_err(|body| Self { body, _turn })
+    }
 }
 
 /// Adds them to the headers of an answer to a request with other headers.
@@ -315,6 +364,11 @@ mod tests {
             (16, 1 << 20, 8, CONNECTIONS_PER_THREAD_MIN),
         ] {
             assert_eq!(connections_max(files, memory, threads), want, "{files} {memory}");
+            let seats = seats_max(want, threads);
+            assert!(
+                seats < want * threads && seats > want * threads / 2,
+                "{seats} of {want}"
+            );
         }
     }
 }

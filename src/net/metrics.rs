@@ -475,6 +475,21 @@ fn text(services: &Services) -> String {
     );
     let live = services.hub.figures();
     out.gauge(
+        "kymo_http_connections",
+        "HTTP connections that are open, those of /live left out.",
+        services.seats.open(),
+    );
+    out.gauge(
+        "kymo_http_connections_max",
+        "HTTP connections that may be open: beyond them those that wait longest for their client are closed.",
+        services.seats.seats_max() as u64,
+    );
+    out.counter(
+        "kymo_http_connections_shed_total",
+        "HTTP connections that were closed so that others could come.",
+        services.seats.shed(),
+    );
+    out.gauge(
         "kymo_live_connections",
         "WebSocket connections.",
         get(&counters.live_connections),

@@ -23,6 +23,7 @@ pub mod parameters;
 pub mod query;
 pub mod received;
 pub mod rejected;
+pub mod seats;
 pub mod sse;
 pub mod starting;
 pub mod stream;
@@ -38,8 +39,9 @@ use crate::query::QueryLimits;
 use body::Bodies;
 use counters::Counters;
 use received::Received;
+use seats::Seats;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// What every connection needs.
@@ -62,6 +64,10 @@ pub struct Services {
     pub query_limits: QueryLimits,
     /// Queries that may wait for others.
     pub queries_waiting_max: usize,
+    /// HTTP connections.
+    pub seats: Arc<Seats>,
+    /// How long a client may take to send the head of a request.
+    pub head_patience: Duration,
     /// How long live clients may take.
     pub live_patience: live::Patience,
     /// When the server started.

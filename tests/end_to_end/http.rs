@@ -1,8 +1,9 @@
 //! The InfluxDB 1.x HTTP API, with the codes and texts its clients rely on.
 
-use crate::support::{Server, get, post};
+use crate::support::{PATIENCE, Server, form, get, post};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 fn server() -> (tempfile::TempDir, Server) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -283,7 +284,7 @@ fn clients_that_close_their_side_are_answered() {
     let server = Server::quiet(folder.path());
     server.create("d");
     let ask = |head: &str, body: &str| {
-        let mut stream = std::net::TcpStream::connect(&server.http).expect("it listens");
+        let mut stream = TcpStream::connect(&server.http).expect("it listens");
         let length = body.len();
         let request = format!(
             "{head} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -302,4 +303,55 @@ fn clients_that_close_their_side_are_answered() {
     }
     let answer = ask("GET /query?db=d&q=SELECT+count(v)+FROM+m", "");
     assert!(answer.contains("20000"), "{answer}");
+}
+
+/// A figure of /metrics; it is asked until it answers.
+fn gauge(server: &Server, name: &str) -> u64 {
+    let (status, metrics) = get(&server.url("/metrics")).expect("an answer");
+    assert_eq!(status, 200);
+    let line = metrics.lines().find(|line| line.split(' ').next() == Some(name));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+        .unwrap_or_else(|| panic!("{name}: {metrics}"))
+}
+
+/// Those that never finish a request make room for those that do, long before their time is over; who is being answered stays.
+#[test]
+fn health_answers_while_slow_clients_hold_every_connection() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let flags = ["--memory", "64MiB", "--head-patience", "3600"];
+    let server = Server::start(folder.path(), &flags);
+    server.create("d");
+    let mut events = TcpStream::connect(&server.http).expect("it listens");
+    let query = form(&[("db", "d"), ("q", "SELECT v FROM m")]);
+    write!(events, "GET /live/sse?{query} HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+    events.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let mut seen = Vec::new();
+    let mut read_until = |text: &str| {
+        let mut buffer = [0; 4096];
+        while !String::from_utf8_lossy(&seen).contains(text) {
+            let read = events.read(&mut buffer).expect("events go on");
+            assert!(read > 0, "{text} in {}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&buffer[..read]);
+        }
+    };
+    read_until("snapshot");
+    let more = gauge(&server, "kymo_http_connections_max") as usize + 100;
+    let heads = "POST /write?db=d HTTP/1.1\r\nHost: x\r\nX-Slow: ";
+    let bodies = "POST /write?db=d HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nm v=";
+    for begun in [heads, bodies] {
+        let begin = |_| {
+            let mut stream = TcpStream::connect(&server.http).expect("it listens");
+            stream.write_all(begun.as_bytes()).expect("sent");
+            stream
+        };
+        let _slow: Vec<TcpStream> = (0..more).map(begin).collect();
+        for _ in 0..20 {
+            let (status, _) = get(&server.url("/health")).expect("health answers");
+            assert_eq!(status, 200);
+        }
+    }
+    assert!(gauge(&server, "kymo_http_connections_shed_total") >= 200);
+    assert!(gauge(&server, "kymo_http_connections") <= more as u64);
+    server.write("d", "m v=4711");
+    read_until("4711");
 }
