@@ -17,7 +17,7 @@ const CACHE_BYTES: usize = 16 << 20;
 /// # Errors
 /// Input/output; a store that does not open even so.
 pub fn repair(dir: &Path) -> anyhow::Result<()> {
-    for path in files::put_back(&dir.join("store"), &mut |path| keep(dir, path))? {
+    for path in files::put_back(&dir.join("store"), u64::MAX, &mut |path| keep(dir, path))? {
         println!("{}: put back from its copy", path.display());
     }
     for path in files::repair_lists(&dir.join("store"), &mut |path| keep(dir, path))? {

@@ -63,10 +63,32 @@ impl Engine {
     /// # Errors
     /// [`StoreError::Format`] when the folder is not ours or of another version; [`StoreError::Engine`] when another process has it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let healed = super::files::heal_lists(dir)?;
+        let mut healed = super::files::heal_lists(dir, super::files::QUICK_BYTES)?;
         let mut engine = Self::open_as_is(dir)?;
+        if let Err(damage) = engine.read_headers() {
+            drop(engine);
+            tracing::error!(%damage, "the store cannot be read: every file that has a copy is looked at");
+            healed += super::files::heal_lists(dir, u64::MAX)?;
+            engine = Self::open_as_is(dir)?;
+        }
         engine.healed = healed;
         Ok(engine)
+    }
+
+    /// Reads the headers of all packs: without one of them nothing can be read.
+    fn read_headers(&self) -> Result<(), StoreError> {
+        for space in [&self.blocks, &self.series] {
+            let mut before = None;
+            while let Some((key, value)) = Self::last_before(space, before)? {
+                // Any version: whether it can be read is seen later.
+                super::frame::open(&key, &value, value.first().copied().unwrap_or_default())?;
+                before = keys::pack_of(&key);
+                if before.is_none() {
+                    return Err(StoreError::damaged(keys::describe(&key), "a key too short"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// As [`open`](Self::open), without putting damaged files back or making them anew.

@@ -5,7 +5,7 @@
 //! every file whole with the checksum in its list. What is in here follows fjall 3.1.13 and lsm-tree 3.1.10 (docs/adr/0003).
 
 use super::error::StoreError;
-pub use super::mirror::put_back;
+pub use super::mirror::{QUICK_BYTES, put_back};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -63,11 +63,11 @@ pub fn check_lists(dir: &Path) -> Result<(), StoreError> {
 }
 
 /// As [`check_lists`], after putting back what has a copy ([`put_back`]) and making anew what follows from other files. The damaged
-/// ones are kept in the folder `damaged`. How many there were.
+/// ones are kept in the folder `damaged`; `bytes_max` is for [`put_back`]. How many there were.
 ///
 /// # Errors
 /// As [`check_lists`].
-pub fn heal_lists(dir: &Path) -> Result<u64, StoreError> {
+pub fn heal_lists(dir: &Path, bytes_max: u64) -> Result<u64, StoreError> {
     let mut keep = |path: &Path| {
         let kept = dir.join(DAMAGED);
         std::fs::create_dir_all(&kept)?;
@@ -75,7 +75,7 @@ pub fn heal_lists(dir: &Path) -> Result<u64, StoreError> {
         std::fs::copy(path, kept.join(below.to_string_lossy().replace('/', "_"))).map(drop)
     };
     let mut healed = 0;
-    for path in put_back(dir, &mut keep).map_err(StoreError::Io)? {
+    for path in put_back(dir, bytes_max, &mut keep).map_err(StoreError::Io)? {
         healed += 1;
         tracing::error!(file = %path.display(), "a damaged file of the storage engine was put back from its copy");
     }
@@ -288,7 +288,7 @@ fn list_of(keyspace: &Path) -> Result<Vec<Listed>, Flaw> {
 
 /// Does the end of an archive, which says where its parts are, match its own checksum? Those who read archives believe what
 /// it says of its length, and ask for as much memory.
-fn ends_soundly(path: &Path) -> io::Result<bool> {
+pub(super) fn ends_soundly(path: &Path) -> io::Result<bool> {
     let file = File::open(path)?;
     let len = file.metadata()?.len();
     let mut trailer = [0; TRAILER_BYTES];
@@ -495,6 +495,37 @@ fn sound_list(keyspace: &Path, damaged: &[u8]) -> io::Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
+/// Gives a file the content of another, durably, if that has this checksum; says whether it has.
+///
+/// # Errors
+/// Input/output.
+pub(super) fn copy_checked(from: &Path, to: &Path, checksum: u128) -> io::Result<bool> {
+    let new = to.with_extension("new");
+    let (mut source, mut target) = (File::open(from)?, File::create(&new)?);
+    let mut buffer = vec![0; READ_BYTES];
+    let mut hash = Xxh3Default::new();
+    loop {
+        match source.read(&mut buffer)? {
+            0 => break,
+            count => {
+                hash.update(&buffer[..count]);
+                target.write_all(&buffer[..count])?;
+            }
+        }
+    }
+    if hash.digest128() != checksum {
+        std::fs::remove_file(&new)?;
+        return Ok(false);
+    }
+    target.sync_all()?;
+    std::fs::rename(&new, to)?;
+    match to.parent() {
+        Some(folder) => File::open(folder)?.sync_all()?,
+        None => {}
+    }
+    Ok(true)
+}
+
 /// Gives a file another content, durably: it has the old one or the new one, whole.
 ///
 /// # Errors
@@ -511,7 +542,8 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
-fn checksum(path: &Path, read: &mut dyn FnMut(u64)) -> io::Result<u128> {
+/// The checksum of a file's content.
+pub(super) fn checksum(path: &Path, read: &mut dyn FnMut(u64)) -> io::Result<u128> {
     let mut file = File::open(path)?;
     let mut buffer = vec![0; READ_BYTES];
     let mut hash = Xxh3Default::new();

@@ -1,9 +1,11 @@
-//! A second copy of the few small files of the storage engine without which nothing at all can be read: the lists of each keyspace's
-//! files, the keyspace that knows the others, and the one of names. One flipped bit in there must not take years of points away.
+//! A second copy of the small files of the storage engine without which much or all could not be read: the lists of each keyspace's
+//! files, the keyspace that knows the others, those of names and of series, and the tables of runs (which have the packs' headers and say where in the files of
+//! values everything else is; they are about a hundredth of these). One flipped bit in there must not take years of points away.
 //!
 //! The files are immutable once a list names them, so a copy is a copy for ever: `mirror/KEYSPACE/..`, below the store's folder, under the same
 //! names. Made after every seal and merge; a copy is named only once it is durable, and only if it has the checksum that the list has. Before
-//! fjall opens, a file that differs from its checksum is put back from its copy; `kymo verify` compares the copies as well.
+//! fjall opens, a file that differs from its checksum is put back from its copy: lists and names always, the others as far as they can be looked at quickly, or when
+//! the store does not open without. `kymo verify` compares the copies as well.
 
 use super::files::{self, Flaw};
 use std::collections::BTreeSet;
@@ -13,10 +15,17 @@ use std::sync::{Mutex, PoisonError};
 
 /// The folder, in the store's.
 const FOLDER: &str = "mirror";
-/// Of these keyspaces every file is copied, not only the list: the one that knows the others, and that of names.
-const WHOLE: [u64; 2] = [0, 1];
-/// No longer file is copied: names are short, but somebody may have a million of them.
-const FILE_BYTES_MAX: u64 = 64 << 20;
+/// The keyspace that knows the others, and that of names: short, and looked at whole before each start.
+const NAMES: [u64; 2] = [0, 1];
+/// That of runs: of it the tables are copied.
+const RUNS: u64 = 2;
+/// That of series: all of it is copied.
+const SERIES: u64 = 3;
+/// A start looks at the other files that have copies only if they are no more bytes than this together: it must not take longer the more there is.
+pub const QUICK_BYTES: u64 = 32 << 20;
+
+/// `mirror/KEYSPACE/vN`.
+const LIST_DEPTH: usize = 3;
 
 /// Keeps the copies of a store that is open.
 #[derive(Debug)]
@@ -40,6 +49,15 @@ struct Part {
     /// Below the store's folder.
     copy: PathBuf,
     checksum: u128,
+}
+
+impl Part {
+    /// Is it neither list nor name?
+    fn is_long(&self) -> bool {
+        let folder = |name: &str| self.copy.starts_with(Path::new(FOLDER).join(name));
+        let is_file = self.copy.components().count() > LIST_DEPTH;
+        is_file && (folder(&RUNS.to_string()) || folder(&SERIES.to_string()))
+    }
 }
 
 impl Mirror {
@@ -68,20 +86,20 @@ impl Mirror {
         for part in parts(&self.dir)? {
             let copy = self.dir.join(&part.copy);
             wanted.insert(copy.clone());
-            if seen.good.contains(&copy) || is(&copy, part.checksum) {
+            let original = self.dir.join(&part.original);
+            // It got its name once it was whole: more of it is not read here, for there may be much of it.
+            let is_there = || Ok::<_, io::Error>(length(&copy)? == length(&original)? && part.is_long());
+            if seen.good.contains(&copy) || is_there()? || is(&copy, part.checksum) {
                 seen.good.insert(copy);
-                continue;
-            }
-            let content = std::fs::read(self.dir.join(&part.original))?;
-            if files::checksum_of(&content) != part.checksum {
-                // Damage: told of elsewhere. A copy that is there is better.
                 continue;
             }
             if let Some(folder) = copy.parent() {
                 std::fs::create_dir_all(folder)?;
             }
-            files::replace(&copy, &content)?;
-            seen.good.insert(copy);
+            // If not it is damaged: told of elsewhere. A copy that is there is better.
+            if files::copy_checked(&original, &copy, part.checksum)? {
+                seen.good.insert(copy);
+            }
         }
         // Only if nothing was committed meanwhile is it known what is not needed.
         if files::current_lists(&self.dir)? == lists {
@@ -97,11 +115,16 @@ impl Mirror {
     }
 }
 
-/// Puts files back from their copies. `keep` is given each damaged file before it is changed. What was put back.
+/// Puts files back from their copies. Those that are neither lists nor names are looked at whole only if they are at most so many bytes together; else only
+/// what is missing or has lost its end is put back. `keep` is given each damaged file before it is changed. What was put back.
 ///
 /// # Errors
 /// Input/output, and what `keep` gives.
-pub fn put_back(dir: &Path, keep: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<Vec<PathBuf>> {
+pub fn put_back(
+    dir: &Path,
+    bytes_max: u64,
+    keep: &mut dyn FnMut(&Path) -> io::Result<()>,
+) -> io::Result<Vec<PathBuf>> {
     let mut made = Vec::new();
     // The lists first: they say what the others must be.
     for keyspace in files::keyspaces(dir)? {
@@ -110,8 +133,29 @@ pub fn put_back(dir: &Path, keep: &mut dyn FnMut(&Path) -> io::Result<()>) -> io
         };
         restore(dir, &list, checksum, keep, &mut made)?;
     }
+    let (mut long, mut bytes) = (Vec::new(), 0);
     for keyspace in files::keyspaces(dir)? {
-        for (path, checksum) in whole_files(&keyspace) {
+        let is_short = number_of(&keyspace).is_some_and(|number| NAMES.contains(&number));
+        for (path, checksum) in copied_files(&keyspace) {
+            if is_short {
+                restore(dir, &path, checksum, keep, &mut made)?;
+            } else {
+                bytes += length(&path)?.unwrap_or(0);
+                long.push((path, checksum));
+            }
+        }
+    }
+    for (path, checksum) in long {
+        let is_whole = bytes <= bytes_max;
+        if is_whole && is(&path, checksum) {
+            // A copy that is not one is made again.
+            if let Some(copy) = copy_of(dir, &path)
+                && copy.try_exists()?
+                && !is(&copy, checksum)
+            {
+                std::fs::remove_file(copy)?;
+            }
+        } else if is_whole || !(path.try_exists()? && files::ends_soundly(&path)?) {
             restore(dir, &path, checksum, keep, &mut made)?;
         }
     }
@@ -128,7 +172,10 @@ fn restore(
     let Some(copy) = copy_of(dir, path) else {
         return Ok(());
     };
-    if is(path, checksum) || !is(&copy, checksum) {
+    if is(path, checksum) || !copy.try_exists()? {
+        return Ok(());
+    }
+    if !is(&copy, checksum) {
         return Ok(());
     }
     if path.try_exists()? {
@@ -137,8 +184,9 @@ fn restore(
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    files::replace(path, &std::fs::read(&copy)?)?;
-    made.push(path.to_path_buf());
+    if files::copy_checked(&copy, path, checksum)? {
+        made.push(path.to_path_buf());
+    }
     Ok(())
 }
 
@@ -165,10 +213,9 @@ fn parts(dir: &Path) -> io::Result<Vec<Part>> {
     let mut out = Vec::new();
     for keyspace in files::keyspaces(dir)? {
         let list = files::list_named(&keyspace)?;
-        for (path, checksum) in list.into_iter().chain(whole_files(&keyspace)) {
-            let small = path.metadata().is_ok_and(|meta| meta.len() <= FILE_BYTES_MAX);
+        for (path, checksum) in list.into_iter().chain(copied_files(&keyspace)) {
             let below = |path: &Path| path.strip_prefix(dir).map(Path::to_path_buf).ok();
-            let copy = copy_of(dir, &path).filter(|_| small);
+            let copy = copy_of(dir, &path);
             if let (Some(original), Some(copy)) = (below(&path), copy.and_then(|copy| below(&copy))) {
                 out.push(Part {
                     original,
@@ -181,12 +228,30 @@ fn parts(dir: &Path) -> io::Result<Vec<Part>> {
     Ok(out)
 }
 
-/// The files of a keyspace that is copied whole; none of others, and none without a sound list.
-fn whole_files(keyspace: &Path) -> Vec<(PathBuf, u128)> {
-    let number = keyspace.file_name().and_then(|name| name.to_str()?.parse().ok());
-    match number {
-        Some(number) if WHOLE.contains(&number) => files::listed_in(keyspace),
-        _ => Vec::new(),
+/// The files of a keyspace that are copied; none without a sound list.
+fn copied_files(keyspace: &Path) -> Vec<(PathBuf, u128)> {
+    let Some(number) = number_of(keyspace) else {
+        return Vec::new();
+    };
+    let is_table = |path: &Path| path.parent().is_some_and(|folder| folder.ends_with("tables"));
+    let mut listed = files::listed_in(keyspace);
+    listed.retain(|(path, _)| match number {
+        RUNS => is_table(path),
+        _ => number == SERIES || NAMES.contains(&number),
+    });
+    listed
+}
+
+fn number_of(keyspace: &Path) -> Option<u64> {
+    keyspace.file_name()?.to_str()?.parse().ok()
+}
+
+/// `None`: it is not there.
+fn length(path: &Path) -> io::Result<Option<u64>> {
+    match path.metadata() {
+        Ok(meta) => Ok(Some(meta.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -196,7 +261,7 @@ fn copy_of(dir: &Path, path: &Path) -> Option<PathBuf> {
 }
 
 fn is(path: &Path, checksum: u128) -> bool {
-    std::fs::read(path).is_ok_and(|content| files::checksum_of(&content) == checksum)
+    files::checksum(path, &mut |_| {}).is_ok_and(|found| found == checksum)
 }
 
 fn copies(folder: &Path) -> io::Result<Vec<PathBuf>> {

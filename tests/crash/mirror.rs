@@ -1,10 +1,11 @@
-//! The small files without which nothing could be read have copies: whatever happens to one of them, the next start puts it back.
+//! The files without which much or all could not be read have copies: whatever happens to one of them, the next start puts it back.
 
 use crate::db::Db;
 use crate::flips::{MEASUREMENTS, example};
 use crate::folder::{Content, Image, fast_folder};
 use crate::support::KYMO;
 use crate::{Random, rounds};
+use kymo::store::files;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,6 +21,44 @@ fn verify(data: &Path, flags: &[&str]) -> (bool, String) {
         output.status.success(),
         String::from_utf8_lossy(&said).into_owned(),
     )
+}
+
+/// Only what is missing or has lost its end is put back of what would take long to look at.
+#[test]
+fn a_start_looks_at_no_more_than_it_has_time_for() {
+    let dir = fast_folder();
+    let (image, _) = example(&dir.path().join("example"));
+    let work = dir.path().join("work");
+    let store = work.join("store");
+    let put_back = |bytes_max| files::put_back(&store, bytes_max, &mut |_| Ok(())).expect("room");
+    let is_long = |path: &Path| {
+        ["2", "3"]
+            .map(|n| Path::new(ORIGINALS).join(n))
+            .iter()
+            .any(|f| path.starts_with(f))
+    };
+    let pairs = pairs(&image);
+    let long = pairs
+        .iter()
+        .filter(|(path, _)| path.components().count() > 4 && is_long(path));
+    let mut count = 0;
+    for (original, _) in long {
+        let mut bad = image.clone();
+        bad.0.get_mut(original).expect("it is in there").flip(0);
+        bad.put(&work);
+        assert_eq!(put_back(0), [] as [PathBuf; 0], "{original:?}");
+        assert_eq!(put_back(u64::MAX), [work.join(original)]);
+        let mut bytes = bad.0[original].bytes.clone();
+        bytes.pop();
+        bad.0.insert(original.clone(), Content::new(bytes));
+        bad.put(&work);
+        assert_eq!(put_back(0), [work.join(original)]);
+        bad.0.remove(original);
+        bad.put(&work);
+        assert_eq!(put_back(0), [work.join(original)]);
+        count += 1;
+    }
+    assert!(count > 2, "tables of runs and of series: {count}");
 }
 
 /// Files that have a copy, as (original, copy).

@@ -13,12 +13,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering::Relaxed;
 
 const DISK_BYTES: usize = 160 << 20;
 const SECTOR: usize = 512;
 const ROWS: u64 = 10;
-const LOAD: Duration = Duration::from_secs(6);
+/// It goes on until there was so much of everything, and a merge if one comes before there were too many batches.
+const BATCHES: (usize, usize) = (60, 1000);
+const SYNCS: usize = 120;
+const SEALS: u64 = 6;
 
 /// Something mounted; taken down when it goes.
 struct Mounted(PathBuf);
@@ -69,11 +72,21 @@ struct Run {
     merges: u64,
 }
 
+/// Seals and merges.
+fn counts(db: &Db) -> (u64, u64) {
+    let (seals, merges) = (&db.0.seal_figures().0.seals, &db.0.merge_figures().merges);
+    (seals.load(Relaxed), merges.load(Relaxed))
+}
+
 fn load(db: &Db, disk: &Mutex<Recording>) -> Vec<(u64, usize)> {
-    let began = Instant::now();
     let mut acknowledged = Vec::new();
-    let mut batch = 0;
-    while began.elapsed() < LOAD {
+    let (mut batch, mut syncs, mut looked_at) = (0, 0, 0);
+    let is_enough = |batches: usize, syncs: usize| {
+        let (seals, merges) = counts(db);
+        let all = batches >= BATCHES.0 && syncs >= SYNCS && seals >= SEALS;
+        all && (merges > 0 || batches >= BATCHES.1)
+    };
+    while !is_enough(acknowledged.len(), syncs) {
         batch += 1;
         let lines: String = (0..ROWS)
             .map(|i| format!("m,b={} v={batch}i {}\n", i % 5, batch * 1000 + i))
@@ -84,7 +97,12 @@ fn load(db: &Db, disk: &Mutex<Recording>) -> Vec<(u64, usize)> {
             .map(|i| format!("filler,n={i} v={i}.5,w={i}i,x=\"{i}\" {batch}\n"))
             .collect();
         db.write(&(lines + &filler));
-        acknowledged.push((batch, disk.lock().expect("unpoisoned").done.len()));
+        let disk = disk.lock().expect("unpoisoned");
+        let new = disk.done[looked_at..].iter();
+        syncs += new.filter(|done| matches!(done, Done::Sync)).count();
+        looked_at = disk.done.len();
+        drop(disk);
+        acknowledged.push((batch, looked_at));
         if batch % 50 == 0 {
             db.query("DELETE FROM filler WHERE time < 10");
         }
@@ -107,9 +125,7 @@ fn record(dir: &Path) -> Option<Run> {
     // A small head, so that there are many seals.
     let db = Db::with_head(&live.0.join("data"), 256 << 10).expect("a new folder");
     let acknowledged = load(&db, &disk);
-    let counted = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
-    let seals = counted(&db.0.seal_figures().0.seals);
-    let merges = counted(&db.0.merge_figures().merges);
+    let (seals, merges) = counts(&db);
     db.0.stop();
     drop(db);
     let done = {
@@ -159,7 +175,7 @@ fn what_was_acknowledged_outlives_power_loss_on_ext4() {
     let syncs = run.done.iter().filter(|done| matches!(done, Done::Sync)).count();
     let told = (run.acknowledged.len(), syncs, run.seals);
     assert!(
-        told.0 > 30 && told.1 > 60 && told.2 > 1,
+        told.0 >= BATCHES.0 && told.1 >= SYNCS && told.2 >= SEALS,
         "too little to show anything: {told:?}"
     );
     let mut random = Random(rounds("KYMO_SEED", 1));
