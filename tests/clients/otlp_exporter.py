@@ -1,4 +1,4 @@
-"""Sends with `opentelemetry-exporter-otlp-proto-http` from PyPI, gzipped. Usage: otlp_exporter.py PORT"""
+"""Sends with `opentelemetry-exporter-otlp-proto-http` from PyPI, gzipped; prints the SDK's own account of each export. Usage: otlp_exporter.py PORT"""
 import sys
 
 from opentelemetry.exporter.otlp.proto.http import Compression
@@ -13,8 +13,9 @@ results = []
 
 
 class Exporter(OTLPMetricExporter):
-    def export(self, *args, **kwargs):
-        results.append(super().export(*args, **kwargs))
+    def export(self, metrics_data, *args, **kwargs):
+        results.append(super().export(metrics_data, *args, **kwargs))
+        print(metrics_data.to_json(indent=None))
         return results[-1]
 
 
@@ -38,4 +39,3 @@ for size in (1, 2, 4, 1000):
 assert provider.force_flush()
 provider.shutdown()
 assert results and all(result is MetricExportResult.SUCCESS for result in results), results
-print("ok")

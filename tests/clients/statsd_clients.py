@@ -1,6 +1,5 @@
 """Sends with the `statsd` and `datadog` clients from PyPI. Usage: statsd_clients.py PORT"""
 import sys
-import time
 
 import statsd
 from datadog.dogstatsd import DogStatsd
@@ -22,5 +21,8 @@ dogstatsd = DogStatsd(host="127.0.0.1", port=port, constant_tags=["env:prod"], d
 dogstatsd.increment("dd_pages", 5, tags=["page:home"])
 for user in ("a", "b", "c", "a"):
     dogstatsd.set("dd_users", user)
+dogstatsd.histogram("dd_size", 1.5)
+dogstatsd.distribution("dd_size", 10)
+dogstatsd.event("deploy", "done\nwell", alert_type="info", tags=["page:home"], date_happened=1_700_000_000)
+dogstatsd.service_check("disk", DogStatsd.WARNING, message="90 %", hostname="box", timestamp=1_700_000_001)
 dogstatsd.flush()
-time.sleep(0.5)

@@ -28,6 +28,7 @@ mod retention;
 mod rollups;
 mod senders;
 mod sockets;
+mod stored;
 mod support;
 mod verify;
 mod write;
