@@ -519,9 +519,8 @@ pub(super) fn copy_checked(from: &Path, to: &Path, checksum: u128) -> io::Result
     }
     target.sync_all()?;
     std::fs::rename(&new, to)?;
-    match to.parent() {
-        Some(folder) => File::open(folder)?.sync_all()?,
-        None => {}
+    if let Some(folder) = to.parent() {
+        File::open(folder)?.sync_all()?;
     }
     Ok(true)
 }
