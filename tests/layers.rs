@@ -43,7 +43,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("actix", &["src/actors", "src/app.rs"]),
     ("logos", &["src/lang"]),
     ("tdigests", &["src/query"]),
-    ("tikv_jemalloc_sys", &["src/budget/allocator.rs"]),
+    ("libmimalloc_sys", &["src/budget/allocator.rs"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
