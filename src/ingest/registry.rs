@@ -241,4 +241,78 @@ mod tests {
             assert_eq!(options.iter().collect::<Vec<_>>(), [("other", "1")]);
         }
     }
+    /// What the documentation says of formats: names, what chooses them, how they are cut, and that it tells of each option.
+    #[test]
+    fn formats_are_documented_as_they_are() {
+        let text = include_str!("../../docs/formats/ingest.md");
+        let own = [
+            ("statsd", include_str!("../../docs/formats/statsd.md")),
+            (
+                "line-protocol",
+                include_str!("../../docs/formats/line-protocol.md"),
+            ),
+        ];
+        let formats = Registry::standard();
+        let rows: Vec<Vec<&str>> = text
+            .lines()
+            .skip_while(|line| !line.starts_with("| format |"))
+            .skip(2)
+            .take_while(|line| line.starts_with('|'))
+            .map(|line| line.split('|').map(str::trim).collect())
+            .collect();
+        let told: Vec<&str> = rows.iter().map(|row| row[1].trim_matches('`')).collect();
+        let all: Vec<&str> = formats
+            .iter()
+            .map(Format::name)
+            .filter(|name| *name != "thermometer")
+            .collect();
+        assert_eq!(told, all);
+        let sections: Vec<&str> = text.split("\n## ").collect();
+        for (name, row) in told.iter().zip(rows) {
+            let format = formats.by_name(name).expect("it is in the list");
+            let types = format.content_types();
+            for media in types {
+                let media = media.split(';').next().unwrap_or_default();
+                assert!(row[2].contains(&format!("`{media}")), "{name}: {media}");
+            }
+            assert_eq!(
+                row[2].contains(&format!("`format={name}`")),
+                types.is_empty(),
+                "{name}"
+            );
+            let paths: Vec<&str> = row[3].split(", ").map(|path| path.trim_matches('`')).collect();
+            // InfluxDB's path of its version 2 is every format's.
+            let paths = paths
+                .into_iter()
+                .filter(|path| !["", "/api/v2/write"].contains(path));
+            assert_eq!(paths.collect::<Vec<_>>(), format.paths(), "{name}");
+            for (framing, cut) in [
+                (Framing::Lines, "lines"),
+                (Framing::LengthPrefixed, "length-prefixed"),
+            ] {
+                assert_eq!(
+                    row[4].contains(cut),
+                    format.framings().contains(&framing),
+                    "{name}: {cut}"
+                );
+            }
+            let section = sections.iter().find(|section| {
+                let title = section.lines().next().unwrap_or_default();
+                title.split([' ', ',', ':']).any(|word| word == *name)
+            });
+            let section = section.unwrap_or_else(|| panic!("{name} has no section"));
+            let own = own.iter().find(|(of, _)| of == name).map_or("", |(_, text)| text);
+            for option in format.options() {
+                let is_word = |text: &str| {
+                    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                    words.into_iter().any(|word| word == option.name)
+                };
+                assert!(
+                    is_word(section) || is_word(own),
+                    "{name}: nothing of option {}",
+                    option.name
+                );
+            }
+        }
+    }
 }
