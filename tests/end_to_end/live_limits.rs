@@ -364,6 +364,72 @@ fn a_subscription_over_its_bound_ends_alone() {
     }
 }
 
+/// Each of these stays within its bounds; what all of them remember together does not.
+#[test]
+fn what_all_subscriptions_remember_is_bounded() {
+    const HOSTS: usize = 1_500;
+    let folder = tempfile::tempdir().expect("a folder");
+    let flags = ["--host-metrics", "off", "--live-bytes", "16MiB"];
+    let server = Server::start(folder.path(), &flags);
+    server.create("d");
+    let lines = (0..HOSTS).map(|host| format!("m,host=a-host-with-a-long-name-{host} v={host}"));
+    server.write("d", &lines.collect::<Vec<_>>().join("\n"));
+    let mut live = Live::open(&server);
+    let (mut there, mut ended) = (BTreeMap::new(), Vec::new());
+    // The last point changes each of their answers.
+    let columns = [
+        "count(v)",
+        "sum(v)",
+        "mean(v)",
+        "min(v)",
+        "last(v)",
+        "spread(v)",
+        "median(v)",
+        "sum(v) * 2",
+    ];
+    for (number, column) in columns.iter().enumerate() {
+        let id = number.to_string();
+        let q = format!("SELECT {column} FROM m GROUP BY time(52w), host");
+        live.send(json!({"type": "subscribe", "id": id, "db": "d", "q": q}));
+        // Its snapshot comes, or why there is none; and who must end for it is told.
+        let mut answered = false;
+        while !answered {
+            let message = live.next();
+            answered = message["id"] == id && message["more"] != true;
+            let of = message["id"].as_str().expect("an id").to_string();
+            match message["error"].as_str() {
+                Some(error) => {
+                    assert!(error.contains("together remember more"), "{error}");
+                    assert!(error.contains("live_bytes"), "{error}");
+                    there.remove(&of);
+                    ended.push(of);
+                }
+                None => {
+                    let rows = message["series"].as_array().map_or(0, Vec::len);
+                    *there.entry(of).or_insert(0) += rows;
+                }
+            }
+        }
+    }
+    assert!(
+        !ended.is_empty() && there.len() >= 2,
+        "{there:?}, {ended:?} ended"
+    );
+    assert_eq!(
+        there.len() + ended.len(),
+        columns.len(),
+        "{there:?}, {ended:?} ended"
+    );
+    assert!(there.values().all(|rows| *rows == HOSTS), "{there:?}");
+    // Those that are still there are told what comes.
+    server.write("d", "m,host=a-host-with-a-long-name-7 v=-100000");
+    while !there.is_empty() {
+        let message = live.next();
+        assert!(message["error"].is_null(), "{message}");
+        there.remove(message["id"].as_str().expect("an id"));
+    }
+}
+
 fn wait_pushed(server: &Server, rows: usize) {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -176,6 +176,9 @@ pub struct Keeper {
     pending: HashMap<MeasurementId, Pending>,
     /// What was looked at and unpacked table by table, and is put together when many want to read it.
     apart: HashMap<MeasurementId, Pending>,
+    /// [`SUBSCRIPTIONS_MAX`] and [`COMPUTATIONS_MAX`]; fewer in tests.
+    subscriptions_max: usize,
+    computations_max: usize,
     /// Rows of a measurement that wait for being looked at; beyond it nobody's turn is waited for.
     pending_rows_max: usize,
     /// Computations that were touched, by when their turn comes.
@@ -213,6 +216,8 @@ impl Keeper {
             recent: Recent::new(shares.recent),
             pending: HashMap::new(),
             apart: HashMap::new(),
+            subscriptions_max: SUBSCRIPTIONS_MAX,
+            computations_max: COMPUTATIONS_MAX,
             pending_rows_max: PENDING_ROWS_MAX,
             queue: BTreeSet::new(),
             epoch: Instant::now(),

@@ -1,9 +1,7 @@
 //! Subscriptions begin, are told where they are, and begin again.
 
 use super::round::send;
-use super::{
-    COMPUTATIONS_MAX, Client, Entry, Keeper, Key, SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_PER_CONNECTION_MAX, Work,
-};
+use super::{Client, Entry, Keeper, Key, SUBSCRIPTIONS_PER_CONNECTION_MAX, Work};
 use crate::live::computation::Computation;
 use crate::live::message::{Kind, Wanted};
 use crate::live::outbox::{Outbox, Put};
@@ -32,10 +30,9 @@ impl Keeper {
                 "too many subscriptions on a connection (subscriptions_per_connection_max {SUBSCRIPTIONS_PER_CONNECTION_MAX})"
             ));
         }
-        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
-            return Err(format!(
-                "too many subscriptions (subscriptions_max {SUBSCRIPTIONS_MAX})"
-            ));
+        if self.subscriptions.len() >= self.subscriptions_max {
+            let max = self.subscriptions_max;
+            return Err(format!("too many subscriptions (live_subscriptions_max {max})"));
         }
         if self.engine.catalog().database(&wanted.db).is_none() {
             return Err(format!("database not found: {}", wanted.db));
@@ -72,9 +69,10 @@ impl Keeper {
         if self.entries.contains_key(key) {
             return Ok(());
         }
-        if self.entries.len() >= COMPUTATIONS_MAX {
+        if self.entries.len() >= self.computations_max {
+            let max = self.computations_max;
             return Err(format!(
-                "too many different subscriptions (live_computations_max {COMPUTATIONS_MAX})"
+                "too many different subscriptions (live_computations_max {max})"
             ));
         }
         let bytes_max = self.shares.evaluation;

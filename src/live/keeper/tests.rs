@@ -472,3 +472,46 @@ fn what_all_remember_is_bounded() {
     assert_eq!(case.keeper.entries.len(), 2);
     case.engine.stop();
 }
+
+#[test]
+fn there_is_room_for_so_many_subscriptions_and_computations() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut case = Case::new(folder.path(), 1);
+    (case.keeper.subscriptions_max, case.keeper.computations_max) = (5, 3);
+    let subscribe = |case: &mut Case, connection: u64, q: &str| -> String {
+        let outbox = Arc::new(Outbox::new(Waiting::new(1 << 30), Encoding::Json, || {}));
+        let request = Request::Subscribe {
+            key: (connection, "1".to_string()),
+            wanted: Wanted {
+                db: "d".to_string(),
+                q: q.to_string(),
+                ..Wanted::default()
+            },
+            outbox: outbox.clone(),
+        };
+        case.keeper.take(request, case.now);
+        let told = outbox.take().messages;
+        told.iter()
+            .map(|m| String::from_utf8_lossy(&m.bytes).into_owned())
+            .collect()
+    };
+    for (connection, field, wanted) in [
+        (1, "a", "snapshot"),
+        (2, "b", "snapshot"),
+        (3, "c", "snapshot"),
+        (4, "d", "live_computations_max 3"),
+        // Equal ones are one computation.
+        (5, "a", "snapshot"),
+        (6, "b", "snapshot"),
+        (7, "a", "live_subscriptions_max 5"),
+    ] {
+        let q = format!("SELECT sum({field}) FROM m GROUP BY time(10s)");
+        let told = subscribe(&mut case, connection, &q);
+        assert!(told.contains(wanted), "{connection}: {told}");
+    }
+    // Who leaves makes room.
+    case.keeper.take(Request::Disconnect { connection: 1 }, case.now);
+    let told = subscribe(&mut case, 7, "SELECT sum(b) FROM m GROUP BY time(10s)");
+    assert!(told.contains("snapshot"), "{told}");
+    case.engine.stop();
+}
