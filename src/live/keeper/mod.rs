@@ -269,7 +269,6 @@ impl Keeper {
                 self.sweep();
                 next_sweep = Instant::now() + SWEEP;
             }
-            self.wake();
             if self.entries.is_empty() {
                 self.rest();
             }
@@ -337,6 +336,7 @@ impl Keeper {
             }
             Request::Stop => {}
         }
+        self.wake();
         self.count();
     }
 

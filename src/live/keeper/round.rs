@@ -238,6 +238,7 @@ impl Keeper {
                 );
             }
         }
+        self.wake();
     }
 }
 

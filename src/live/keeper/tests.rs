@@ -15,7 +15,7 @@ use kymo_plugin_api::{Framing, Options};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const SECOND: i64 = 1_000_000_000;
@@ -513,5 +513,100 @@ fn there_is_room_for_so_many_subscriptions_and_computations() {
     case.keeper.take(Request::Disconnect { connection: 1 }, case.now);
     let told = subscribe(&mut case, 7, "SELECT sum(b) FROM m GROUP BY time(10s)");
     assert!(told.contains("snapshot"), "{told}");
+    case.engine.stop();
+}
+
+/// Who is told something is woken when all are told, whatever it is told for: nothing else may come for a long time.
+#[test]
+fn who_is_told_is_woken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut case = Case::new(folder.path(), 1);
+    let woken = Arc::new(AtomicUsize::new(0));
+    let subscribe = |case: &mut Case, connection: u64| {
+        let own = woken.clone();
+        let wake = move || drop(own.fetch_add(usize::from(connection == 1), Ordering::Relaxed));
+        let outbox = Arc::new(Outbox::new(Waiting::new(1 << 30), Encoding::Json, wake));
+        let wanted = Wanted {
+            db: "d".to_string(),
+            q: "SELECT sum(v) FROM m GROUP BY time(10s)".to_string(),
+            ..Wanted::default()
+        };
+        let key = (connection, "1".to_string());
+        let request = Request::Subscribe {
+            key,
+            wanted,
+            outbox: outbox.clone(),
+        };
+        case.keeper.take(request, case.now);
+        outbox
+    };
+    let outbox = subscribe(&mut case, 1);
+    // What was put in is woken for, and what was not put in is not.
+    let told = |kind: &str| {
+        let messages = outbox.take().messages.into_iter();
+        let texts = messages.map(|m| String::from_utf8_lossy(&m.bytes).into_owned());
+        let texts: Vec<String> = texts.collect();
+        let wanted = format!("\"type\":\"{kind}\"");
+        assert!(
+            !texts.is_empty() && texts.iter().all(|text| text.contains(&wanted)),
+            "{texts:?}"
+        );
+        woken.swap(0, Ordering::Relaxed)
+    };
+    assert!(told("snapshot") > 0);
+    case.commit(&format!("m,host=a v=1i {}", case.now));
+    case.keeper.hear();
+    assert_eq!(woken.load(Ordering::Relaxed), 0);
+    case.turn(true);
+    assert_eq!(told("update"), 1);
+    // Another one begins, for whom all are brought up to date.
+    case.commit(&format!("m,host=a v=2i {}", case.now + 1));
+    case.keeper.hear();
+    subscribe(&mut case, 2);
+    assert_eq!(told("update"), 1);
+    case.now += 12 * SECOND;
+    case.turn(true);
+    assert_eq!(woken.load(Ordering::Relaxed), 0);
+    case.keeper.close(case.now);
+    assert_eq!(told("final"), 1);
+    case.engine.stop();
+}
+
+/// A point of a window that has not begun any more, since the clock went back, is not lost when it begins again.
+#[test]
+fn a_clock_that_goes_back_loses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut case = Case::new(folder.path(), 1);
+    let outbox = Arc::new(Outbox::new(Waiting::new(1 << 30), Encoding::Json, || {}));
+    let request = Request::Subscribe {
+        key: (1, "1".to_string()),
+        wanted: Wanted {
+            db: "d".to_string(),
+            q: "SELECT count(v) FROM m GROUP BY time(10s)".to_string(),
+            ..Wanted::default()
+        },
+        outbox: outbox.clone(),
+    };
+    case.keeper.take(request, case.now);
+    let begin = case.now / (10 * SECOND) * (10 * SECOND);
+    let commit = |case: &mut Case, at: i64| {
+        case.commit(&format!("m,host=a v=1i {}", begin + at));
+        case.keeper.hear();
+        case.turn(true);
+        let messages = outbox.take().messages.into_iter();
+        let texts = messages.map(|m| String::from_utf8_lossy(&m.bytes).into_owned());
+        texts.collect::<String>()
+    };
+    let counted = |count: usize| format!("[{begin},{count}]");
+    assert!(commit(&mut case, 1).contains(&counted(1)));
+    assert!(commit(&mut case, 2).contains(&counted(2)));
+    assert_eq!(case.keeper.figures.folds.load(Ordering::Relaxed), 2);
+    case.now -= 15 * SECOND;
+    // It waits; the window before is told of meanwhile.
+    assert!(!commit(&mut case, 3).contains(&format!("[{begin},")));
+    let before = format!("[{},1]", begin - 20 * SECOND);
+    assert!(commit(&mut case, -15 * SECOND).contains(&before));
+    case.now += 15 * SECOND;
+    assert!(commit(&mut case, 4).contains(&counted(4)));
     case.engine.stop();
 }
