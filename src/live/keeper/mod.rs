@@ -246,7 +246,7 @@ impl Keeper {
             select! {
                 recv(requests) -> request => match request {
                     Ok(Request::Stop) | Err(_) => return,
-                    Ok(request) => self.take(request, clock()),
+                    Ok(request) => self.take(request, clock),
                 },
                 recv(commits) -> commit => {
                     if let Ok(commit) = commit {
@@ -258,7 +258,7 @@ impl Keeper {
                 default(until.saturating_duration_since(now)) => {}
             }
             if self.due().is_some_and(|due| due <= Instant::now()) {
-                self.round(clock());
+                self.round(clock);
             }
             if Instant::now() >= next_tick && !self.entries.is_empty() {
                 self.open(clock());
@@ -312,14 +312,14 @@ impl Keeper {
         }
     }
 
-    fn take(&mut self, request: Request, now: i64) {
+    fn take(&mut self, request: Request, clock: &dyn Fn() -> i64) {
         match request {
             Request::Subscribe { key, wanted, outbox } => {
-                if let Err(error) = self.subscribe(&key, &wanted, &outbox, now) {
+                if let Err(error) = self.subscribe(&key, &wanted, &outbox, clock) {
                     outbox.error(&key.1, &error);
                 }
             }
-            Request::Again { key } => self.again(&key, now),
+            Request::Again { key } => self.again(&key, clock),
             Request::Unsubscribe { key } => {
                 if let Some(client) = self.remove(&key) {
                     client.outbox.forget(&key.1);

@@ -51,7 +51,7 @@ impl Keeper {
     }
 
     /// Brings those up to date whose turn it is: who costs least first, also when its turn comes while others have theirs.
-    pub(super) fn round(&mut self, now: i64) {
+    pub(super) fn round(&mut self, clock: &dyn Fn() -> i64) {
         let mut turn = BTreeSet::new();
         self.take_turns(&mut turn);
         if turn.is_empty() {
@@ -66,7 +66,7 @@ impl Keeper {
                 snapshot = self.snapshot();
             }
             self.look_at_what_is_read(&key);
-            self.have_turn(&key, &snapshot, now);
+            self.have_turn(&key, &snapshot, clock);
             let cheaper = turn.first().is_some_and(|(next, _)| *next > rank);
             if cheaper || woken.elapsed() >= WAKE_AFTER {
                 self.wake();
@@ -93,7 +93,7 @@ impl Keeper {
     }
 
     /// It is its turn.
-    fn have_turn(&mut self, key: &Arc<str>, snapshot: &Snapshot, now: i64) {
+    fn have_turn(&mut self, key: &Arc<str>, snapshot: &Snapshot, clock: &dyn Fn() -> i64) {
         let (began, began_at) = (worked(), Instant::now());
         let Some(entry) = self.entries.get_mut(key) else {
             return;
@@ -105,8 +105,8 @@ impl Keeper {
         }
         match entry.work {
             // Its clients were told when it failed.
-            Work::Windows(_) => drop(self.update(key, snapshot, now)),
-            Work::Tail(_) => self.follow(key, snapshot, now),
+            Work::Windows(_) => drop(self.update(key, snapshot, clock)),
+            Work::Tail(_) => self.follow(key, snapshot, clock),
         }
         let Some(entry) = self.entries.get_mut(key) else {
             return;
@@ -121,7 +121,14 @@ impl Keeper {
     }
 
     /// Brings a computation up to date and tells its clients.
-    pub(super) fn update(&mut self, key: &Arc<str>, snapshot: &Snapshot, now: i64) -> Result<(), String> {
+    pub(super) fn update(
+        &mut self,
+        key: &Arc<str>,
+        snapshot: &Snapshot,
+        clock: &dyn Fn() -> i64,
+    ) -> Result<(), String> {
+        // IMPORTANT: read after the snapshot was taken, or a window that began meanwhile is passed over whose points are in it.
+        let now = clock();
         let catalog = self.engine.catalog().clone();
         let newest = self.newest(key, snapshot);
         let Some(Entry {
@@ -160,7 +167,7 @@ impl Keeper {
             Ok(News::Everything) => {
                 let keys: Vec<Key> = clients.keys().cloned().collect();
                 self.count_remembered(key)?;
-                keys.iter().for_each(|key| self.again(key, now));
+                keys.iter().for_each(|key| self.again(key, clock));
                 Ok(())
             }
             Err(error) => {
@@ -172,7 +179,8 @@ impl Keeper {
     }
 
     /// Sends the clients of a tail what was committed since they were last told.
-    pub(super) fn follow(&mut self, key: &Arc<str>, snapshot: &Snapshot, now: i64) {
+    pub(super) fn follow(&mut self, key: &Arc<str>, snapshot: &Snapshot, clock: &dyn Fn() -> i64) {
+        let now = clock();
         let catalog = self.engine.catalog().clone();
         let Some(Entry {
             work: Work::Tail(tail),

@@ -18,9 +18,9 @@ impl Keeper {
         key: &Key,
         wanted: &Wanted,
         outbox: &Arc<Outbox>,
-        now: i64,
+        clock: &dyn Fn() -> i64,
     ) -> Result<(), String> {
-        let (connection, id) = key;
+        let (now, (connection, id)) = (clock(), key);
         if self.subscriptions.contains_key(key) {
             return Err(format!("there is a subscription {id} on this connection"));
         }
@@ -45,8 +45,8 @@ impl Keeper {
             from: plan.from.unwrap_or(i64::MIN),
         };
         let told = match &plan.borders {
-            Some(_) => self.tell_windows(&computation, id, &client, wanted.resume, now),
-            None => self.tell_tail(&computation, id, &client, wanted.resume, plan.from, now),
+            Some(_) => self.tell_windows(&computation, id, &client, wanted.resume, clock),
+            None => self.tell_tail(&computation, id, &client, wanted.resume, plan.from, clock),
         };
         let Some(entry) = self.entries.get_mut(&computation) else {
             // It failed and has told its other clients.
@@ -108,11 +108,12 @@ impl Keeper {
         id: &str,
         client: &Client,
         resume: Option<u64>,
-        now: i64,
+        clock: &dyn Fn() -> i64,
     ) -> Result<(), String> {
         let snapshot = self.snapshot();
         self.look_at_what_is_read(key);
-        self.update(key, &snapshot, now)?;
+        self.update(key, &snapshot, clock)?;
+        let now = clock();
         let catalog = self.engine.catalog().clone();
         let Some(Entry {
             work: Work::Windows(computation),
@@ -164,12 +165,13 @@ impl Keeper {
         client: &Client,
         resume: Option<u64>,
         from: Option<i64>,
-        now: i64,
+        clock: &dyn Fn() -> i64,
     ) -> Result<(), String> {
         let snapshot = self.snapshot();
+        let now = clock();
         self.look_at_what_is_read(key);
         // Those who are there already are told first: all are then at the same sequence.
-        self.follow(key, &snapshot, now);
+        self.follow(key, &snapshot, clock);
         let sequence = snapshot.sequence();
         let catalog = self.engine.catalog().clone();
         let Some(Entry {
@@ -211,7 +213,7 @@ impl Keeper {
         Ok(())
     }
 
-    pub(super) fn again(&mut self, key: &Key, now: i64) {
+    pub(super) fn again(&mut self, key: &Key, clock: &dyn Fn() -> i64) {
         let Some(computation) = self.subscriptions.get(key).cloned() else {
             return;
         };
@@ -226,10 +228,10 @@ impl Keeper {
             from: client.from,
         };
         let told = match entry.work {
-            Work::Windows(_) => self.tell_windows(&computation, &key.1, &client, None, now),
+            Work::Windows(_) => self.tell_windows(&computation, &key.1, &client, None, clock),
             Work::Tail(_) => {
                 let from = (client.from > i64::MIN).then_some(client.from);
-                self.tell_tail(&computation, &key.1, &client, None, from, now)
+                self.tell_tail(&computation, &key.1, &client, None, from, clock)
             }
         };
         if let Err(error) = told

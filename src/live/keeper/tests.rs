@@ -2,6 +2,7 @@
 //! of that sequence gives.
 
 use super::{Keeper, Recent, Request, Wanted, Work};
+use crate::batch::Batch;
 use crate::budget::{Budgets, Machine, Overrides};
 use crate::engine::{Engine, EngineOptions};
 use crate::ingest::Ingestor;
@@ -145,7 +146,7 @@ impl Case {
             },
             outbox: client.outbox.clone(),
         };
-        self.keeper.take(request, self.now);
+        self.keeper.take(request, &|| self.now);
     }
 
     /// The connection breaks, and the client comes back.
@@ -160,7 +161,7 @@ impl Case {
         client.outbox = Arc::new(Outbox::new(Waiting::new(1 << 30), Encoding::Json, || {}));
         client.in_snapshot = false;
         let seen = client.sequence;
-        self.keeper.take(Request::Disconnect { connection }, self.now);
+        self.keeper.take(Request::Disconnect { connection }, &|| self.now);
         self.subscribe(number, Some(seen));
     }
 
@@ -202,6 +203,10 @@ impl Case {
     }
 
     fn commit(&self, lines: &str) {
+        self.engine.commit(self.batch(lines)).expect("committed");
+    }
+
+    fn batch(&self, lines: &str) -> Batch {
         let (catalog, options) = (self.engine.catalog().clone(), Options::new());
         let policy = catalog.database("d").and_then(|d| d.policy(None).map(|p| p.id));
         let policy = policy.expect("the default one");
@@ -218,8 +223,7 @@ impl Case {
         let format = self.engine.formats().by_name("line-protocol").expect("built in");
         let mut decoder = format.decoder(&options, Framing::Whole).expect("no options");
         decoder.decode(lines.as_bytes(), &mut rows);
-        let batch = rows.finish().batch.expect("rows");
-        self.engine.commit(batch).expect("committed");
+        rows.finish().batch.expect("rows")
     }
 
     /// Some of those that wait have their turn.
@@ -235,7 +239,7 @@ impl Case {
             };
             self.keeper.queue.insert((due, key));
         }
-        self.keeper.round(self.now);
+        self.keeper.round(&|| self.now);
     }
 
     /// What each computation that waits for nothing has told is what its query answers.
@@ -405,7 +409,7 @@ fn what_all_remember_is_bounded() {
             wanted,
             outbox: outbox.clone(),
         };
-        case.keeper.take(request, case.now);
+        case.keeper.take(request, &|| case.now);
         outbox
     };
     let small = subscribe("SELECT count(v) FROM m GROUP BY time(1m)");
@@ -465,7 +469,7 @@ fn what_all_remember_is_bounded() {
             wanted,
             outbox: outbox.clone(),
         };
-        case.keeper.take(request, case.now);
+        case.keeper.take(request, &|| case.now);
         told(&outbox)
     };
     assert!(case_error.contains(super::REMEMBERED_LIMIT), "{case_error}");
@@ -489,7 +493,7 @@ fn there_is_room_for_so_many_subscriptions_and_computations() {
             },
             outbox: outbox.clone(),
         };
-        case.keeper.take(request, case.now);
+        case.keeper.take(request, &|| case.now);
         let told = outbox.take().messages;
         told.iter()
             .map(|m| String::from_utf8_lossy(&m.bytes).into_owned())
@@ -510,7 +514,8 @@ fn there_is_room_for_so_many_subscriptions_and_computations() {
         assert!(told.contains(wanted), "{connection}: {told}");
     }
     // Who leaves makes room.
-    case.keeper.take(Request::Disconnect { connection: 1 }, case.now);
+    case.keeper
+        .take(Request::Disconnect { connection: 1 }, &|| case.now);
     let told = subscribe(&mut case, 7, "SELECT sum(b) FROM m GROUP BY time(10s)");
     assert!(told.contains("snapshot"), "{told}");
     case.engine.stop();
@@ -524,7 +529,9 @@ fn who_is_told_is_woken() {
     let woken = Arc::new(AtomicUsize::new(0));
     let subscribe = |case: &mut Case, connection: u64| {
         let own = woken.clone();
-        let wake = move || drop(own.fetch_add(usize::from(connection == 1), Ordering::Relaxed));
+        let wake = move || {
+            own.fetch_add(usize::from(connection == 1), Ordering::Relaxed);
+        };
         let outbox = Arc::new(Outbox::new(Waiting::new(1 << 30), Encoding::Json, wake));
         let wanted = Wanted {
             db: "d".to_string(),
@@ -537,7 +544,7 @@ fn who_is_told_is_woken() {
             wanted,
             outbox: outbox.clone(),
         };
-        case.keeper.take(request, case.now);
+        case.keeper.take(request, &|| case.now);
         outbox
     };
     let outbox = subscribe(&mut case, 1);
@@ -587,7 +594,7 @@ fn a_clock_that_goes_back_loses_nothing() {
         },
         outbox: outbox.clone(),
     };
-    case.keeper.take(request, case.now);
+    case.keeper.take(request, &|| case.now);
     let begin = case.now / (10 * SECOND) * (10 * SECOND);
     let commit = |case: &mut Case, at: i64| {
         case.commit(&format!("m,host=a v=1i {}", begin + at));
@@ -609,4 +616,60 @@ fn a_clock_that_goes_back_loses_nothing() {
     case.now += 15 * SECOND;
     assert!(commit(&mut case, 4).contains(&counted(4)));
     case.engine.stop();
+}
+
+/// A window that begins between a look at the clock and a look at the data is not passed over: whatever a message's sequence tells of
+/// has been looked at.
+#[test]
+fn the_clock_is_read_after_the_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut case = Case::new(folder.path(), 1);
+    let outbox = Arc::new(Outbox::new(Waiting::new(1 << 30), Encoding::Json, || {}));
+    let request = Request::Subscribe {
+        key: (1, "1".to_string()),
+        wanted: Wanted {
+            db: "d".to_string(),
+            q: "SELECT count(v) FROM m GROUP BY time(10s)".to_string(),
+            ..Wanted::default()
+        },
+        outbox: outbox.clone(),
+    };
+    case.keeper.take(request, &|| case.now);
+    outbox.take();
+    case.commit(&format!("m,host=a v=1i {}", case.now));
+    case.keeper.hear();
+    // The next window's first point is committed the moment somebody has looked at the clock.
+    let next = case.now / (10 * SECOND) * (10 * SECOND) + 10 * SECOND;
+    let waiting = std::cell::RefCell::new(Some(case.batch(&format!("m,host=a v=2i {next}"))));
+    let engine = case.engine.clone();
+    let clock = || {
+        if let Some(batch) = waiting.borrow_mut().take() {
+            engine.commit(batch).expect("committed");
+        }
+        next - 1
+    };
+    case.keeper.round(&clock);
+    assert!(waiting.borrow().is_none(), "the clock was read");
+    let told = |outbox: &Outbox| -> Vec<Json> {
+        let messages = outbox.take().messages.into_iter();
+        messages
+            .map(|m| serde_json::from_slice(&m.bytes).expect("JSON"))
+            .collect()
+    };
+    let first = told(&outbox);
+    assert!(!first.is_empty(), "the first point");
+    for message in &first {
+        assert!(
+            message["sequence"].as_u64() < Some(engine.sequence()),
+            "{message}"
+        );
+    }
+    case.now = next;
+    case.keeper.hear();
+    case.turn(true);
+    let second = told(&outbox);
+    let message = second.last().expect("the second point");
+    assert_eq!(message["sequence"].as_u64(), Some(engine.sequence()));
+    assert_eq!(message["series"][0]["values"][0], serde_json::json!([next, 1]));
+    engine.stop();
 }
