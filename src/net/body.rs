@@ -375,6 +375,22 @@ mod tests {
     }
 
     #[test]
+    fn bodies_are_decoded_by_weight_and_the_largest_alone() {
+        use futures_util::FutureExt;
+        // A quarter of 16 MiB, however many cores there are.
+        let bodies = Bodies::new(16 << 20, 8, Arc::default());
+        let begin = |bytes| bodies.decoding(bytes).now_or_never().map(|leave| leave.is_ok());
+        let largest = bodies.decoding(25 << 20).now_or_never();
+        assert!(largest.is_some() && begin(1 << 10).is_none());
+        assert_eq!(bodies.decoding_bytes(), 16 << 20);
+        drop(largest);
+        let two = [2 << 20, 2 << 20].map(|bytes| bodies.decoding(bytes).now_or_never());
+        assert!(two.iter().all(Option::is_some) && begin(1 << 10).is_none());
+        drop(two);
+        assert_eq!((begin(1 << 10), bodies.decoding_bytes()), (Some(true), 0));
+    }
+
+    #[test]
     fn slow_bodies_are_cut_off_sooner_where_room_is_scarce() {
         let room = Room::new(100, Arc::default());
         let seconds = Duration::from_secs;

@@ -21,6 +21,7 @@ mod live_queries;
 mod live_state;
 mod live_terminal;
 mod mappings;
+mod memory;
 mod queries;
 mod query_limits;
 mod rejected;

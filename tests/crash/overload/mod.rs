@@ -210,18 +210,28 @@ fn overload_costs_nothing_that_was_acknowledged_and_ends_with_the_load() {
         go(scope, clients.stop, move || clients.health(PATIENCE));
         go(scope, clients.stop, move || clients.read(sockets));
         let counted = |counter: &AtomicU64| counter.load(Relaxed) > 0;
-        // It is overloaded on each way, and goes on.
-        let enough = || {
-            began.elapsed() >= least
-                && WAYS.into_iter().all(|way| acknowledged.of(way) > 20)
-                && tally.all().into_iter().all(|(_, counter)| counted(counter))
-                && datagrams::dropped(clients.server) > 0
+        // It is overloaded on each way, and goes on. What has not happened yet:
+        let missing = || {
+            let mut missing: Vec<String> = Vec::new();
+            let few = WAYS.into_iter().filter(|way| acknowledged.of(*way) <= 20);
+            missing.extend(few.map(|way| format!("{way:?} acknowledged 20 times")));
+            let never = tally.all().into_iter().filter(|(_, counter)| !counted(counter));
+            missing.extend(never.map(|(what, _)| what.to_string()));
+            if datagrams::dropped(clients.server) == 0 {
+                missing.push("datagrams dropped".into());
+            }
+            missing
         };
-        while !enough() {
+        loop {
+            let missing = missing();
+            if began.elapsed() >= least && missing.is_empty() {
+                break;
+            }
             assert!(
                 began.elapsed() < least + PATIENCE,
-                "too little was done: {}",
-                tally.told(clients)
+                "this never happened: {missing:?}; what did: {}\n{}",
+                tally.told(clients),
+                clients.server.output()
             );
             assert!(clients.go_on(), "a part of the load failed");
             std::thread::sleep(Duration::from_millis(100));
