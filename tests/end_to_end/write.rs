@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn write(url: &str, arguments: &[&str], file: &Path) -> Command {
     let mut command = Command::new(KYMO);
@@ -55,10 +55,10 @@ fn waits_for_a_server_that_is_not_there_yet() {
     );
 }
 
-/// Answers one request after the other so, and keeps their bodies.
-fn answering(listener: TcpListener, answers: Vec<String>) -> std::thread::JoinHandle<usize> {
+/// Answers one request after the other so; when each write had come.
+fn answering(listener: TcpListener, answers: Vec<String>) -> std::thread::JoinHandle<Vec<Instant>> {
     std::thread::spawn(move || {
-        let mut writes = 0;
+        let mut writes = Vec::new();
         for answer in answers {
             let (mut stream, _) = listener.accept().expect("a connection");
             let mut got = Vec::new();
@@ -83,7 +83,9 @@ fn answering(listener: TcpListener, answers: Vec<String>) -> std::thread::JoinHa
                 let read = stream.read(&mut piece).expect("readable");
                 got.extend_from_slice(&piece[..read]);
             }
-            writes += usize::from(head.starts_with("post /write"));
+            if head.starts_with("post /write") {
+                writes.push(Instant::now());
+            }
             stream.write_all(answer.as_bytes()).expect("written");
         }
         writes
@@ -102,7 +104,7 @@ fn sends_again_when_the_server_asks_for_it() {
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     let answers = [
         answer("200 OK", ""),
-        answer("503 Service Unavailable", "Retry-After: 1\r\n"),
+        answer("503 Service Unavailable", "Retry-After: 2\r\n"),
         answer("204 No Content", ""),
         answer("429 Too Many Requests", ""),
         answer("500 Internal Server Error", ""),
@@ -114,10 +116,12 @@ fn sends_again_when_the_server_asks_for_it() {
         .expect("it runs");
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("4 lines"), "{}", said(&output));
-    assert_eq!(
-        server.join().expect("no panic"),
-        5,
-        "two batches, three tries in vain"
+    let writes = server.join().expect("no panic");
+    assert_eq!(writes.len(), 5, "two batches, three tries in vain");
+    let waited = writes[1] - writes[0];
+    assert!(
+        waited >= Duration::from_secs(2),
+        "it was asked to wait, and came after {waited:?}"
     );
 }
 
@@ -142,7 +146,7 @@ fn sends_again_when_no_answer_comes() {
         .output()
         .expect("it runs");
     assert!(output.status.success(), "{}", said(&output));
-    assert_eq!(server.join().expect("no panic"), 1, "the batch, once more");
+    assert_eq!(server.join().expect("no panic").len(), 1, "the batch, once more");
 }
 
 #[test]
