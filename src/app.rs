@@ -57,6 +57,7 @@ const READERS_MAX: usize = 4;
 /// The data folder or an address cannot be had.
 pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let machine = args.machine();
+    crate::budget::machine::check_address_space().map_err(|e| anyhow!(e))?;
     crate::telemetry::end_with_vital_threads();
     match crate::budget::machine::raise_open_files() {
         Some(files) => tracing::debug!(files, "files that may be open"),

@@ -61,6 +61,30 @@ fn parse_meminfo(text: &str, name: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
+/// Less address space than this is refused: the allocator sets ranges of it aside, each thread has a stack of it, and what finds none
+/// ends the process.
+const ADDRESS_SPACE_MIN: u64 = 1 << 30;
+
+/// Is there enough address space (`ulimit -v`)?
+///
+/// # Errors
+/// It is limited to too little: what to do.
+pub fn check_address_space() -> Result<(), String> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
+    enough_address_space(limit)
+}
+
+fn enough_address_space(limit: Option<u64>) -> Result<(), String> {
+    match limit {
+        Some(bytes) if bytes < ADDRESS_SPACE_MIN => Err(format!(
+            "address space is limited to {} MiB (ulimit -v), {} are needed; --memory or a cgroup limit memory itself",
+            bytes >> 20,
+            ADDRESS_SPACE_MIN >> 20
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// RLIMIT_AS or RLIMIT_DATA, whichever is less: what is left of it for the program itself is half.
 fn data_limit() -> Option<u64> {
     use rustix::process::{Resource, getrlimit};
@@ -195,6 +219,17 @@ fn cgroup_limit() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn little_address_space_is_refused() {
+        assert_eq!(enough_address_space(None), Ok(()));
+        assert_eq!(enough_address_space(Some(1 << 30)), Ok(()));
+        let refused = enough_address_space(Some(512 << 20)).expect_err("too little");
+        assert!(
+            refused.contains("512 MiB") && refused.contains("1024"),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn meminfo_lines_are_found_by_their_whole_name() {

@@ -1,8 +1,9 @@
 //! Bounds of memory, each by itself: who is refused, with which words, and that it is taken again afterwards.
 
-use crate::support::{Server, get, post};
+use crate::support::{KYMO, Server, get, post};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const MIB: usize = 1 << 20;
@@ -164,4 +165,19 @@ fn connections_hold_no_more_together_than_they_may() {
     wait_for("others are taken again", || {
         !server.query("metrics", "SELECT v FROM after")["results"][0]["series"].is_null()
     });
+}
+
+#[test]
+fn too_little_address_space_is_told_and_not_stumbled_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = "ulimit -v 524288 && exec \"$0\" --data-dir \"$1\" --http 127.0.0.1:0";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, KYMO]).arg(folder.path());
+    let output = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("address space is limited to 512 MiB (ulimit -v), 1024 are needed"),
+        "{said}"
+    );
 }
