@@ -214,6 +214,40 @@ impl History {
             .filter(|i| is_delicate(&self.done[*i].1))
             .collect()
     }
+
+    /// Changes right before which something that was written to a file of the storage engine is not covered yet: the ends of its syncs.
+    pub fn before_syncs_of_the_store(&self) -> Vec<usize> {
+        let (mut of_store, mut dirty, mut found) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        for (i, (_, done)) in self.done.iter().enumerate() {
+            match done {
+                Done::Seen {
+                    id,
+                    path,
+                    is_dir: false,
+                    ..
+                } if is_of_store(path) => drop(of_store.insert(*id)),
+                Done::Write { id, .. } | Done::Zeroes { id, .. } | Done::Length { id, .. } => {
+                    dirty.insert(*id);
+                }
+                Done::SyncEnded { id, .. } if dirty.remove(id) && of_store.contains(id) => found.push(i),
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+fn is_of_store(path: &Path) -> bool {
+    path.iter().any(|part| part == "store")
+}
+
+/// What becomes of names that no sync covers.
+#[derive(Clone, Copy, Debug)]
+pub enum Names {
+    /// Any of them survive.
+    Any,
+    /// All of them do.
+    All,
 }
 
 impl Moment {
@@ -288,7 +322,7 @@ impl Moment {
     }
 
     /// The folder as power loss may leave it now.
-    pub fn lose_power(&self, history: &History, random: &mut Random) -> (Image, Torn) {
+    pub fn lose_power(&self, history: &History, survive: Names, random: &mut Random) -> (Image, Torn) {
         let mut torn = Torn {
             names: self.pending.len() as u64,
             ..Torn::default()
@@ -302,9 +336,9 @@ impl Moment {
                     .filter(|(_, naming)| naming.folder() == folder)
             };
             let count = of_folder().count() as u64;
-            let kept = match random.below(3) {
-                0 => 0,
-                1 => count,
+            let kept = match (survive, random.below(3)) {
+                (Names::All, _) | (_, 1) => count,
+                (_, 0) => 0,
                 _ => random.below(count + 1),
             };
             of_folder()
@@ -326,7 +360,7 @@ impl Moment {
             if !file.pending.is_empty() {
                 let of_journal = path.iter().any(|part| part == "journal");
                 torn.journal += u64::from(of_journal);
-                torn.store += u64::from(path.iter().any(|part| part == "store"));
+                torn.store += u64::from(is_of_store(path));
             }
             image.0.insert(path.clone(), file.lose_power(history, random));
         }

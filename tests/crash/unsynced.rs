@@ -9,7 +9,7 @@
 use crate::db::Db;
 use crate::disk::Disk;
 use crate::folder::fast_folder;
-use crate::history::{History, Moment, Torn};
+use crate::history::{History, Moment, Names, Torn};
 use crate::kill::{Load, Oracle, figure, kill};
 use crate::support::Server;
 use crate::{Random, rounds};
@@ -69,20 +69,25 @@ fn what_no_sync_covers_may_be_lost_and_nothing_acknowledged_is() {
     let history = History::read(&disk.record());
     let mut random = Random(rounds("KYMO_SEED", 21));
     let count = rounds("KYMO_CUTS", 40);
-    let delicate = history.delicate();
-    let mut moments: Vec<usize> = (0..count)
-        .map(|i| match i % 2 {
-            0 => random.below(history.len() as u64 + 1) as usize,
-            _ => delicate[random.below(delicate.len() as u64) as usize],
+    let (delicate, writing) = (history.delicate(), history.before_syncs_of_the_store());
+    let mut moments: Vec<(usize, Names)> = (0..count)
+        .map(|i| {
+            let mut one_of = |moments: &[usize]| moments[random.below(moments.len() as u64) as usize];
+            match i % 4 {
+                0 | 2 => (random.below(history.len() as u64 + 1) as usize, Names::Any),
+                1 => (one_of(&delicate), Names::Any),
+                // What was written shows only under its name.
+                _ => (one_of(&writing), Names::All),
+            }
         })
         .collect();
-    moments.sort_unstable();
+    moments.sort_unstable_by_key(|(at, _)| *at);
     let work = fast_folder();
     let mut moment = Moment::default();
     let (mut torn, mut rows) = (Torn::default(), 0);
-    for at in moments {
+    for (at, names) in moments {
         moment.go(&history, at);
-        let (image, lost) = moment.lose_power(&history, &mut random);
+        let (image, lost) = moment.lose_power(&history, names, &mut random);
         torn.add(&lost);
         image.put(work.path());
         rows += check(&work.path().join("data"), &history, &oracle, at);
@@ -121,7 +126,7 @@ fn the_first_start_may_lose_power_anywhere() {
     for at in 0..=history.len() {
         moment.go(&history, at);
         for _ in 0..rounds("KYMO_FIRST_CUTS", 1) {
-            let (image, lost) = moment.lose_power(&history, &mut random);
+            let (image, lost) = moment.lose_power(&history, Names::Any, &mut random);
             torn.add(&lost);
             if seen.insert(image.clone()) {
                 image.put(work.path());
