@@ -2,8 +2,8 @@
 //!
 //! A server that takes no more connections than it has memory for can be filled by clients that send nothing, or bit by bit; whoever asks
 //! for `/health` then waits until they are cut off. So beyond a number those that wait for their client make room: first those on which
-//! no request has come whole, or none after the last, the longest first; then those whose bodies are on their way. Whoever is being
-//! answered stays.
+//! no request has come whole, or none after the last, the longest first; then those whose bodies are on their way; then those that have
+//! only just come, or been answered, and could hardly have asked yet. Whoever is being answered stays.
 
 use actix_web::HttpRequest;
 use rustix::net::{Shutdown, shutdown};
@@ -14,10 +14,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Of so many connections one more goes at once: then those after it need not look who must.
 const SHED_PART: usize = 64;
+/// One part in so many is for those that began to wait last: they go after those whose bodies are on their way.
+const FRESH_PART: usize = 8;
 /// A rank: it is being answered, and does not go.
 const ANSWERED: u64 = u64::MAX;
 /// A bit of a rank: its body is being read.
 const READING: u64 = 1 << 63;
+/// Another: it is one of the last to wait.
+const FRESH: u64 = READING | 1 << 62;
 
 /// See the module. Shared.
 #[derive(Debug)]
@@ -100,6 +104,11 @@ impl Seats {
         let rank = |taken: &Taken| taken.rank.load(Relaxed);
         let mut waiting: Vec<(u64, u64)> = all.iter().map(|(id, taken)| (rank(taken), *id)).collect();
         waiting.retain(|(rank, id)| *rank != ANSWERED && Some(*id) != stays);
+        // Whoever has just come is one of them.
+        let fresh = (self.seats_max / FRESH_PART).max(1) - usize::from(stays.is_some());
+        let mut begun: Vec<&mut (u64, u64)> = waiting.iter_mut().filter(|one| one.0 < READING).collect();
+        begun.sort_unstable_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+        begun.into_iter().take(fresh).for_each(|(rank, _)| *rank |= FRESH);
         let go = (surplus + self.seats_max / SHED_PART).min(waiting.len());
         if go == 0 {
             return;
@@ -217,6 +226,26 @@ mod tests {
         assert_eq!((seats.open(), seats.shed()), (3, 3));
         drop((body, turn, asked, first, second, reading, answered, third, fourth));
         assert_eq!(seats.open(), 0);
+    }
+
+    #[test]
+    fn who_has_only_just_come_goes_after_those_whose_bodies_are_on_their_way() {
+        let seats = Seats::new(16);
+        let idle = come(&seats);
+        let bodies: Vec<_> = (0..14).map(|_| come(&seats)).collect();
+        let turns: Vec<_> = bodies.iter().map(|(_, seat)| seat.read()).collect();
+        let asks = come(&seats);
+        assert_eq!((seats.open(), seats.shed()), (16, 0));
+        let another = come(&seats);
+        assert!(
+            !is_open(&idle) && is_open(&asks),
+            "the longest waiting goes first"
+        );
+        let body = another.1.read();
+        let more = come(&seats);
+        assert!(is_open(&asks) && is_open(&more) && !is_open(&bodies[0]));
+        assert_eq!((seats.open(), seats.shed()), (16, 2));
+        drop((turns, body));
     }
 
     #[test]
