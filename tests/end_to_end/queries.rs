@@ -73,13 +73,17 @@ fn listed(server: &Server) -> Vec<(u64, String, String)> {
     all.filter(|(_, q, _)| q != "SHOW QUERIES").collect()
 }
 
-/// Waits until what is listed is so.
-fn wait(server: &Server, what: &str, done: impl Fn(&[(u64, String, String)]) -> bool) {
+/// Waits until what is listed is so. A query that was answered may be listed a moment longer.
+fn wait(
+    server: &Server,
+    what: &str,
+    done: impl Fn(&[(u64, String, String)]) -> bool,
+) -> Vec<(u64, String, String)> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let list = listed(server);
         if done(&list) {
-            return;
+            return list;
         }
         assert!(Instant::now() < deadline, "{what}: {list:?}");
         std::thread::sleep(Duration::from_millis(20));
@@ -102,8 +106,7 @@ fn cut_off(mut stream: TcpStream, why: &str) {
 fn queries_are_listed_and_killed_by_number() {
     let (_folder, server) = server(&[]);
     let stream = stalled(&server);
-    let list = listed(&server);
-    assert_eq!(list.len(), 1, "{list:?}");
+    let list = wait(&server, "nothing else runs", |list| list.len() == 1);
     let (id, text, status) = &list[0];
     assert_eq!((text.as_str(), status.as_str()), (STALLED, "running"));
     for (q, error) in [
@@ -117,14 +120,15 @@ fn queries_are_listed_and_killed_by_number() {
             .to_string();
         assert!(said.contains(error), "{q}: {answer}");
     }
-    assert_eq!(listed(&server).len(), 1);
+    let left = wait(&server, "it goes on, alone", |list| list.len() == 1);
+    assert_eq!(left[0].0, *id);
     server.query("", &format!("KILL QUERY {id} ON localhost"));
     wait(&server, "killed, it is gone", <[_]>::is_empty);
     cut_off(stream, "query interrupted");
     // One that computes ends, too, and says why.
     let mut stream = send(&server, &endless());
-    wait(&server, "it runs", |list| list.len() == 1);
-    server.query("", &format!("KILL QUERY {}", listed(&server)[0].0));
+    let list = wait(&server, "it runs", |list| list.len() == 1);
+    server.query("", &format!("KILL QUERY {}", list[0].0));
     wait(&server, "killed, it is gone", <[_]>::is_empty);
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let mut answer = String::new();
