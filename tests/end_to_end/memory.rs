@@ -155,7 +155,9 @@ fn connections_hold_no_more_together_than_they_may() {
     wait_for("those beyond the bound are closed", || {
         figure(&server, refused) == 24
     });
-    assert_eq!(figure(&server, "kymo_ingest_connections{from=\"line-tcp\"}"), 16);
+    wait_for("the others are open", || {
+        figure(&server, "kymo_ingest_connections{from=\"line-tcp\"}") == 16
+    });
     drop(open);
     wait_for("they are gone", || {
         figure(&server, "kymo_ingest_connections{from=\"line-tcp\"}") == 0

@@ -153,9 +153,12 @@ fn any_format_listens_anywhere() {
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
 
     let sender_of_datagrams = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let (_, metrics) = get(&server.url("/metrics")).expect("an answer");
-    let rows = format!("kymo_ingest_rows_total{{from=\"line-protocol+udp://{udp}\"}} 30");
-    assert!(metrics.contains(&rows), "{metrics}");
+    let metrics = wait_for_metrics(
+        &server,
+        &[format!(
+            "kymo_ingest_rows_total{{from=\"line-protocol+udp://{udp}\"}} 30\n"
+        )],
+    );
     // What the kernel gave of the buffer that was asked for: more than what a socket has that asks for nothing.
     let figure = format!("kymo_ingest_receive_buffer_bytes{{from=\"line-protocol+udp://{udp}\"}} ");
     let given = metrics
@@ -278,12 +281,16 @@ fn too_many_connections_and_unfinished_lines_are_counted() {
     let lines = told.map(|(figure, value)| {
         format!("kymo_ingest_{figure}{{from=\"line-protocol+tcp://{tcp}\"}} {value}\n")
     });
-    // A connection is counted until a moment after its end.
+    wait_for_metrics(&server, &lines);
+}
+
+/// Waits until all of these lines are told: what was seen may be counted a moment later.
+fn wait_for_metrics(server: &Server, lines: &[String]) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let (_, metrics) = get(&server.url("/metrics")).expect("an answer");
         if lines.iter().all(|line| metrics.contains(line)) {
-            return;
+            return metrics;
         }
         assert!(Instant::now() < deadline, "{lines:?}: {metrics}");
         std::thread::sleep(Duration::from_millis(20));
