@@ -35,7 +35,7 @@ const ORDER: &[&str] = &[
 /// Modules that alone may name a crate.
 const HOMES: &[(&str, &[&str])] = &[
     ("fjall", &["src/store"]),
-    ("rkyv", &["src/batch/encoded.rs"]),
+    ("rkyv", &["src/batch/encoded"]),
     ("actix_web", &["src/net"]),
     ("actix_http", &["src/net"]),
     ("actix_server", &["src/net"]),
