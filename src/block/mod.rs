@@ -10,6 +10,7 @@ pub mod bits;
 pub mod bytes;
 pub mod coded;
 pub mod column;
+pub mod contexts;
 mod few;
 pub mod floats;
 pub mod frames;

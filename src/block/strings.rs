@@ -1,7 +1,7 @@
 //! Texts: a dictionary where few differ, else lengths and bytes, both compressed where that helps.
 
 use super::bytes::{Input, put};
-use super::{CHUNK_ROWS_MAX, Level, ints};
+use super::{CHUNK_ROWS_MAX, Level, contexts, ints};
 use crate::model::StringColumn;
 use hashbrown::HashMap;
 
@@ -116,7 +116,7 @@ fn decode_texts(input: &mut Input<'_>, count: usize) -> Option<StringColumn> {
         BYTES_RAW => packed.to_vec(),
         // An LZ4 byte expands to at most 255; more is damage, and must not make us allocate.
         BYTES_LZ4 if total / 256 <= packed.len() => lz4_flex::block::decompress(packed, total).ok()?,
-        BYTES_ZSTD => zstd::bulk::decompress(packed, total).ok()?,
+        BYTES_ZSTD => contexts::decompress(packed, total)?,
         _ => return None,
     };
     (bytes.len() == total).then_some(StringColumn { ends, bytes })

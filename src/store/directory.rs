@@ -6,8 +6,8 @@
 use super::error::StoreError;
 use super::frame;
 use super::keys;
-use crate::block::ChunkStats;
 use crate::block::bytes::{Input, put, put_signed};
+use crate::block::{ChunkStats, contexts};
 use crate::model::{FieldId, FieldType, SeriesId, TimeRange};
 
 const VERSION: u8 = 1;
@@ -130,8 +130,7 @@ impl Directory {
         for f in &self.fields {
             f.chunks.iter().flatten().for_each(|c| c.stats.put(&mut raw));
         }
-        let compressed =
-            zstd::bulk::compress(&raw, ZSTD_LEVEL).expect("compressing memory into memory cannot fail");
+        let compressed = contexts::compress(&raw, ZSTD_LEVEL);
         let mut value = frame::begin(VERSION);
         value.push(u8::from(self.inline.is_some()));
         put(&mut value, raw.len() as u64);
@@ -156,7 +155,7 @@ impl Directory {
         let has_inline = input.byte()? == 1;
         let raw_len = input.get_count(RAW_BYTES_MAX)?;
         let compressed = input.get_bytes()?;
-        let raw = zstd::bulk::decompress(compressed, raw_len).ok()?;
+        let raw = contexts::decompress(compressed, raw_len)?;
         let inline = has_inline.then(|| input.0.to_vec());
         let mut input = Input(&raw);
         let stripe_blocks = input.get_count(raw_len).filter(|&n| n > 0)?;

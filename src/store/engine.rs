@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Values from here on live in blob files beside the tables.
-const SEPARATION_BYTES: u32 = 4096;
+pub const SEPARATION_BYTES: u32 = 4096;
 /// A blob file is closed when it is this long; a pack begins its own.
 const BLOB_FILE_BYTES: u64 = 256 << 20;
 /// fjall's own cache: index blocks and small values. Decoded directories and stripes are in ours.
@@ -260,6 +260,17 @@ impl Engine {
             .map_err(|e| StoreError::from_fjall(&keys::describe(key), e))
     }
 
+    /// As [`block_get`](Self::block_get), of a value that may be in pieces.
+    ///
+    /// # Errors
+    /// The same, and damage in a piece.
+    pub fn block_get_whole(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
+        let value = self.block_get(key)?;
+        value
+            .map(|value| Self::gather(&self.blocks, key, value))
+            .transpose()
+    }
+
     /// The last pack header before `pack`, or the very last: its key and value.
     ///
     /// # Errors
@@ -280,9 +291,21 @@ impl Engine {
     }
 
     fn last_before(space: &Space, pack: Option<u64>) -> Result<Option<(Vec<u8>, UserValue)>, StoreError> {
-        space
-            .last_before(pack.map(keys::pack_start).as_ref().map(|key| &key[..]))
-            .map_err(|e| StoreError::from_fjall("the list of packs", e))
+        let last = space.last_before(pack.map(keys::pack_start).as_ref().map(|key| &key[..]));
+        let last = last.map_err(|e| StoreError::from_fjall("the list of packs", e))?;
+        last.map(|(key, value)| {
+            let value = Self::gather(space, &key, value)?;
+            Ok((key, value))
+        })
+        .transpose()
+    }
+
+    fn gather(space: &Space, key: &[u8], value: UserValue) -> Result<UserValue, StoreError> {
+        super::pieces::gather(key, value, |piece| {
+            space
+                .get(piece)
+                .map_err(|e| StoreError::from_fjall(&keys::describe(piece), e))
+        })
     }
 
     /// Forgets a pack and frees its files. Nobody may read it any more.

@@ -13,6 +13,8 @@ pub const INDEX: &str = "index";
 const RUN_HEADER: u32 = u32::MAX;
 /// The stripe number of a directory, after every stripe.
 const STRIPE_DIRECTORY: u32 = u32::MAX;
+/// Stands for either in the keys of their pieces, which come before them.
+const PIECES: u32 = u32::MAX - 1;
 
 /// Which part of a stripe a value holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,6 +104,12 @@ pub fn directory(id: RunId, measurement: MeasurementId) -> Vec<u8> {
     measurement_key(id, measurement, STRIPE_DIRECTORY)
 }
 
+/// A piece of the value under the key of a header or directory; before it, after everything else that is.
+pub fn piece(key: &[u8], number: u32) -> Vec<u8> {
+    let of = key.len().saturating_sub(4);
+    [&key[..of], &PIECES.to_be_bytes(), &number.to_be_bytes()].concat()
+}
+
 fn measurement_key(id: RunId, measurement: MeasurementId, stripe: u32) -> Vec<u8> {
     let mut key = Vec::with_capacity(24);
     key.extend_from_slice(&id.pack.to_be_bytes());
@@ -122,6 +130,11 @@ pub fn describe(key: &[u8]) -> String {
     };
     match (run, number(12), number(16), key.get(20)) {
         (RUN_HEADER, None, ..) => format!("header of pack {pack}"),
+        (PIECES, Some(piece), None, _) => format!("piece {piece} of the header of pack {pack}"),
+        (_, Some(measurement), Some(PIECES), _) if key.len() == 24 => {
+            let piece = number(20).unwrap_or_default();
+            format!("piece {piece} of the directory of measurement {measurement} in run {pack}.{run}")
+        }
         (_, Some(measurement), Some(STRIPE_DIRECTORY), None) => {
             format!("directory of measurement {measurement} in run {pack}.{run}")
         }
@@ -248,10 +261,15 @@ mod tests {
             stripe(id, 1, 0, Part::FieldSteps(0)),
             stripe(id, 1, 0, Part::Field(u16::MAX)),
             stripe(id, 1, 1, Part::Rows),
+            stripe(id, 1, u32::MAX - 2, Part::FieldSteps(u16::MAX)),
+            piece(&directory(id, 1), 0),
+            piece(&directory(id, 1), 1),
             directory(id, 1),
             stripe(id, 256, 0, Part::Rows),
             directory(id, 256),
             stripe(next, 0, 0, Part::Rows),
+            piece(&header(7), 0),
+            piece(&header(7), u32::MAX),
             header(7),
             pack_end(7).to_vec(),
         ];
@@ -280,6 +298,11 @@ mod tests {
             (
                 stripe(id, 3, 0, Part::FieldSteps(9)),
                 "steps of field 9 of stripe 0 of measurement 3 in run 7.2",
+            ),
+            (piece(&header(7), 3), "piece 3 of the header of pack 7"),
+            (
+                piece(&directory(id, 3), 9),
+                "piece 9 of the directory of measurement 3 in run 7.2",
             ),
             (b"F".to_vec(), "index key F"),
         ];

@@ -22,6 +22,7 @@ mod mirror;
 pub mod names;
 pub mod pack;
 pub mod partition;
+pub mod pieces;
 pub mod repair;
 pub mod runs;
 pub mod seal;
@@ -294,7 +295,7 @@ impl Store {
                 runs,
             }
         };
-        sink.write(&keys::header(pack), header.encode(pack))?;
+        pieces::write(sink, &keys::header(pack), header.encode(pack))?;
         Ok((commit, header))
     }
 

@@ -7,8 +7,8 @@ use super::error::StoreError;
 use super::frame;
 use super::keys::{self, RunId};
 use super::partition::Partition;
-use crate::block::Level;
 use crate::block::bytes::{Input, put, put_signed};
+use crate::block::{Level, contexts};
 use crate::model::{MeasurementId, SeriesId, TimeRange};
 
 const VERSION: u8 = 1;
@@ -103,9 +103,7 @@ impl PackHeader {
         }
         let mut value = frame::begin(VERSION);
         put(&mut value, raw.len() as u64);
-        value.extend(
-            zstd::bulk::compress(&raw, ZSTD_LEVEL).expect("compressing memory into memory cannot fail"),
-        );
+        value.extend(contexts::compress(&raw, ZSTD_LEVEL));
         frame::finish(&keys::header(pack), value)
     }
 
@@ -123,7 +121,7 @@ impl PackHeader {
     fn decode_payload(payload: &[u8]) -> Option<Self> {
         let mut input = Input(payload);
         let raw_len = input.get_count(RAW_BYTES_MAX)?;
-        let raw = zstd::bulk::decompress(input.0, raw_len).ok()?;
+        let raw = contexts::decompress(input.0, raw_len)?;
         let mut input = Input(&raw);
         let mut header = Self {
             commit: input.get()?,

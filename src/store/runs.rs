@@ -485,7 +485,7 @@ impl Core {
         measurement: MeasurementId,
     ) -> Result<Directory, StoreError> {
         let key = keys::directory(run, measurement);
-        let value = self.engine.block_get(&key)?;
+        let value = self.engine.block_get_whole(&key)?;
         let value = value.ok_or_else(|| StoreError::damaged(keys::describe(&key), "it is missing"))?;
         Directory::decode(&key, &value)
     }

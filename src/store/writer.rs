@@ -11,6 +11,7 @@ use super::frame;
 use super::keys::{self, Part, RunId};
 use super::pack::{MeasurementEntry, RunEntry};
 use super::partition::Partition;
+use super::pieces;
 use crate::block::steps::{StepKeys, StepStats, choose_width};
 use crate::block::{self, Level};
 use crate::model::{Column, FieldId, FieldType, MeasurementId, SeriesId, SortedRows, TimeRange};
@@ -377,7 +378,12 @@ impl<'r, 's, 'w> MeasurementWriter<'r, 's, 'w> {
             inline,
         };
         let key = keys::directory(self.run.id, self.measurement);
-        self.run.sink.write(&key, directory.encode(&key))?;
+        // What is inline is rows, which have no second copy.
+        let value = directory.encode(&key);
+        match directory.inline {
+            Some(_) => self.run.sink.write(&key, value)?,
+            None => pieces::write(self.run.sink, &key, value)?,
+        }
         self.run.entry.measurements.push(MeasurementEntry {
             id: self.measurement,
             last_series: last.last_series,

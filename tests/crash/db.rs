@@ -63,7 +63,12 @@ impl Db {
 
     /// Every row of a measurement, or why not.
     pub fn rows(&self, measurement: &str) -> Result<Rows, String> {
-        let text = self.query(&format!("SELECT * FROM {measurement} GROUP BY *"));
+        self.rows_of("*", measurement)
+    }
+
+    /// The same of some columns.
+    pub fn rows_of(&self, columns: &str, measurement: &str) -> Result<Rows, String> {
+        let text = self.query(&format!("SELECT {columns} FROM {measurement} GROUP BY *"));
         let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let result = &answer["results"][0];
         if let Some(error) = result["error"].as_str() {

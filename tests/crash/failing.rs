@@ -110,6 +110,19 @@ impl Failing {
         self.acknowledged -= 1;
         assert_eq!(rows(&self.server), self.acknowledged, "so does DELETE");
     }
+
+    /// The process ends, one way or another: its folder is sound, and the next one has all that was acknowledged.
+    fn ends(self, end: impl FnOnce(Server)) {
+        end(self.server);
+        self.disk.heal();
+        let data = self.disk.path().join("data");
+        let verify = || drop(run(Command::new(KYMO).arg("verify").arg("--data-dir").arg(&data)));
+        verify();
+        let server = Self::start(&self.disk, &self.udp, &self.tcp);
+        assert_eq!(rows(&server), self.acknowledged, "after a start");
+        assert_eq!(server.terminate(), Some(0));
+        verify();
+    }
 }
 
 #[test]
@@ -145,19 +158,7 @@ fn while_seals_fail_points_are_refused_and_then_taken_again() {
         assert_eq!(figure(&failing.server, "overloaded_total", way), 0, "{way}");
     }
     assert_eq!(figure(&failing.server, "datagrams_dropped_total", &ways[0]), 0);
-    let Failing {
-        disk,
-        server,
-        acknowledged,
-        udp,
-        tcp,
-        ..
-    } = failing;
-    assert_eq!(server.terminate(), Some(0));
-    let data = disk.path().join("data");
-    run(Command::new(KYMO).arg("verify").arg("--data-dir").arg(data));
-    let server = Failing::start(&disk, &udp, &tcp);
-    assert_eq!(rows(&server), acknowledged, "after a start");
+    failing.ends(|server| assert_eq!(server.terminate(), Some(0)));
 }
 
 #[test]
@@ -166,19 +167,5 @@ fn what_could_not_be_sealed_survives_a_kill() {
         return;
     };
     failing.goes_on();
-    let Failing {
-        disk,
-        server,
-        acknowledged,
-        udp,
-        tcp,
-        ..
-    } = failing;
-    server.kill();
-    disk.heal();
-    let server = Failing::start(&disk, &udp, &tcp);
-    assert_eq!(rows(&server), acknowledged, "after kill -9");
-    assert_eq!(server.terminate(), Some(0));
-    let data = disk.path().join("data");
-    run(Command::new(KYMO).arg("verify").arg("--data-dir").arg(data));
+    failing.ends(Server::kill);
 }

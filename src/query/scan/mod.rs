@@ -201,7 +201,7 @@ impl ScanCounters {
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
     /// Stored data is damaged; the message says where.
-    #[error("damaged data: {0}")]
+    #[error("{0}")]
     Damaged(String),
     /// The store could not be read.
     #[error("cannot read the store: {0}")]

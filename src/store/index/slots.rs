@@ -125,7 +125,16 @@ impl IdSet {
         if self.bits.is_empty() {
             return;
         }
-        let bytes: Vec<u8> = self.bits.iter().flat_map(|word| word.to_le_bytes()).collect();
+        // Most measurements have few series: most words are zeroes at the end.
+        let used = self
+            .bits
+            .iter()
+            .rposition(|&word| word != 0)
+            .map_or(0, |last| last + 1);
+        let mut bytes = Vec::with_capacity(used * 8);
+        self.bits[..used]
+            .iter()
+            .for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
         self.done |= RoaringBitmap::from_lsb0_bytes(self.container * CONTAINER, &bytes);
         self.bits.clear();
     }

@@ -1,8 +1,7 @@
 //! Bytes that zstd may shorten: the shorter form is kept. Pure.
 
 use crate::block::bytes::{Input, put};
-use std::cell::RefCell;
-use zstd::bulk::{Compressor, Decompressor};
+use crate::block::contexts::{compress, decompress};
 
 const RAW: u8 = 0;
 const ZSTD: u8 = 1;
@@ -10,31 +9,11 @@ const LEVEL: i32 = 3;
 /// Shorter ones are kept as they are: zstd's own header would eat what it wins.
 const SHORT: usize = 48;
 
-thread_local! {
-    // Making one costs more than a small piece of work with it.
-    static CONTEXTS: RefCell<Option<(Compressor<'static>, Decompressor<'static>)>> = const { RefCell::new(None) };
-}
-
-fn with_contexts<R>(
-    work: impl FnOnce(&mut Compressor<'static>, &mut Decompressor<'static>) -> R,
-) -> Option<R> {
-    CONTEXTS.with_borrow_mut(|contexts| {
-        if contexts.is_none() {
-            *contexts = Some((Compressor::new(LEVEL).ok()?, Decompressor::new().ok()?));
-        }
-        contexts
-            .as_mut()
-            .map(|(compressor, decompressor)| work(compressor, decompressor))
-    })
-}
-
 /// Appends `v` raw length, a kind, `v` stored length, the stored bytes.
 pub fn squeeze(raw: &[u8], out: &mut Vec<u8>) {
     put(out, raw.len() as u64);
-    if raw.len() > SHORT
-        && let Some(Ok(packed)) = with_contexts(|compressor, _| compressor.compress(raw))
-        && packed.len() < raw.len()
-    {
+    let packed = (raw.len() > SHORT).then(|| compress(raw, LEVEL));
+    if let Some(packed) = packed.filter(|packed| packed.len() < raw.len()) {
         out.push(ZSTD);
         put(out, packed.len() as u64);
         out.extend_from_slice(&packed);
@@ -52,7 +31,7 @@ pub fn unsqueeze(input: &mut Input<'_>, raw_max: usize) -> Option<Vec<u8>> {
     let stored = input.get_bytes()?;
     let raw = match kind {
         RAW => stored.to_vec(),
-        ZSTD => with_contexts(|_, decompressor| decompressor.decompress(stored, raw_len))?.ok()?,
+        ZSTD => decompress(stored, raw_len)?,
         _ => return None,
     };
     (raw.len() == raw_len).then_some(raw)
