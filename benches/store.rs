@@ -78,6 +78,7 @@ fn seal(store: &Store, watermark: u64, rows: SortedRows) {
         series: &[],
         commands: &[],
         next_ids: [1, 1, 1],
+        gone: None,
     };
     let slice = Slice {
         partition: day(),

@@ -286,6 +286,7 @@ impl Case {
         };
         let store = Store::open(self.dir.path(), options, &mut |loaded| match loaded {
             Loaded::Index(index) => catalog.use_index(index),
+            Loaded::Gone(gone) => catalog.never_define(&gone),
             Loaded::Definitions(definitions) => {
                 catalog.apply_definitions(&definitions, true).expect("sound data");
             }
@@ -385,6 +386,7 @@ impl Case {
             series: &unsealed.series,
             commands: &unsealed.commands,
             next_ids: self.catalog().next_ids(),
+            gone: unsealed.gone.as_ref(),
         };
         self.store()
             .seal(&input, std::iter::empty())

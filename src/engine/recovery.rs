@@ -86,6 +86,7 @@ impl Core {
         let mut loaded_well = Ok(());
         let store = open_store(store_options, &mut |loaded| match loaded {
             Loaded::Index(index) => catalog.use_index(index),
+            Loaded::Gone(gone) => catalog.never_define(&gone),
             Loaded::Definitions(definitions) => {
                 if let Err(error) = catalog.apply_definitions(&definitions, true) {
                     loaded_well = Err(error);

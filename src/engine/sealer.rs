@@ -154,6 +154,7 @@ impl Sealer {
                 series: &unsealed.series,
                 commands: &unsealed.commands,
                 next_ids: self.catalog.next_ids(),
+                gone: unsealed.gone.as_ref(),
             };
             let alive = |measurement| self.catalog.measurement_by_id(measurement).is_some();
             match self.store.seal(&input, sealed_tables(&frozen, alive)) {

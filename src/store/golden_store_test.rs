@@ -122,6 +122,7 @@ fn make(dir: &Path) {
             series: &[series(1, MANY), series(2, FEW)],
             commands,
             next_ids: [1, 1, 3],
+            gone: None,
         };
         store.seal(&input, tables.into_iter()).expect("an ordinary seal");
     };

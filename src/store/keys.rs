@@ -165,6 +165,8 @@ pub mod index {
     pub const NEXT_IDS: &[u8] = b"N";
     /// The last sequence that the store knows of, be its batch here or not.
     pub const HEARD: &[u8] = b"H";
+    /// The numbers of what was dropped.
+    pub const GONE: &[u8] = b"G";
     /// First letters, in the order in which definitions are loaded.
     pub const DATABASE: u8 = b'd';
     /// See [`policy`].

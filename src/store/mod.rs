@@ -12,6 +12,7 @@ pub mod engine;
 pub mod error;
 pub mod files;
 pub mod frame;
+pub mod gone;
 pub mod index;
 pub mod keys;
 mod making;
@@ -469,6 +470,7 @@ mod tests {
             series: &series(),
             commands: &[],
             next_ids: [1, 1, 6],
+            gone: None,
         };
         store.seal(&input, tables).expect("an ordinary seal");
     }
@@ -569,6 +571,7 @@ mod tests {
                 series: &[],
                 commands: &commands,
                 next_ids: [1, 1, 6],
+                gone: None,
             };
             store.seal(&input, std::iter::empty()).expect("an ordinary seal");
             // Written after the delete: it stays.
@@ -647,6 +650,7 @@ mod tests {
             series: &[],
             commands: &[],
             next_ids: [0; 3],
+            gone: None,
         };
         let tables = vec![(1, rows(5, &[(0, DAY, 1)])), (0, rows(5, &[(0, 1, 1)]))];
         assert!(matches!(

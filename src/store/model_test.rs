@@ -183,6 +183,7 @@ impl Case {
             series: &[],
             commands: &commands,
             next_ids: [1, 1, MEASUREMENTS],
+            gone: None,
         };
         self.store
             .as_ref()

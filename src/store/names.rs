@@ -7,6 +7,7 @@ use super::deletes::{Delete, Deletes};
 use super::engine::{Engine, IndexChanges};
 use super::error::StoreError;
 use super::frame;
+use super::gone::Gone;
 use super::index::SeriesIndex;
 use super::keys::{self, index};
 use crate::batch::{
@@ -22,12 +23,14 @@ const VERSION: u8 = 1;
 /// Definitions handed over in one go while loading.
 const LOAD_DEFINITIONS: usize = 1024;
 
-/// What is handed over at open, in this order: the series index, definitions (databases, policies, measurements, fields), then
+/// What is handed over at open, in this order: the series index, what was dropped, definitions (databases, policies, measurements, fields), then
 /// commands.
 #[derive(Clone)]
 pub enum Loaded {
     /// The sealed series.
     Index(Arc<SeriesIndex>),
+    /// What was dropped and is not to be defined again.
+    Gone(Gone),
     /// Names. The same definition may come twice.
     Definitions(Definitions),
     /// What else the catalog must know: [`Command::DropSeries`] for dead series ids, [`Command::PutRecord`].
@@ -48,6 +51,11 @@ pub struct IndexWrite {
 /// # Errors
 /// Damage: without its names data cannot be told apart, and ids that are not known would be given out again.
 pub fn load(engine: &Engine, take: &mut dyn FnMut(Loaded)) -> Result<Deletes, StoreError> {
+    if let Some(value) = engine.index_get(index::GONE)? {
+        take(Loaded::Gone(decoded(index::GONE, &value, |_, input| {
+            Gone::get(input)
+        })?));
+    }
     let mut batch = Definitions::default();
     let mut deletes = Deletes::default();
     let mut pass = |batch: &mut Definitions| {
@@ -224,6 +232,11 @@ impl IndexWrite {
         self.put(index::NEXT_IDS.to_vec(), |out| {
             ids.iter().for_each(|id| put(out, u64::from(*id)))
         });
+    }
+
+    /// Stores the numbers of what was dropped.
+    pub fn put_gone(&mut self, gone: &Gone) {
+        self.put(index::GONE.to_vec(), |out| gone.put(out));
     }
 
     /// Stores what was heard of.

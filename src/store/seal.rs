@@ -5,6 +5,7 @@ use super::Store;
 use super::deletes::Deletes;
 use super::engine::PackSink;
 use super::error::StoreError;
+use super::gone::Gone;
 use super::index::NewSeries;
 use super::keys::RunId;
 use super::names::{self, IndexWrite};
@@ -32,6 +33,8 @@ pub struct SealInput<'a> {
     pub commands: &'a [Command],
     /// The next free ids of databases, policies and measurements.
     pub next_ids: [u32; 3],
+    /// All that was ever dropped, if the commands drop something.
+    pub gone: Option<&'a Gone>,
 }
 
 impl Store {
@@ -56,6 +59,9 @@ impl Store {
         let engine = &self.core.engine;
         let mut write = IndexWrite::prepare(engine, input.definitions, input.commands.iter())?;
         write.put_next_ids(input.next_ids);
+        if let Some(gone) = input.gone {
+            write.put_gone(gone);
+        }
         let set = self.runs();
         for delete in &set.deletes().list {
             if delete.sequence > commit.deletes_stored && delete.sequence <= input.watermark {

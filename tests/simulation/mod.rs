@@ -257,6 +257,89 @@ fn what_only_a_refused_request_named_can_be_dropped_and_counts_stay_exact() {
     check(&open(), "after a third start");
 }
 
+/// Requests that are on their way while what they name is dropped, and committed after it: whether or not they count, that does not change when they are sealed,
+/// merged, or read by the next start.
+#[test]
+fn what_was_on_its_way_during_a_drop_stays_as_it_is() {
+    for (drop_text, dropped) in [
+        ("DROP DATABASE d", Op::Nothing),
+        ("DROP MEASUREMENT m0", Op::DropMeasurement(0)),
+        ("DROP SERIES FROM m0 WHERE host = 'h0'", Op::DropSeries(0, 0)),
+        ("DELETE FROM m0 WHERE time <= 100", Op::Delete(0, None, (0, 100))),
+    ] {
+        // The name is durable before or not, and sealed; what is asked in between; steps: seal, start.
+        for way in 0..16 {
+            let (is_known, is_sealed, seals, starts) = (way & 1 > 0, way & 2 > 0, way & 4 > 0, way & 8 > 0);
+            let dir = tempfile::tempdir().expect("a temporary folder");
+            let world = World::new(0);
+            let open = || {
+                (0..50)
+                    .find_map(|_| Life::open(&world, 1, dir.path()).ok())
+                    .expect("a sound disk")
+                    .0
+            };
+            let mut life = open();
+            let point = |host, time: i64| vec![((0, host), time, Fields::from([("v", time)]))];
+            let commit = |life: &Life, points: Vec<_>| {
+                life.commit_group(vec![(life.batch(&points), Op::Write(points))]);
+            };
+            if is_known {
+                commit(&life, point(0, 1));
+                commit(&life, point(1, 2));
+            }
+            if is_sealed {
+                life.seal().expect("a sound disk");
+            }
+            let late: Vec<_> = [point(0, 3), point(1, 4), point(2, 5)]
+                .into_iter()
+                .map(|points| (life.batch(&points), Op::Write(points)))
+                .collect();
+            commit(&life, point(0, 6));
+            *life.statement.lock().expect("one thread") = dropped.clone();
+            life.query(drop_text);
+            if seals {
+                life.seal().expect("a sound disk");
+            }
+            life.commit_group(late);
+            let seen = |life: &Life| life.query("SELECT v FROM m0 GROUP BY host").to_string();
+            let at_once = seen(&life);
+            if starts {
+                drop(life);
+                life = open();
+                assert_eq!(seen(&life), at_once, "{drop_text}, way {way}: after a start");
+            }
+            commit(&life, point(3, 7));
+            commit(&life, point(4, 8));
+            let before = seen(&life);
+            assert!(
+                before.contains("h3") && before.contains("h4"),
+                "{drop_text}, way {way}: {before}"
+            );
+            life.seal().expect("a sound disk");
+            assert_eq!(seen(&life), before, "{drop_text}, way {way}: sealed");
+            drop(life);
+            life = open();
+            assert_eq!(seen(&life), before, "{drop_text}, way {way}: sealed and started");
+            commit(&life, point(5, 9));
+            life.seal().expect("a sound disk");
+            while life.merge_index() {}
+            while life.merge(
+                std::time::Duration::from_secs(1000),
+                std::time::Duration::from_secs(1000),
+            ) {}
+            drop(life);
+            let found = seen(&open());
+            assert!(found.contains("h5"), "{drop_text}, way {way}: {found}");
+            let hosts = |text: &str| text.matches("\"host\"").count();
+            assert_eq!(
+                hosts(&found),
+                hosts(&before) + 1,
+                "{drop_text}, way {way}: merged: {found}, {before}"
+            );
+        }
+    }
+}
+
 /// The power may go between a batch being set aside and the note of the gap that it leaves.
 #[test]
 fn a_batch_that_is_aside_leaves_a_gap_even_without_a_note() {

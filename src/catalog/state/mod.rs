@@ -13,6 +13,7 @@ use super::spelling::SpellingCache;
 use crate::batch::{Command, DatabaseDefinition, Definitions, EncodedBatch, MeasurementDefinition};
 use crate::model::{MeasurementId, PolicyId, SeriesId, SeriesKey};
 use crate::store::StoreError;
+use crate::store::gone::Gone;
 use crate::store::index::{NewSeries, SeriesIndex};
 use names::Names;
 use policy::check_name;
@@ -66,6 +67,8 @@ pub struct Unsealed {
     pub series: Vec<NewSeries>,
     /// Commands, in order.
     pub commands: Vec<Command>,
+    /// All that was ever dropped, if the commands drop something.
+    pub gone: Option<Gone>,
 }
 
 impl Catalog {
@@ -294,12 +297,21 @@ impl Catalog {
         let mut names = self.write();
         for database in &definitions.databases {
             names.new_databases.remove(&database.id);
+            if names.gone.has_database(database.id) {
+                continue;
+            }
             if !names.databases.values().any(|known| known.id == database.id) {
                 names.put_database(database.clone());
+            }
+            if !sealed {
+                names.unsealed.databases.push(database.clone());
             }
         }
         for policy in &definitions.policies {
             names.new_policies.remove(&policy.id);
+            if names.gone.has_policy(policy.id, policy.database) {
+                continue;
+            }
             let known = names
                 .databases
                 .values()
@@ -307,18 +319,14 @@ impl Catalog {
             if !known {
                 names.put_policy(policy.clone());
             }
-        }
-        if !sealed {
-            names
-                .unsealed
-                .databases
-                .extend(definitions.databases.iter().cloned());
-            names
-                .unsealed
-                .policies
-                .extend(definitions.policies.iter().cloned());
+            if !sealed {
+                names.unsealed.policies.push(policy.clone());
+            }
         }
         for definition in &definitions.measurements {
+            if names.gone.has_measurement(definition.id, definition.policy) {
+                continue;
+            }
             let measurement = match names.measurements.get(&definition.id) {
                 Some(known) => known.clone(),
                 None => names.put_measurement(definition.clone()),
@@ -373,12 +381,13 @@ impl Catalog {
         {
             let mut names = self.write();
             for database in &definitions.databases {
-                if names.new_databases.remove(&database.id) {
+                if names.new_databases.remove(&database.id) && !names.gone.has_database(database.id) {
                     names.unsealed.databases.push(database.clone());
                 }
             }
             for policy in &definitions.policies {
-                if names.new_policies.remove(&policy.id) {
+                let is_gone = names.gone.has_policy(policy.id, policy.database);
+                if names.new_policies.remove(&policy.id) && !is_gone {
                     names.unsealed.policies.push(policy.clone());
                 }
             }
@@ -429,6 +438,7 @@ impl Catalog {
         }
         match command {
             Command::DropDatabase(id) => {
+                names.gone.databases.insert(*id);
                 let found = names
                     .databases
                     .values()
@@ -470,7 +480,6 @@ impl Catalog {
                 }
             }
             Command::DropMeasurement(id) => {
-                names.first_series.remove(id);
                 names.drop_measurement(*id);
             }
             Command::DropSeries { measurement, series } => {
@@ -478,6 +487,7 @@ impl Catalog {
                 match (known, series.iter().max()) {
                     (Some(known), _) => known.drop_series(series),
                     // The measurement, too, was first named by a batch that was refused; a later one defines it.
+                    (None, Some(_)) if names.gone.measurements.contains(*measurement) => {}
                     (None, Some(last)) => {
                         let first = names.first_series.entry(*measurement).or_default();
                         *first = (*first).max(last.saturating_add(1));
@@ -509,6 +519,7 @@ impl Catalog {
             let measurements: Vec<_> = names.measurements.values().cloned().collect();
             let unsealed = Unsealed {
                 definitions: std::mem::take(&mut names.unsealed),
+                gone: names.unsealed_gone(),
                 commands: std::mem::take(&mut names.unsealed_commands),
                 series: Vec::new(),
             };
@@ -532,6 +543,11 @@ impl Catalog {
     pub fn next_ids(&self) -> [u32; 3] {
         let names = self.read();
         [names.next_database, names.next_policy, names.next_measurement]
+    }
+
+    /// The store says what was dropped before.
+    pub fn never_define(&self, gone: &Gone) {
+        self.write().gone.add(gone);
     }
 
     /// Ids below these are taken.

@@ -5,6 +5,7 @@ use crate::batch::{Command, DatabaseDefinition, Definitions, MeasurementDefiniti
 use crate::catalog::measurement::Measurement;
 use crate::catalog::records::Records;
 use crate::model::{DatabaseId, MeasurementId, PolicyId, SeriesId};
+use crate::store::gone::Gone;
 use crate::store::index::SeriesIndex;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub(super) struct Names {
     pub(super) next_database: DatabaseId,
     pub(super) next_policy: PolicyId,
     pub(super) next_measurement: MeasurementId,
+    /// What was dropped: a request that was on its way then does not define it again.
+    pub(super) gone: Gone,
     /// Of measurements that nothing has defined yet: the first series that was not dropped.
     pub(super) first_series: HashMap<MeasurementId, SeriesId>,
     /// Not known to be in the journal.
@@ -110,18 +113,36 @@ impl Names {
         measurement
     }
 
+    /// All that was dropped, if what is not sealed yet drops something.
+    pub(super) fn unsealed_gone(&self) -> Option<Gone> {
+        let drops = |command: &Command| {
+            matches!(
+                command,
+                Command::DropDatabase(_) | Command::DropPolicy(_) | Command::DropMeasurement(_)
+            )
+        };
+        self.unsealed_commands
+            .iter()
+            .any(drops)
+            .then(|| self.gone.clone())
+    }
+
     pub(super) fn drop_policy(&mut self, id: PolicyId) {
+        self.gone.policies.insert(id);
         for measurement in self
             .policies
             .remove(&id)
             .into_iter()
             .flat_map(BTreeMap::into_values)
         {
+            self.gone.measurements.insert(measurement.id);
             self.measurements.remove(&measurement.id);
         }
     }
 
     pub(super) fn drop_measurement(&mut self, id: MeasurementId) {
+        self.gone.measurements.insert(id);
+        self.first_series.remove(&id);
         if let Some(measurement) = self.measurements.remove(&id)
             && let Some(names) = self.policies.get_mut(&measurement.policy)
             && names.get(&measurement.name).is_some_and(|owner| owner.id == id)
