@@ -205,7 +205,7 @@ fn decode_decimal(input: &mut Input<'_>, count: usize, starts: &[u32]) -> Option
         input.take(8)?;
     }
     let integers = ints::decode_series(input, count, starts)?;
-    let mut values = scaled_down(&integers, power);
+    let mut values = scaled_down(integers, power);
     let mut at = 0usize;
     for _ in 0..exceptions {
         at = at.checked_add(usize::try_from(patches.get()?).ok()?)?;
@@ -214,8 +214,8 @@ fn decode_decimal(input: &mut Input<'_>, count: usize, starts: &[u32]) -> Option
     Some(values)
 }
 
-/// Integers divided by a power of ten.
-fn scaled_down(integers: &[i64], power: f64) -> Vec<f64> {
+/// Integers divided by a power of ten, in the memory that they have.
+fn scaled_down(integers: Vec<i64>, power: f64) -> Vec<f64> {
     let is_small = integers
         .iter()
         .fold(0, |all, &i| all | i.wrapping_add(SMALL) as u64)
@@ -223,10 +223,10 @@ fn scaled_down(integers: &[i64], power: f64) -> Vec<f64> {
     if is_small {
         // Vectorises where the machine has no conversion of vectors: in the mantissa of this number an integer stands as it
         // is, and the subtraction is exact.
-        let float = |&i: &i64| f64::from_bits(MAGIC.to_bits().wrapping_add(i as u64)) - MAGIC;
-        integers.iter().map(|i| float(i) / power).collect()
+        let float = |i: i64| f64::from_bits(MAGIC.to_bits().wrapping_add(i as u64)) - MAGIC;
+        integers.into_iter().map(|i| float(i) / power).collect()
     } else {
-        integers.iter().map(|&i| i as f64 / power).collect()
+        integers.into_iter().map(|i| i as f64 / power).collect()
     }
 }
 
@@ -253,7 +253,7 @@ mod tests {
             let integers = [&edges[..], &wide].concat();
             for power in POWERS {
                 let want: Vec<u64> = integers.iter().map(|&i| (i as f64 / power).to_bits()).collect();
-                let got: Vec<u64> = scaled_down(&integers, power)
+                let got: Vec<u64> = scaled_down(integers.clone(), power)
                     .iter()
                     .map(|f| f.to_bits())
                     .collect();

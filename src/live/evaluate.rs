@@ -19,7 +19,7 @@ const BUCKETS_MAX: usize = 1_000_000;
 /// The thread of the hub is enough: writers come first.
 static WORKERS: Workers = Workers::new(0);
 /// Groups of a subscription since it began.
-const GROUPS_MAX: usize = 100_000;
+pub const GROUPS_MAX: usize = 100_000;
 
 /// A SELECT without its bounds of time, and what its rows refer to.
 pub struct Evaluator {

@@ -6,7 +6,7 @@
 //! subscriptions are one computation.
 //!
 //! Read in this order: [`message`] what goes over the wire ([`flat`]: as FlatBuffers), [`row`] what it is made of, [`plan`] what a client wants, [`windows`] what is known of each window and
-//! what of an answer is news (pure), `fresh` which rows are new points (pure), `folded` what is kept of windows, `recent` the last batches,
+//! what of an answer is news (pure), `fresh` which rows are new points (pure), `folded` what is kept of windows, `recent` the last batches (`spare`: memory for them),
 //! [`computation`] one windowed SELECT, [`tail`] one of points, [`pace`] how often each is brought up to date (pure), [`outbox`] the
 //! bounded queue of one client, [`hub`] and `keeper` the thread that drives them. Apart from these: [`continuous`] queries,
 //! `progress`, how far they are, and [`background`], the shell of their thread.
@@ -33,6 +33,7 @@ mod progress;
 mod recent;
 pub mod row;
 pub mod shares;
+mod spare;
 pub mod tail;
 pub mod watch;
 pub mod windows;

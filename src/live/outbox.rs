@@ -196,6 +196,7 @@ impl<'a> Shared<'a> {
 
 /// Rows that wait as one message.
 struct Ready {
+    kind: Kind,
     /// They are points.
     points: bool,
     rows: Arc<[(Kind, Row)]>,
@@ -206,8 +207,8 @@ struct Ready {
 struct Queue {
     groups: Arc<Mutex<Groups>>,
     columns: Arc<[String]>,
-    /// All that waits, unless there is nothing or more.
-    ready: Option<Ready>,
+    /// All that waits, unless there is nothing or more: a message, and what became final in the same moment.
+    ready: Vec<Ready>,
     windows: BTreeMap<(i64, u32), (Kind, Cells)>,
     points: VecDeque<(Arc<[String]>, Kind, Row)>,
     /// Bytes of the rows of both.
@@ -269,11 +270,12 @@ impl Outbox {
     /// who tells.
     pub fn put_shared(&self, id: &str, shared: &mut Shared<'_>) {
         self.change(id, |queue| match shared.kind {
-            Some(kind) if queue.is_idle() => {
+            Some(kind) if queue.is_idle() || queue.takes_with(kind, shared) => {
                 queue.refer(shared.sequence, shared.columns, shared.groups);
                 let message = shared.message(kind, self.encoding, id);
-                queue.bytes = message.bytes.len();
-                queue.ready = Some(Ready {
+                queue.bytes += message.bytes.len();
+                queue.ready.push(Ready {
+                    kind,
                     points: shared.put == Put::Points,
                     rows: shared.rows.clone(),
                     message,
@@ -372,7 +374,7 @@ fn queue<'a>(subscriptions: &'a mut Vec<(Box<str>, Box<Queue>)>, id: &str) -> &'
 
 impl Queue {
     fn len(&self) -> usize {
-        let ready = self.ready.as_ref().map_or(0, |ready| ready.rows.len());
+        let ready: usize = self.ready.iter().map(|ready| ready.rows.len()).sum();
         ready + self.windows.len() + self.points.len()
     }
 
@@ -385,6 +387,17 @@ impl Queue {
         self.len() == 0 && !self.snapshot && !self.void && self.coalesced == 0
     }
 
+    /// One message waits, and this one tells what became final in the moment of that one: both can go as they are.
+    fn takes_with(&self, kind: Kind, shared: &Shared<'_>) -> bool {
+        let one = match self.ready.as_slice() {
+            [one] => one.kind == Kind::Update && one.message.sequence == shared.sequence && !one.points,
+            _ => false,
+        };
+        one && kind == Kind::Final
+            && Arc::ptr_eq(&self.columns, shared.columns)
+            && Arc::ptr_eq(&self.groups, shared.groups)
+    }
+
     fn refer(&mut self, sequence: u64, columns: &Arc<[String]>, groups: &Arc<Mutex<Groups>>) {
         self.sequence = sequence;
         if !Arc::ptr_eq(&self.groups, groups) {
@@ -395,10 +408,12 @@ impl Queue {
         }
     }
 
-    /// The message that waits becomes rows again.
+    /// The messages that wait become rows again.
     fn unpack(&mut self) {
-        if let Some(ready) = self.ready.take() {
+        if !self.ready.is_empty() {
             self.bytes = 0;
+        }
+        for ready in std::mem::take(&mut self.ready) {
             self.add(ready.points, ready.rows.iter().cloned());
         }
     }
@@ -460,10 +475,11 @@ impl Queue {
     }
 
     fn take(&mut self, id: &str, encoding: Encoding, out: &mut Taken) {
-        if let Some(ready) = self.ready.take() {
+        if !self.ready.is_empty() {
             self.bytes = 0;
             self.told = self.sequence;
-            return out.messages.push(ready.message);
+            let ready = std::mem::take(&mut self.ready);
+            return out.messages.extend(ready.into_iter().map(|ready| ready.message));
         }
         let coalesced = std::mem::take(&mut self.coalesced);
         if coalesced > 0 {
@@ -626,6 +642,57 @@ mod tests {
         put_shared(&outbox, "1", 7, "[0,7]");
         let taken = outbox.take();
         assert_eq!((taken.void.len(), taken.messages.len()), (1, 1));
+        assert_eq!(outbox.all.bytes(), 0);
+    }
+
+    #[test]
+    fn what_became_final_with_an_update_waits_beside_it() {
+        let outbox = outbox();
+        let groups = Arc::new(Mutex::new(Groups::default()));
+        groups.lock().expect("unpoisoned").number("m", &[]);
+        let columns = Arc::from(["time".to_string(), "sum".to_string()]);
+        let put = |sequence: u64, kind: Kind, json: &str| {
+            let rows = vec![(kind, row_of_json(0, 0, json))];
+            let mut shared = Shared::new(Put::Windows, sequence, &columns, &groups, rows);
+            outbox.put_shared("1", &mut shared);
+        };
+        let told = |outbox: &Outbox| -> Vec<(String, Value, Value)> {
+            let messages = take(outbox).into_iter();
+            let told = |m: Value| {
+                let kind = m["type"].as_str().expect("a type").to_string();
+                (
+                    kind,
+                    m["sequence"].clone(),
+                    m["series"][0]["values"][0][1].clone(),
+                )
+            };
+            messages.map(told).collect()
+        };
+        put(1, Kind::Update, "[0,1]");
+        put(1, Kind::Final, "[0,1]");
+        assert_eq!(outbox.state().rows, 2);
+        let (update, last) = ("update".to_string(), "final".to_string());
+        assert_eq!(
+            told(&outbox),
+            [(update, json!(1), json!(1)), (last, json!(1), json!(1))]
+        );
+        assert_eq!(outbox.all.bytes(), 0);
+        // One of a later moment is not put beside it, and what else comes makes rows of both: the client is slow, and is told.
+        put(2, Kind::Update, "[0,2]");
+        put(3, Kind::Final, "[0,3]");
+        put(4, Kind::Correction, "[0,4]");
+        let said = take(&outbox);
+        assert_eq!((said.len(), &said[0]["coalesced"]), (2, &json!(2)));
+        assert_eq!(
+            (&said[1]["type"], &said[1]["sequence"]),
+            (&json!("correction"), &json!(4))
+        );
+        put(5, Kind::Update, "[0,5]");
+        put(5, Kind::Final, "[0,5]");
+        put(6, Kind::Correction, "[0,6]");
+        let said = take(&outbox);
+        assert_eq!((said.len(), &said[0]["coalesced"]), (2, &json!(2)));
+        assert_eq!(said[1]["series"][0]["values"], json!([[0, 6]]));
         assert_eq!(outbox.all.bytes(), 0);
     }
 

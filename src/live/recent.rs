@@ -5,6 +5,7 @@
 //! series: finding a computation's series in each of many tables costs more than folding them.
 
 use super::fields::Fields;
+use super::spare::Spare;
 use super::watch::Watch;
 use crate::batch::{EncodedBatch, TableView};
 use crate::catalog::Catalog;
@@ -36,6 +37,8 @@ pub struct Recent {
     tables: HashMap<MeasurementId, VecDeque<Place>>,
     packed_bytes: usize,
     unpacked_bytes: Cell<usize>,
+    /// What was unpacked, for what will be.
+    used: RefCell<Spare>,
     /// Bytes of batches that are kept while there are subscriptions, packed, unpacked and put together.
     bytes_max: usize,
     /// Every batch after this sequence is here.
@@ -74,7 +77,17 @@ impl Recent {
 
     /// Bytes that are kept.
     pub fn bytes(&self) -> usize {
+        self.needed() + self.used.borrow().bytes()
+    }
+
+    /// The same without what is only kept to be used again.
+    fn needed(&self) -> usize {
         self.packed_bytes + self.unpacked_bytes.get()
+    }
+
+    /// To be called once a second or so: gives back what nobody seems to need again.
+    pub fn look(&mut self) {
+        self.used.get_mut().look();
     }
 
     /// Of these what is unpacked and put together: it can be made again.
@@ -108,6 +121,7 @@ impl Recent {
     }
 
     fn forget_unpacked(&mut self) {
+        self.used.get_mut().clear();
         self.unpacked.borrow_mut().clear();
         self.order.borrow_mut().clear();
         self.unpacked_bytes.set(0);
@@ -115,7 +129,7 @@ impl Recent {
 
     /// A batch of so many bytes drives out none from this number on.
     pub fn stays_from(&self, bytes: usize) -> u64 {
-        let mut held = self.bytes() + bytes;
+        let mut held = self.needed() + bytes;
         let mut gone = 0;
         for kept in &self.batches {
             if held <= self.bytes_max && self.batches.len() - gone < RECENT_BATCHES_MAX {
@@ -136,6 +150,7 @@ impl Recent {
         }
         self.packed_bytes += batch.bytes().len();
         self.batches.push_back(Kept { sequence, batch });
+        while self.bytes() > self.bytes_max && self.used.get_mut().give_back() {}
         while self.bytes() > self.bytes_max || self.batches.len() > RECENT_BATCHES_MAX {
             let Some(kept) = self.batches.pop_front() else {
                 break;
@@ -162,10 +177,20 @@ impl Recent {
     }
 
     fn drop_unpacked(&self, key: &(MeasurementId, Place)) {
-        if let Some(unpacked) = self.unpacked.borrow_mut().remove(key) {
-            let bytes = self.unpacked_bytes.get() - unpacked.part.bytes();
-            self.unpacked_bytes.set(bytes);
-        }
+        let unpacked = self.unpacked.borrow_mut().remove(key);
+        self.retire(unpacked);
+    }
+
+    /// It is not needed any more; its memory is.
+    fn retire(&self, unpacked: Option<Unpacked>) {
+        let Some(Unpacked { part, .. }) = unpacked else {
+            return;
+        };
+        self.unpacked_bytes.set(self.unpacked_bytes.get() - part.bytes());
+        let room = self
+            .unpacked_bytes_max()
+            .saturating_sub(self.unpacked_bytes.get());
+        self.used.borrow_mut().keep(part, room);
     }
 
     /// Series and times of tables that are here.
@@ -199,40 +224,48 @@ impl Recent {
         }
     }
 
-    /// Tables that were [unpacked](Self::unpack), all that came since this was called before, are about to be read by many.
-    pub fn put_together(&self, id: MeasurementId, tables: &[Place]) {
-        let unpacked = self.unpacked.borrow();
-        let single = |place: &Place| match unpacked.get(&(id, *place)) {
-            Some(Unpacked { part, until: None }) => Some(part.clone()),
-            _ => None,
-        };
-        // Those at the end that are still here: there must be no hole among them.
-        let mut parts: Vec<Arc<HeadPart>> = tables.iter().rev().map_while(single).collect();
-        parts.reverse();
-        drop(unpacked);
-        let tables = &tables[tables.len() - parts.len()..];
+    /// Tables of a measurement, all that came since this was called before, are about to be read by many. `keys` are [those](Self::keys) of the
+    /// last of them.
+    pub fn put_together(&self, catalog: &Catalog, id: MeasurementId, tables: &[Place], keys: Vec<Keys>) {
+        let known = tables.len() - keys.len();
+        let gone = tables.partition_point(|(number, _)| *number < self.gone);
+        let mut all = self.keys(&tables[gone.min(known)..known]);
+        all.extend(keys.into_iter().skip(gone.saturating_sub(known)));
+        let (tables, keys) = (&tables[gone..], all);
         let (Some(first), Some(last)) = (tables.first(), tables.last()) else {
             return;
         };
         if tables.len() < TOGETHER_TABLES_MIN {
-            return;
+            return self.unpack(catalog, id, tables, keys);
         }
-        let views = parts.iter().map(|part| Table {
-            runs: part.runs().unwrap_or_default(),
-            times: &part.times,
-            columns: &part.columns,
+        tables.iter().for_each(|place| self.drop_unpacked(&(id, *place)));
+        self.order
+            .borrow_mut()
+            .retain(|(of, place)| *of != id || tables.binary_search(place).is_err());
+        let wanted = self.wanted(catalog, id);
+        let views = keys.iter().zip(tables).map(|((runs, times), place)| Table {
+            runs,
+            times,
+            fields: self
+                .table(*place)
+                .fields()
+                .filter(|(field, _)| wanted(*field))
+                .collect(),
         });
-        let together = match append_by_series(id, &views.collect::<Vec<_>>()) {
+        let read = |at: usize, field: FieldId| self.table(tables[at]).column_of(&keys[at].0, field);
+        let count = keys.iter().map(|(_, times)| times.len()).sum();
+        let used = self.used.borrow_mut().take(count);
+        let together = match append_by_series(id, &views.collect::<Vec<_>>(), &read, used) {
             Some((rows, runs)) => HeadPart::of_series(rows, runs),
             None => {
-                let rows: Vec<&SortedRows> = parts.iter().map(|part| &***part).collect();
-                HeadPart::from(merge_sorted(id, &rows))
+                let unpacked = tables.iter().zip(keys).map(|(place, keys)| {
+                    let columns = self.table(*place).columns(&keys.0, &wanted);
+                    rows(id, keys, columns).0
+                });
+                let unpacked: Vec<SortedRows> = unpacked.collect();
+                HeadPart::from(merge_sorted(id, &unpacked.iter().collect::<Vec<_>>()))
             }
         };
-        tables.iter().for_each(|place| self.drop_unpacked(&(id, *place)));
-        let mut order = self.order.borrow_mut();
-        order.retain(|(of, place)| *of != id || tables.binary_search(place).is_err());
-        drop(order);
         self.keep(id, *first, Some(*last), together);
     }
 
@@ -254,10 +287,7 @@ impl Recent {
         let read = of_measurement.filter(|(_, one)| one.until.is_none_or(|until| until.0 < gone));
         let read: Vec<(MeasurementId, Place)> = read.map(|(key, _)| *key).collect();
         for key in &read {
-            if let Some(one) = unpacked.remove(key) {
-                self.unpacked_bytes
-                    .set(self.unpacked_bytes.get() - one.part.bytes());
-            }
+            self.retire(unpacked.remove(key));
         }
         if !read.is_empty() {
             self.order.borrow_mut().retain(|key| !read.contains(key));
@@ -275,6 +305,9 @@ impl Recent {
         self.unpacked.borrow_mut().insert((id, place), unpacked);
         let mut order = self.order.borrow_mut();
         order.push_back((id, place));
+        let mut used = self.used.borrow_mut();
+        while self.unpacked_bytes.get() + used.bytes() > self.unpacked_bytes_max() && used.give_back() {}
+        drop(used);
         // Who wants it again unpacks it again.
         while self.unpacked_bytes.get() > self.unpacked_bytes_max() || order.len() > 2 * RECENT_BATCHES_MAX {
             let Some(oldest) = order.pop_front() else {
@@ -487,8 +520,9 @@ mod tests {
             if round % GROUP as i64 == GROUP as i64 - 1 {
                 for (id, tables) in std::mem::take(&mut waiting) {
                     let keys = together.keys(&tables);
-                    together.unpack(&catalog, id, &tables, keys);
-                    together.put_together(id, &tables);
+                    // Of some their keys are known already.
+                    let known = keys.into_iter().skip(tables.len() / 3).collect();
+                    together.put_together(&catalog, id, &tables, known);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Tables of one measurement put end to end, series by series, where each series goes on in the next table: stretches of rows
 //! are copied whole, and no row is compared with another. For those who put the last batches together (live queries).
 
+use super::column::Piece;
 use super::{Column, FieldId, FieldType, MeasurementId, SeriesId, SortedRows};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,40 +9,45 @@ use std::ops::Range;
 /// The rows of each series in sorted rows, ascending.
 pub type SeriesRuns = Vec<(SeriesId, Range<usize>)>;
 
-/// Sorted rows of one measurement, by reference.
-#[derive(Clone, Copy)]
+/// Sorted rows of one measurement, whose columns are read one by one.
 pub struct Table<'a> {
     /// Which rows are of which series.
     pub runs: &'a [(SeriesId, Range<usize>)],
     /// One a row.
     pub times: &'a [i64],
-    /// By field; each with one entry a row.
-    pub columns: &'a [(FieldId, Column)],
+    /// Its fields, ascending.
+    pub fields: Vec<(FieldId, FieldType)>,
 }
 
-/// Puts tables together that came in this order. `None`: in some series a row is not later than one of a table before, or a field has
-/// several types; then rows must be compared ([`merge_sorted`](super::merge_sorted)).
+/// Puts tables together that came in this order, in memory that was used before. `read` gives a column of one of the tables, by its place, which has
+/// an entry for each of its rows. `None`: in some series a row is not later than one of a table before, or a field has several types;
+/// then rows must be compared ([`merge_sorted`](super::merge_sorted)).
 pub fn append_by_series(
     measurement: MeasurementId,
     tables: &[Table<'_>],
+    read: &dyn Fn(usize, FieldId) -> Option<Column>,
+    mut used: SortedRows,
 ) -> Option<(SortedRows, SeriesRuns)> {
     let mut fields: BTreeMap<FieldId, FieldType> = BTreeMap::new();
-    for (field, column) in tables.iter().flat_map(|table| table.columns) {
-        let field_type = column.values.field_type();
-        if *fields.entry(*field).or_insert(field_type) != field_type {
+    for (field, field_type) in tables.iter().flat_map(|table| &table.fields) {
+        if *fields.entry(*field).or_insert(*field_type) != *field_type {
             return None;
         }
     }
     let rows = tables.iter().map(|table| table.times.len()).sum();
     let order = order(tables);
-    let mut pieces: Vec<(usize, Range<usize>)> = Vec::with_capacity(order.len());
+    let room = |table: &Table<'_>| Vec::with_capacity(table.runs.len());
+    let mut pieces: Vec<Vec<Piece>> = tables.iter().map(room).collect();
     let mut runs = SeriesRuns::new();
-    let mut times: Vec<i64> = Vec::with_capacity(rows);
+    let mut times = std::mem::take(&mut used.times);
+    times.clear();
+    times.reserve_exact(rows);
     for (table, run) in order {
         let of = &tables[table as usize];
         let (series, piece) = &of.runs[run as usize];
         let of_run = &of.times[piece.clone()];
-        let end = times.len() + of_run.len();
+        let to = times.len();
+        let end = to + of_run.len();
         match runs.last_mut() {
             Some((last, known)) if last == series => {
                 if times.last() >= of_run.first() {
@@ -49,26 +55,29 @@ pub fn append_by_series(
                 }
                 known.end = end;
             }
-            _ => runs.push((*series, times.len()..end)),
+            _ => runs.push((*series, to..end)),
         }
         times.extend_from_slice(of_run);
-        pieces.push((table as usize, piece.clone()));
+        let rows = piece.clone();
+        pieces[table as usize].push(Piece { rows, to });
     }
     let columns = fields.into_iter().map(|(field, field_type)| {
-        let of = |table: &Table<'_>| {
-            let at = table.columns.binary_search_by_key(&field, |(known, _)| *known);
-            at.ok()
-        };
-        let columns = tables
+        let at = used
+            .columns
             .iter()
-            .map(|table| of(table).map(|at| &table.columns[at].1));
-        let columns: Vec<Option<&Column>> = columns.collect();
-        (field, Column::of_pieces(field_type, &columns, &pieces, rows))
+            .position(|(_, column)| column.values.field_type() == field_type);
+        let used = at.map(|at| used.columns.swap_remove(at).1);
+        let read = |table: usize| read(table, field);
+        (field, Column::of_columns(field_type, &read, &pieces, rows, used))
     });
     let columns = columns.collect();
+    let mut series = used.series;
+    series.clear();
+    series.reserve_exact(rows);
+    runs.iter().for_each(|(id, range)| series.resize(range.end, *id));
     let rows = SortedRows {
         measurement,
-        series: each_row(&runs, rows),
+        series,
         times,
         columns,
     };
@@ -165,13 +174,28 @@ mod tests {
     }
 
     fn together(tables: &[SortedRows]) -> Option<(SortedRows, SeriesRuns)> {
+        together_in(tables, SortedRows::empty(3))
+    }
+
+    fn together_in(tables: &[SortedRows], used: SortedRows) -> Option<(SortedRows, SeriesRuns)> {
         let runs: Vec<SeriesRuns> = tables.iter().map(runs_of).collect();
+        let fields = |rows: &SortedRows| {
+            let columns = rows.columns.iter();
+            columns
+                .map(|(id, column)| (*id, column.values.field_type()))
+                .collect()
+        };
         let views = tables.iter().zip(&runs).map(|(rows, runs)| Table {
             runs,
             times: &rows.times,
-            columns: &rows.columns,
+            fields: fields(rows),
         });
-        append_by_series(7, &views.collect::<Vec<_>>())
+        let read = |table: usize, field: FieldId| {
+            let columns = &tables[table].columns;
+            let at = columns.binary_search_by_key(&field, |(known, _)| *known);
+            at.ok().map(|at| columns[at].1.clone())
+        };
+        append_by_series(7, &views.collect::<Vec<_>>(), &read, used)
     }
 
     /// Each row as it would be answered.
@@ -232,7 +256,14 @@ mod tests {
             let merged = merge_sorted(7, &tables.iter().collect::<Vec<_>>());
             prop_assert_eq!(read(&rows), read(&merged));
             prop_assert_eq!(&rows.series, &merged.series);
-            prop_assert_eq!(runs, runs_of(&merged));
+            prop_assert_eq!(&runs, &runs_of(&merged));
+            // In memory that held something else before: what was there is not seen.
+            let used = together(&tables[..1]).expect("one table").0;
+            for used in [used, rows.clone()] {
+                let (again, runs_again) = together_in(&tables, used).expect("as before");
+                prop_assert!(again == rows);
+                prop_assert_eq!(&runs_again, &runs);
+            }
         }
     }
 }

@@ -279,6 +279,51 @@ impl Column {
         out
     }
 
+    /// Pieces of columns of this type, so many rows in all, in the memory of a column that is not needed any more. `read` gives the
+    /// columns, as many as there are lists of pieces; one that is not there has no values.
+    pub fn of_columns(
+        field_type: FieldType,
+        read: &dyn Fn(usize) -> Option<Self>,
+        pieces: &[Vec<Piece>],
+        rows: usize,
+        used: Option<Self>,
+    ) -> Self {
+        let used = used.filter(|used| used.values.field_type() == field_type);
+        let mut out = used.unwrap_or_else(|| Self::with_capacity(field_type, rows));
+        out.clear();
+        let copied = match &mut out.values {
+            Values::Float(to) => copy_columns(to, rows, read, pieces, |v| match v {
+                Values::Float(v) => Some(v),
+                _ => None,
+            }),
+            Values::Integer(to) => copy_columns(to, rows, read, pieces, |v| match v {
+                Values::Integer(v) => Some(v),
+                _ => None,
+            }),
+            Values::Unsigned(to) => copy_columns(to, rows, read, pieces, |v| match v {
+                Values::Unsigned(v) => Some(v),
+                _ => None,
+            }),
+            _ => false,
+        };
+        if !copied {
+            out.clear();
+            out.reserve(rows);
+            let columns: Vec<Option<Self>> = (0..pieces.len()).map(read).collect();
+            let of_column = |(column, pieces)| std::iter::repeat(column).zip(pieces);
+            let mut all: Vec<(&Option<Self>, &Piece)> =
+                columns.iter().zip(pieces).flat_map(of_column).collect();
+            all.sort_by_key(|(_, piece)| piece.to);
+            for (column, piece) in all {
+                match column {
+                    Some(column) => out.extend_from(column, piece.rows.clone()),
+                    None => out.push_missing(piece.rows.len()),
+                }
+            }
+        }
+        out
+    }
+
     /// Rows.
     #[inline]
     pub fn len(&self) -> usize {
@@ -380,4 +425,36 @@ fn copy_pieces<T: Copy>(
     for (column, rows) in pieces {
         to.extend_from_slice(&slices[*column][rows.clone()]);
     }
+}
+
+/// Rows that are copied to another place.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// Which.
+    pub rows: Range<usize>,
+    /// Where the first of them goes.
+    pub to: usize,
+}
+
+/// Each column is read, and copied before the next one is. `false`: not all are there whole.
+fn copy_columns<T: Copy + Default>(
+    to: &mut Vec<T>,
+    rows: usize,
+    read: &dyn Fn(usize) -> Option<Column>,
+    pieces: &[Vec<Piece>],
+    values: impl Fn(&Values) -> Option<&Vec<T>>,
+) -> bool {
+    to.resize(rows, T::default());
+    for (at, pieces) in pieces.iter().enumerate() {
+        let Some(column) = read(at).filter(|column| column.present.is_none()) else {
+            return false;
+        };
+        let Some(from) = values(&column.values) else {
+            return false;
+        };
+        for piece in pieces {
+            to[piece.to..piece.to + piece.rows.len()].copy_from_slice(&from[piece.rows.clone()]);
+        }
+    }
+    true
 }

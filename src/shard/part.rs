@@ -201,11 +201,16 @@ impl HeadPart {
     }
 
     fn from_shared(rows: Arc<SortedRows>) -> Self {
+        let time = rows.time_range();
+        Self::within(time, rows)
+    }
+
+    fn within(time: TimeRange, rows: Arc<SortedRows>) -> Self {
         Self {
             measurement: rows.measurement,
             sources: Vec::new(),
             rows_max: rows.len(),
-            time: rows.time_range(),
+            time,
             packed_bytes: rows.bytes(),
             bytes: rows.bytes(),
             rows: OnceLock::from(rows),
@@ -219,7 +224,17 @@ impl HeadPart {
     /// Of rows of which it is known which are of which series: what is looked for by series is found at once, so it is one stretch.
     pub fn of_series(rows: SortedRows, runs: SeriesRuns) -> Self {
         debug_assert_eq!(runs.last().map_or(0, |(_, range)| range.end), rows.len());
-        let mut part = Self::from(rows);
+        let nothing = TimeRange {
+            min: i64::MAX,
+            max: i64::MIN,
+        };
+        // Ascending within a series.
+        let time = runs.iter().fold(nothing, |time, (_, range)| TimeRange {
+            min: time.min.min(rows.times[range.start]),
+            max: time.max.max(rows.times[range.end - 1]),
+        });
+        debug_assert!(rows.is_empty() || time == rows.time_range());
+        let mut part = Self::within(time, Arc::new(rows));
         if let (Some((first_series, _)), Some((last_series, _))) = (runs.first(), runs.last()) {
             let stretch = Stretch {
                 rows: 0..part.rows_max,
@@ -232,6 +247,11 @@ impl HeadPart {
             part.runs = Some(runs);
         }
         part
+    }
+
+    /// Its rows, if they are unpacked and nobody else holds them.
+    pub fn into_rows(self) -> Option<SortedRows> {
+        self.rows.into_inner().and_then(Arc::into_inner)
     }
 
     /// Which rows are of which series, if that is known.

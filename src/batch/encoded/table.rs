@@ -89,6 +89,20 @@ impl TableView<'_> {
             .collect()
     }
 
+    /// Its fields, ascending, and their types.
+    pub fn fields(&self) -> impl Iterator<Item = (FieldId, FieldType)> {
+        self.columns
+            .iter()
+            .map(|column| (column.field, column.field_type))
+    }
+
+    /// One of its columns, if it has it; `runs` as [`runs`](Self::runs) says.
+    pub fn column_of(&self, runs: &[(SeriesId, Range<usize>)], field: FieldId) -> Option<Column> {
+        self.columns(runs, |known| known == field)
+            .pop()
+            .map(|(_, column)| column)
+    }
+
     fn column(&self, column: &ColumnEntry, starts: &[u32]) -> Column {
         decode_series_column(&self.data[column.chunk.clone()], column.field_type, starts)
             .expect("made by encode or validated by from_bytes")

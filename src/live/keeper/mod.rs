@@ -174,7 +174,7 @@ pub struct Keeper {
     recent: Recent,
     /// What was committed and not looked at; everybody who reads it waits for a turn.
     pending: HashMap<MeasurementId, Pending>,
-    /// What was looked at and unpacked table by table, and is put together when many want to read it.
+    /// What was looked at, and is put together when many want to read it.
     apart: HashMap<MeasurementId, Pending>,
     /// [`SUBSCRIPTIONS_MAX`] and [`COMPUTATIONS_MAX`]; fewer in tests.
     subscriptions_max: usize,
@@ -399,6 +399,7 @@ impl Keeper {
             }
         }
         self.company = company;
+        self.recent.look();
         self.figures.folded_bytes.store(bytes as u64, Ordering::Relaxed);
         let recent = self.recent.bytes() as u64;
         self.figures.recent_bytes.store(recent, Ordering::Relaxed);

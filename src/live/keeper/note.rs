@@ -5,7 +5,7 @@ use super::touched::Touched;
 use super::worked::worked;
 use super::{Entry, Keeper, Work};
 use crate::engine::{Committed, Gap};
-use crate::live::recent::Place;
+use crate::live::recent::{Keys, Place};
 use crate::model::{MeasurementId, TimeRange};
 use crate::query::scan::{Scan, ScanRequest, SeriesSet, Source};
 use crate::query::snapshot::Snapshot;
@@ -139,7 +139,7 @@ impl Keeper {
         for id in apart {
             let interested = self.interested(id);
             if self.many_have_turns(&interested) {
-                self.put_together(id, &interested);
+                self.put_together(id, &interested, Vec::new());
             }
         }
     }
@@ -151,11 +151,12 @@ impl Keeper {
         folding.take(READERS_MIN).count() == READERS_MIN
     }
 
-    /// Puts together what was unpacked of a measurement since this was done last, for many who read it.
-    fn put_together(&mut self, id: MeasurementId, interested: &[Arc<str>]) {
+    /// Puts together what was looked at of a measurement since this was done last, for many who read it. `keys` are those of the last
+    /// tables.
+    fn put_together(&mut self, id: MeasurementId, interested: &[Arc<str>], keys: Vec<Keys>) {
         let began = worked();
         if let Some(Pending { tables, .. }) = self.apart.remove(&id) {
-            self.recent.put_together(id, &tables);
+            self.recent.put_together(self.engine.catalog(), id, &tables, keys);
         }
         self.charge(interested, began);
     }
@@ -184,12 +185,6 @@ impl Keeper {
         }
     }
 
-    /// Looks at all that was committed.
-    pub(super) fn look_at_all(&mut self) {
-        let all: Vec<MeasurementId> = self.pending.keys().copied().collect();
-        all.into_iter().for_each(|id| self.look_at(id));
-    }
-
     /// Looks at what was committed of a measurement: which windows are touched, and which points may have been replaced. For all who
     /// read it, whoever's turn it is.
     fn look_at(&mut self, id: MeasurementId) {
@@ -200,24 +195,29 @@ impl Keeper {
         let interested = self.interested(id);
         let folding = |key: &&Arc<str>| self.entries.get(*key).is_some_and(Entry::folds);
         let folding = interested.iter().filter(folding).count();
-        self.look_at_tables((id, folding), &tables, &interested);
+        let keys = self.look_at_tables((id, folding), &tables, &interested);
+        if (1..READERS_MIN).contains(&folding) {
+            self.recent.unpack(self.engine.catalog(), id, &tables, keys);
+            return self.charge(&interested, began);
+        }
         self.charge(&interested, began);
         if folding >= READERS_MIN {
             let apart = self.apart.entry(id).or_default();
             apart.tables.extend(tables);
             apart.rows += rows;
             if apart.is_large(self.pending_rows_max) || self.many_have_turns(&interested) {
-                self.put_together(id, &interested);
+                self.put_together(id, &interested, keys);
             }
         }
     }
 
+    /// The series and times of the tables, if somebody folds their rows.
     fn look_at_tables(
         &mut self,
         (id, folding): (MeasurementId, usize),
         tables: &[Place],
         interested: &[Arc<str>],
-    ) {
+    ) -> Vec<Keys> {
         if folding == 0 {
             self.fresh.forget(id);
         }
@@ -232,7 +232,8 @@ impl Keeper {
                 .any(|key| self.entries.get(key).is_some_and(apart))
         {
             // One window, or none.
-            return self.tell_times(interested, &[], &Touched::of_times(&[time.max]), time);
+            self.tell_times(interested, &[], &Touched::of_times(&[time.max]), time);
+            return Vec::new();
         }
         let keys = self.recent.keys(tables);
         let mut stale = Vec::new();
@@ -248,8 +249,8 @@ impl Keeper {
             if let Some(sequence) = read.min() {
                 self.recent.spare(id, sequence);
             }
-            self.recent.unpack(self.engine.catalog(), id, tables, keys);
         }
+        keys
     }
 
     /// Tells those who read rows where these lie, and the times of those among them that may have replaced others.

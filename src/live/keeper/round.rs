@@ -152,15 +152,18 @@ impl Keeper {
         self.figures.folds.fetch_add(folds, Ordering::Relaxed);
         match updated {
             Ok(News::Rows(rows)) => {
-                if !rows.is_empty() {
-                    tell(
-                        (&self.figures, &mut self.told),
-                        clients,
-                        Put::Windows,
-                        computation.evaluator(),
-                        sequence,
-                        rows,
-                    );
+                // What is over is final in the same moment, and goes out with the rest.
+                for rows in [rows, computation.close(now)] {
+                    if !rows.is_empty() {
+                        tell(
+                            (&self.figures, &mut self.told),
+                            clients,
+                            Put::Windows,
+                            computation.evaluator(),
+                            sequence,
+                            rows,
+                        );
+                    }
                 }
                 self.count_remembered(key)
             }
@@ -222,26 +225,38 @@ impl Keeper {
         }
     }
 
-    /// Windows that have ended become final.
+    /// Windows that have ended become final. Of who waits for its turn they do so then, together with what has changed since; of what
+    /// nobody subscribes to when somebody comes back.
     pub(super) fn close(&mut self, now: i64) {
-        let closing = |entry: &Entry| matches!(&entry.work, Work::Windows(c) if c.is_closing(now));
-        if self.entries.values().any(closing) {
-            // What was committed may belong into them.
-            self.look_at_all();
+        let mut closing = Vec::new();
+        for (key, entry) in &self.entries {
+            if let Work::Windows(computation) = &entry.work
+                && computation.is_closing(now)
+                && !computation.pace.is_waiting()
+                && !entry.clients.is_empty()
+            {
+                closing.push(key.clone());
+            }
         }
-        for entry in self.entries.values_mut() {
-            let Work::Windows(computation) = &mut entry.work else {
+        // What was committed may belong into them.
+        closing.iter().for_each(|key| self.look_at_what_is_read(key));
+        for key in &closing {
+            let Some(Entry {
+                work: Work::Windows(computation),
+                clients,
+                ..
+            }) = self.entries.get_mut(key)
+            else {
                 continue;
             };
             let rows = computation.close(now);
             if !rows.is_empty() {
-                let sequence = computation.sequence();
                 tell(
                     (&self.figures, &mut self.told),
-                    &entry.clients,
+                    clients,
                     Put::Windows,
                     computation.evaluator(),
-                    sequence,
+                    computation.sequence(),
                     rows,
                 );
             }

@@ -50,7 +50,11 @@ impl<'a> Touched<'a> {
                 // A window at the end of time may not even hold its first row.
                 let (here, after) = rest.split_at(count.max(1));
                 rest = after;
-                let last = here.iter().copied().max().unwrap_or(first);
+                let last = match self.sorted {
+                    true => here.last().copied(),
+                    false => here.iter().copied().max(),
+                };
+                let last = last.unwrap_or(first);
                 let known = latest.entry(window.0).or_insert(last);
                 *known = last.max(*known);
             }

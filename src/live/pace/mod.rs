@@ -131,6 +131,10 @@ impl Cost {
     }
 }
 
+/// A pause is at most so many times as long as the one before: what was taken for costly, since it was interrupted twice, is told late
+/// by a hundred milliseconds at most, and not by seconds.
+const LONGER: u32 = 64;
+
 /// The time from one update to the next.
 fn pause(share: Share, cost: Cost, company: &Company) -> Duration {
     let (parts, all) = match share.percent {
@@ -163,6 +167,8 @@ pub struct Pace {
     costs: Option<(Cost, Cost)>,
     /// What the company knows of it.
     counted: Option<Cost>,
+    /// The last pause.
+    paused: Duration,
 }
 
 /// A computation is busy for so long after an update.
@@ -208,7 +214,9 @@ impl Pace {
         let cost = last.min(before);
         company.change(self.counted.replace(cost), cost);
         self.last = Some(now);
-        self.due = Some(end_of_pause(epoch, now, pause(share, cost, company)));
+        let longest = self.paused.max(PAUSE_MIN).saturating_mul(LONGER);
+        self.paused = pause(share, cost, company).min(longest);
+        self.due = Some(end_of_pause(epoch, now, self.paused));
     }
 
     /// Who costs least comes first.

@@ -105,8 +105,31 @@ fn a_cost_is_what_it_would_be_soon_and_much_once_does_not_count() {
     assert_eq!(done(50_000), Some(PAUSE_MIN), "at first nobody knows");
     assert_eq!(done(100), Some(PAUSE_MIN));
     assert_eq!(done(50_000), Some(PAUSE_MIN), "interrupted, say");
-    assert_eq!(done(8_000), Some(us((8_000 + 22) * 16)), "it does cost so much");
+    assert_eq!(done(7_000), Some(us((7_000 + 22) * 16)), "it does cost so much");
     assert_eq!(done(200), Some(us(222 * 16)));
+}
+
+/// Interrupted twice, it looks as if it cost more than fifty busy ones: those would have it wait for seconds.
+#[test]
+fn what_was_taken_for_costly_is_not_told_seconds_late() {
+    let now = Instant::now();
+    let mut company = company(&[(50, ms(1))]);
+    let mut pace = Pace::default();
+    let mut done = |work| {
+        let update = Update {
+            work,
+            clients: 1,
+            waited: ms(1),
+        };
+        pace.done((Share::default(), &mut company), (now, now), update);
+        pace.paused
+    };
+    (0..5).for_each(|_| assert_eq!(done(us(30)), PAUSE_MIN));
+    assert_eq!(done(ms(3)), PAUSE_MIN);
+    assert_eq!(done(ms(3)), ms(128), "once more");
+    assert_eq!(done(us(30)), PAUSE_MIN);
+    (0..2).for_each(|_| assert!(done(ms(3)) <= ms(128)));
+    assert_eq!(done(ms(3)), PAUSE_MAX, "it is costly");
 }
 
 /// Computations that read the same commits, one thread that brings them up to date, and a clock that only this moves.

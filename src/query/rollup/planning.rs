@@ -174,3 +174,54 @@ fn cut(from: i64, to: i64, levels: &[(Clean, Arc<Measurement>)], out: &mut Piece
     }
     cut(at, to, shorter, out);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000_000_000;
+
+    #[test]
+    fn only_windows_of_whole_intervals_are_read_as_states() {
+        let time = TimeRange {
+            min: 0,
+            max: 400 * 24 * HOUR,
+        };
+        let zone = |name: &str| jiff::tz::TimeZone::get(name).expect("a zone");
+        let fixed = Windows::fixed;
+        let rolling = |over| Windows {
+            over: Some(over),
+            ..fixed(HOUR, 0)
+        };
+        let in_zone = |name, step| Windows {
+            zone: zone(name),
+            ..fixed(step, 0)
+        };
+        let months = |name| Windows {
+            months: 1,
+            zone: zone(name),
+            ..fixed(HOUR, 0)
+        };
+        for (windows, every, wanted) in [
+            (fixed(HOUR, 0), HOUR, true),
+            (fixed(6 * HOUR, 2 * HOUR), HOUR, true),
+            (fixed(HOUR, 1), HOUR, false),
+            (fixed(HOUR / 2, 0), HOUR, false),
+            // A rolling window is not the sum of those that it spans, and is not cut at its own steps.
+            (rolling(2 * HOUR), HOUR, false),
+            (rolling(HOUR), HOUR, false),
+            (in_zone("Europe/Berlin", 24 * HOUR), HOUR, true),
+            (in_zone("Asia/Kolkata", 24 * HOUR), HOUR, false),
+            (in_zone("Europe/Berlin", 24 * HOUR), 24 * HOUR, false),
+            (months("Europe/Berlin"), HOUR, true),
+            (months("Asia/Kolkata"), HOUR, false),
+        ] {
+            assert_eq!(
+                is_aligned(Some(&windows), every, time),
+                wanted,
+                "{windows:?}, {every}"
+            );
+        }
+        assert!(is_aligned(None, HOUR, time));
+    }
+}
