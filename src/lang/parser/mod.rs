@@ -1,9 +1,11 @@
 //! The parser: recursive descent over tokens, one token of look-ahead. Depth and length are bounded.
 //!
-//! [`statements`] has everything but SELECT, [`select`] has SELECT and its sources, [`expr`] has expressions.
+//! [`select`] has SELECT and its sources, [`create`] CREATE and ALTER, [`show`] SHOW, [`statements`] the others, [`expr`] has expressions.
 
+mod create;
 mod expr;
 mod select;
+mod show;
 mod statements;
 
 use super::ast::{Query, Statement};
