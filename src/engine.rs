@@ -318,7 +318,7 @@ pub struct Engine {
     rollups: Arc<Rollups>,
     workers: Workers,
     running: Arc<Running>,
-    _lock: File,
+    _lock: FolderLock,
 }
 
 impl Engine {
@@ -623,11 +623,22 @@ impl From<Full> for SubmitError {
     }
 }
 
-/// Takes the data folder for this process, as long as the file is held.
+/// The data folder is this process's. Given up when dropped, whoever has a descriptor of the file: a child that is being started has them all until it runs its own program.
+#[derive(Debug)]
+pub struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // An error: it goes with the last descriptor.
+        let _ = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);
+    }
+}
+
+/// Takes the data folder for this process, as long as what this returns lives.
 ///
 /// # Errors
 /// [`OpenError::InUse`]; input/output.
-pub fn lock(dir: &Path) -> Result<File, OpenError> {
+pub fn lock(dir: &Path) -> Result<FolderLock, OpenError> {
     let folder = |error: io::Error| OpenError::Folder {
         folder: dir.to_path_buf(),
         error,
@@ -657,7 +668,7 @@ pub fn lock(dir: &Path) -> Result<File, OpenError> {
     file.set_len(0).map_err(folder)?;
     file.rewind().map_err(folder)?;
     write!(file, "{}", std::process::id()).map_err(folder)?;
-    Ok(file)
+    Ok(FolderLock(file))
 }
 
 impl Target for Engine {

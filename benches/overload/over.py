@@ -6,17 +6,23 @@ each wants more than it may have), huge (lines of 20 MB), bombs (gzip of 400 MiB
 (TCP and UDP), graphite, udp, collectd (nonsense by UDP), live (10,000 subscriptions that nobody reads), slow (300 requests that never get
 whole), or all. Prints the most that was resident, what parts held then (/metrics), what was answered, what each group of clients offered and
 got acknowledged (or, where nothing is acknowledged, what was stored of it) a second, and what is left afterwards.
-With --cgroup the server runs in a memory cgroup (version 1) of that size instead of --memory.
+With --cgroup the server runs in a memory cgroup (version 1) of that size instead of --memory. --cpus 0.2 gives it so much of a core (a cpu
+cgroup, version 1), so that clients on the same machine can offer several times what it can take. --alone first measures, on a server of its own
+each, what the server takes of each protocol when it is the only one; then --times 4.5 times as much is offered of each at once, by requests that begin at that rate,
+whether or not earlier ones were answered, and give up after --patience seconds; and it ends with what was offered against what is taken alone.
 """
 
 import argparse
 import gzip
 import http.client
+import itertools
+import json
 import os
 import shutil
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -39,9 +45,30 @@ args.add_argument("--memory", default="512MiB")
 args.add_argument("--seconds", type=int, default=12)
 args.add_argument("--rest", type=int, default=8, help="seconds after the load until it is looked at once more")
 args.add_argument("--cgroup", action="store_true")
+args.add_argument("--cpus", type=float, help="cores that the server may use")
+args.add_argument("--alone", action="store_true")
+args.add_argument("--times", type=float, default=4.5)
+args.add_argument("--patience", type=float, default=2)
+args.add_argument("--rates", help="a file for what each group offered and what was taken of it, JSON")
 args = args.parse_args()
 if "all" in args.loads:
     args.loads = LOADS
+
+# What is measured by protocol: by HTTP rows are taken when they are acknowledged, by UDP when they are stored. Whoever sends by TCP is held back, and offers no
+# more than is taken; statsd is summed up.
+PROTOCOLS = {"lines": ["bulk", "small"], "JSON": ["json"], "remote write": ["remote"], "UDP lines": ["udp"]}
+UDP_ROWS = b"u,s=a v=1\nu,s=b v=2\n"
+alone = {}
+if args.alone:
+    for loads in [[load for load in loads if load in args.loads] for loads in PROTOCOLS.values()]:
+        if not loads:
+            continue
+        with tempfile.NamedTemporaryFile() as rates:
+            flags = ["--memory", args.memory, "--seconds", str(args.seconds), "--rest", "0", "--rates", rates.name]
+            flags += ["--cgroup"] * args.cgroup + (["--cpus", str(args.cpus)] if args.cpus else [])
+            subprocess.run([sys.executable, __file__, args.kymo, *flags, *loads], check=True, stdout=subprocess.DEVNULL)
+            alone |= {way: taken for way, (_, taken) in json.load(rates).items() if taken}
+    print("alone, rows/s that are taken:", {way: f"{taken:,.0f}" for way, taken in alone.items()}, flush=True)
 
 folder = tempfile.mkdtemp(prefix="kymo-over-")
 command = [args.kymo, "serve", "--data-dir", folder + "/data", "--http", f"127.0.0.1:{PORT}"]
@@ -59,6 +86,14 @@ if args.cgroup:
     command = ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh"] + command
 else:
     command += ["--memory", args.memory]
+cpu_group = None
+if args.cpus:
+    cpu_group = f"/sys/fs/cgroup/cpu/kymo-over-{os.getpid()}"
+    os.mkdir(cpu_group)
+    for name, value in [("cpu.cfs_period_us", 100_000), ("cpu.cfs_quota_us", int(args.cpus * 100_000))]:
+        with open(f"{cpu_group}/{name}", "w") as setting:
+            setting.write(str(value))
+    command = ["sh", "-c", f'echo $$ > {cpu_group}/cgroup.procs && exec "$@"', "sh"] + command
 log = open(folder + "/log", "w")
 server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 stop = False
@@ -73,8 +108,8 @@ def status(name):
         return next(int(line.split()[1]) >> 10 for line in lines if line.startswith(name))
 
 
-def ask(method, path, body=None, headers={}):
-    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
+def ask(method, path, body=None, headers={}, patience=60):
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=patience)
     connection.request(method, path, body, headers)
     answer = connection.getresponse()
     text = answer.read()
@@ -97,6 +132,30 @@ def again(name, path, body, headers={}, method="POST", points=0):
         except http.client.HTTPException:
             key = name + " cut off"
         counts[key] = counts.get(key, 0) + 1
+
+
+def at_a_rate(name, per_second, path, bodies, headers, points):
+    """Begins so many requests a second, in so many threads that each may take as long as its patience."""
+    begun = time.time()
+    turns = itertools.count()
+
+    def work():
+        while not stop:
+            turn = next(turns)
+            time.sleep(max(0, begun + turn / per_second - time.time()))
+            body = bodies[turn % len(bodies)]
+            tally = offered[name]
+            tally[0], tally[1] = tally[0] + len(body), tally[1] + points
+            try:
+                code, _ = ask("POST", path, body, headers, args.patience)
+                if code == 204:
+                    tally[2], tally[3] = tally[2] + len(body), tally[3] + points
+                key = f"{name} {code}"
+            except (OSError, http.client.HTTPException):
+                key = name + " given up or cut off"
+            counts[key] = counts.get(key, 0) + 1
+
+    go(int(per_second * args.patience) + 2, work)
 
 
 def flood(port, piece):
@@ -216,17 +275,28 @@ has = args.loads.__contains__
 kept = subscribe() if has("live") else None
 if has("bulk"):
     fillers = [lines(seed) for seed in range(8)]
-    for i in range(40):
-        go(1, again, "bulk", "/write?db=d", fillers[i % 8], {}, "POST", fillers[i % 8].count(b"\n"))
+    rows = fillers[0].count(b"\n")
+    if "lines" in alone:
+        at_a_rate("bulk", alone["lines"] * args.times / rows, "/write?db=d", fillers, {}, rows)
+    else:
+        for i in range(40):
+            go(1, again, "bulk", "/write?db=d", fillers[i % 8], {}, "POST", rows)
 if has("small"):
     go(8, again, "small", "/write?db=d", lambda: b"m,w=1 v=1i %d\n" % time.time_ns(), {}, "POST", 1)
 if has("json"):
     point = '{"measurement":"fj","tags":{"host":"h%d"},"fields":{"v":%d},"time":%d}\n'
     body = "".join(point % (i % 997, i, i) for i in range(14000)).encode()
-    go(4, again, "json", "/write?db=d&format=json", body, {}, "POST", 14000)
+    if "JSON" in alone:
+        at_a_rate("json", alone["JSON"] * args.times / 14000, "/write?db=d&format=json", [body], {}, 14000)
+    else:
+        go(4, again, "json", "/write?db=d&format=json", body, {}, "POST", 14000)
 if has("remote"):
     kinds = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
-    go(4, again, "remote", "/api/v1/write?db=d", remote_write(20000), kinds, "POST", 20000)
+    body = remote_write(20000)
+    if "remote write" in alone:
+        at_a_rate("remote", alone["remote write"] * args.times / 20000, "/api/v1/write?db=d", [body], kinds, 20000)
+    else:
+        go(4, again, "remote", "/api/v1/write?db=d", body, kinds, "POST", 20000)
 if has("queries"):
     for q in QUERIES:
         go(1, again, "query", "/query?db=d&q=" + urllib.parse.quote(q), None, {}, "GET")
@@ -244,7 +314,7 @@ if has("statsd"):
 if has("graphite"):
     go(1, flood, PORT + 4, b"a.b.c 1 1700000000\n" * 500)
 if has("udp"):
-    go(1, datagrams, PORT + 2, b"u,s=a v=1\nu,s=b v=2\n")
+    go(1, datagrams, PORT + 2, UDP_ROWS)
 if has("collectd"):
     go(1, datagrams, PORT + 5, b"\7" * 1000)
 if has("slow"):
@@ -289,6 +359,20 @@ else:
     rates = {("datagrams to " if port < 0 else "") + f"port {abs(port)}": f"{n / lasted / (1 << 20):.1f} MiB/s" for port, n in sorted(sent.items())}
     if rates:
         print("  taken by the kernel:", rates)
+    taken = {way: (n - stored_before.get(way, 0)) / lasted for way, n in stored_then.items() if n > stored_before.get(way, 0)}
+    offers = {}
+    for protocol, names in PROTOCOLS.items():
+        rows, acked = (sum(offered.get(name, [0] * 4)[at] for name in names) / lasted for at in (1, 3))
+        if protocol == "UDP lines":
+            rows, acked = sent.get(-(PORT + 2), 0) / len(UDP_ROWS) * 2 / lasted, taken.get("line-udp", 0)
+        if rows:
+            offers[protocol] = rows, acked
+    if args.rates:
+        with open(args.rates, "w") as rates:
+            json.dump(offers, rates)
+    for way, (rows, _) in offers.items():
+        if way in alone:
+            print(f"  {way}: {rows:,.0f} rows/s offered, {rows / alone[way]:.1f} times the {alone[way]:,.0f} that it takes alone")
     print("  stored, rows/s:", {way: f"{(n - stored_before.get(way, 0)) / lasted:,.0f}" for way, n in stored_then.items() if n > stored_before.get(way, 0)})
     ended, large = time.time(), None
     for second in range(args.rest):
@@ -308,5 +392,5 @@ else:
     server.terminate()
     server.wait(60)
 shutil.rmtree(folder, ignore_errors=True)
-if group:
+for group in filter(None, [group, cpu_group]):
     os.rmdir(group)

@@ -17,6 +17,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 /// Values from here on live in blob files beside the tables.
 pub const SEPARATION_BYTES: u32 = 4096;
@@ -24,6 +25,9 @@ pub const SEPARATION_BYTES: u32 = 4096;
 const BLOB_FILE_BYTES: u64 = 256 << 20;
 /// fjall's own cache: index blocks and small values. Decoded directories and stripes are in ours.
 const ENGINE_CACHE_BYTES: u64 = 4 << 20;
+/// How long the engine's own lock is waited for, and how long between looks.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// File descriptors fjall may keep open.
 const OPEN_FILES_MAX: usize = 256;
 /// What the options below are called on disk: they are frozen when a store is made, so a change needs a new name and a way to convert.
@@ -63,7 +67,12 @@ impl Engine {
     /// # Errors
     /// [`StoreError::Format`] when the folder is not ours or of another version; [`StoreError::Engine`] when another process has it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let mut healed = super::files::heal_lists(dir, super::files::QUICK_BYTES)?;
+        Self::open_within(dir, super::files::QUICK_BYTES)
+    }
+
+    /// Looks at no more than so many bytes of what has copies, unless it cannot be read without.
+    pub(super) fn open_within(dir: &Path, quick_bytes: u64) -> Result<Self, StoreError> {
+        let mut healed = super::files::heal_lists(dir, quick_bytes)?;
         let mut engine = Self::open_as_is(dir)?;
         if let Err(damage) = engine.read_headers() {
             drop(engine);
@@ -118,19 +127,27 @@ impl Engine {
 
     fn open_checked(dir: &Path) -> Result<Self, StoreError> {
         let place = "opening the store";
-        let database = fjall::Database::builder(dir)
-            .cache_size(ENGINE_CACHE_BYTES)
-            .worker_threads(1)
-            .journal_compression(CompressionType::None)
-            .max_cached_files(Some(OPEN_FILES_MAX))
-            .open()
-            .map_err(|error| match error {
-                fjall::Error::InvalidVersion(found) => {
-                    StoreError::Format(format!("fjall format {found:?}, this program reads 3"))
-                }
-                fjall::Error::Locked => StoreError::Engine("another process has the store open".into()),
-                error => StoreError::from_fjall(place, error),
-            })?;
+        let open = || {
+            fjall::Database::builder(dir)
+                .cache_size(ENGINE_CACHE_BYTES)
+                .worker_threads(1)
+                .journal_compression(CompressionType::None)
+                .max_cached_files(Some(OPEN_FILES_MAX))
+                .open()
+        };
+        let (mut opened, began) = (open(), Instant::now());
+        // The folder is ours. A child of who had it before may hold its descriptors until it runs its own program.
+        while matches!(opened, Err(fjall::Error::Locked)) && began.elapsed() < LOCK_PATIENCE {
+            std::thread::sleep(LOCK_RETRY);
+            opened = open();
+        }
+        let database = opened.map_err(|error| match error {
+            fjall::Error::InvalidVersion(found) => {
+                StoreError::Format(format!("fjall format {found:?}, this program reads 3"))
+            }
+            fjall::Error::Locked => StoreError::Engine("another process has the store open".into()),
+            error => StoreError::from_fjall(place, error),
+        })?;
         let index = database
             .keyspace(keys::INDEX, index_options)
             .map_err(|e| StoreError::from_fjall(place, e))?;

@@ -540,6 +540,29 @@ mod tests {
         assert_eq!(read(&store, SeriesFilter::Range(&(3..9)), TimeRange::ALL), []);
     }
 
+    /// A start that has no time to look at everything does so all the same when it cannot read which packs there are.
+    #[test]
+    fn a_header_that_cannot_be_read_is_put_back_however_much_there_is() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        seal(&open(dir.path()).0, 7, vec![(0, rows(5, &[(0, 1, 10)]))]);
+        let tables = std::fs::read_dir(dir.path().join("keyspaces/2/tables")).expect("a keyspace");
+        let paths: Vec<_> = tables.map(|entry| entry.expect("a file").path()).collect();
+        assert_eq!(paths.len(), 1);
+        let sound = std::fs::read(&paths[0]).expect("a table");
+        let mut bytes = sound.clone();
+        // Its first block, which is its only one.
+        bytes[50] ^= 1;
+        std::fs::write(&paths[0], bytes).expect("room");
+        let engine = Engine::open_within(dir.path(), 0).expect("its copy is sound");
+        assert_eq!(engine.healed(), 1);
+        assert_eq!(std::fs::read(&paths[0]).expect("a table"), sound);
+        drop(engine);
+        assert_eq!(
+            read(&open(dir.path()).0, SeriesFilter::All, TimeRange::ALL),
+            [(0, 1, 10)]
+        );
+    }
+
     #[test]
     fn deletes_hide_rows_at_once_and_after_reopening() {
         let dir = tempfile::tempdir().expect("a temporary folder");

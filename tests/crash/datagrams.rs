@@ -4,6 +4,7 @@
 
 use crate::disk::Disk;
 use crate::full::{FLAGS, Mount, Small};
+use crate::overload::dropped_by_the_network;
 use crate::support::{Server, free_address, get, post, run};
 use std::io::Write;
 use std::net::{TcpStream, UdpSocket};
@@ -130,6 +131,44 @@ fn come_to_the_floor(disk: &Small) {
     wait("what fits is stored", || stored(&server) == sender.sent - dropped);
     assert_eq!(figure(&server, "datagrams_dropped_total", &from), dropped);
     assert_eq!(figure(&server, "overloaded_total", &from), 0);
+    assert_eq!(server.terminate(), Some(0));
+}
+
+/// A server that stands still reads nothing, and the kernel throws away what it has no room for: that is counted as well, to the last datagram.
+#[test]
+fn what_the_kernel_drops_is_counted() {
+    // Far more than any buffer that a server may ask for.
+    const DATAGRAMS: u64 = 4000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let udp = free_address();
+    let from = format!("line-protocol+udp://{udp}");
+    let address = format!("{from}?database=d");
+    let server = Server::start(folder.path(), &["--host-metrics", "off", "--listen", &address]);
+    let pid = rustix::process::Pid::from_raw(server.pid() as i32).expect("a pid");
+    let signal = |signal| rustix::process::kill_process(pid, signal).expect("it runs");
+    let lost_before = dropped_by_the_network();
+    signal(rustix::process::Signal::STOP);
+    wait("it stands still", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("it is there");
+        stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T"))
+    });
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let comment = [b"#".repeat(60_000), b"\n".to_vec()].concat();
+    for _ in 0..DATAGRAMS {
+        assert!(
+            socket
+                .send_to(&comment, &udp)
+                .is_ok_and(|sent| sent == comment.len())
+        );
+    }
+    let lost = dropped_by_the_network() - lost_before;
+    signal(rustix::process::Signal::CONT);
+    wait("each is received or dropped", || {
+        let [received, dropped] =
+            ["requests", "kernel_dropped"].map(|what| figure(&server, &format!("{what}_total"), &from));
+        assert!(received + dropped <= DATAGRAMS, "{received} and {dropped}");
+        dropped > 0 && received + dropped + lost >= DATAGRAMS
+    });
     assert_eq!(server.terminate(), Some(0));
 }
 

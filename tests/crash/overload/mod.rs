@@ -15,6 +15,7 @@ use crate::support::{KYMO, Server, free_address, get};
 use acknowledged::{Acknowledged, WAYS, Way};
 use clients::{Clients, Tally};
 use datagrams::Datagrams;
+pub use datagrams::dropped_by_the_network;
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -178,7 +179,7 @@ fn overload_costs_nothing_that_was_acknowledged_and_ends_with_the_load() {
         ),
         Datagrams::new(&format!("collectd+udp://{collectd}"), &collectd, vec![7; 1000]),
     ];
-    let lost_before = datagrams::dropped_by_the_network();
+    let lost_before = dropped_by_the_network();
     let began = Instant::now();
     std::thread::scope(|scope| {
         let (clients, graphite, sockets, bomb) = (&clients, &graphite, &sockets, &bomb);
@@ -242,7 +243,7 @@ fn overload_costs_nothing_that_was_acknowledged_and_ends_with_the_load() {
     drop(sockets);
     // statsd counts what comes over connections, too.
     for way in [&datagrams[0], &datagrams[2]] {
-        way.are_accounted_for(&server, datagrams::dropped_by_the_network() - lost_before);
+        way.are_accounted_for(&server, dropped_by_the_network() - lost_before);
     }
     // Recovery: what waits is done, what was held is given back, and everybody is served again.
     wait_for(&server, "the load ended, and it does not recover", |metrics| {
