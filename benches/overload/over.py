@@ -57,7 +57,7 @@ if "all" in args.loads:
 # What is measured by protocol: by HTTP rows are taken when they are acknowledged, by UDP when they are stored. Whoever sends by TCP is held back, and offers no
 # more than is taken; statsd is summed up.
 PROTOCOLS = {"lines": ["bulk", "small"], "JSON": ["json"], "remote write": ["remote"], "UDP lines": ["udp"]}
-UDP_ROWS = b"u,s=a v=1\nu,s=b v=2\n"
+UDP_ROWS = b"u,s=a v=1\nu,s=b v=2\n" * 20
 alone = {}
 if args.alone:
     for loads in [[load for load in loads if load in args.loads] for loads in PROTOCOLS.values()]:
@@ -327,6 +327,9 @@ def stored():
 
 
 stored_before = stored()
+for tally in offered.values():
+    tally[:] = [0] * 4
+sent.clear()
 began, peak, at_peak, slowest = time.time(), 0, {}, 0
 while time.time() - began < args.seconds and server.poll() is None:
     asked = time.time()
@@ -364,7 +367,7 @@ else:
     for protocol, names in PROTOCOLS.items():
         rows, acked = (sum(offered.get(name, [0] * 4)[at] for name in names) / lasted for at in (1, 3))
         if protocol == "UDP lines":
-            rows, acked = sent.get(-(PORT + 2), 0) / len(UDP_ROWS) * 2 / lasted, taken.get("line-udp", 0)
+            rows, acked = sent.get(-(PORT + 2), 0) / len(UDP_ROWS) * UDP_ROWS.count(b"\n") / lasted, taken.get("line-udp", 0)
         if rows:
             offers[protocol] = rows, acked
     if args.rates:

@@ -1,5 +1,6 @@
 //! What is answered when something is wrong. Every error is `{"error":".."}` with the same text in `X-InfluxDB-Error`.
 
+use super::committing::tell;
 use crate::engine::{SubmitError, WriteError};
 use crate::query::encode::json_text;
 use crate::shard::CommitError;
@@ -22,6 +23,8 @@ pub struct HttpError {
     pub hint: Option<String>,
     /// What of a request was not stored, and where it stands: beside the text, which has InfluxDB's form.
     pub rejections: Vec<Told>,
+    /// The sequence of what of the request is stored all the same.
+    pub sequence: Option<u64>,
 }
 
 /// Seconds after which a client should try again.
@@ -38,6 +41,7 @@ impl HttpError {
             code: None,
             hint: None,
             rejections: Vec::new(),
+            sequence: None,
         }
     }
 
@@ -124,7 +128,9 @@ impl ResponseError for HttpError {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((RETRY_AFTER, RETRY_SECONDS));
         }
-        response.body(body)
+        let mut response = response.body(body);
+        tell(&mut response, self.sequence);
+        response
     }
 }
 

@@ -1,6 +1,7 @@
 //! `/mappings`: formats and options saved under names. PUT makes or replaces one, GET lists, DELETE drops.
 
 use super::Services;
+use super::committing::tell;
 use super::error::HttpError;
 use super::parameters::Parameters;
 use super::write::options;
@@ -102,6 +103,8 @@ async fn commit(services: Data<Services>, command: Command) -> Result<HttpRespon
         services.engine.commit(batch)
     };
     let failed = |_| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "keeping the mapping failed");
-    tokio::task::spawn_blocking(work).await.map_err(failed)??;
-    Ok(HttpResponse::NoContent().finish())
+    let sequence = tokio::task::spawn_blocking(work).await.map_err(failed)??;
+    let mut response = HttpResponse::NoContent().finish();
+    tell(&mut response, Some(sequence));
+    Ok(response)
 }

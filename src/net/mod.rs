@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod clock;
+pub mod committing;
 pub mod counters;
 pub mod datagrams;
 pub mod encoding;

@@ -2,6 +2,7 @@
 
 use super::Services;
 use super::clock::now;
+use super::committing::{Committing, tell};
 use super::counters::add;
 use super::error::HttpError;
 use super::hangup::{Watch, watch};
@@ -144,10 +145,13 @@ pub async fn query(
     };
     let mut response = HttpResponse::Ok();
     response.insert_header((CONTENT_TYPE, media));
-    if first.last {
-        return Ok(response.body(first.text));
-    }
-    Ok(response.streaming(parts(first, receiver, guard)))
+    let sequence = first.sequence;
+    let mut response = match first.last {
+        true => response.body(first.text),
+        false => response.streaming(parts(first, receiver, guard)),
+    };
+    tell(&mut response, sequence);
+    Ok(response)
 }
 
 /// Leave to run beside others; waits for it, as long as it may and the query is not stopped.
@@ -188,6 +192,8 @@ struct Part {
     text: Bytes,
     /// Nothing follows.
     last: bool,
+    /// What statements have committed by now.
+    sequence: Option<u64>,
 }
 
 /// The parts of an answer as a body. When the last one does not come, the body ends in an error, so that the client is
@@ -265,13 +271,19 @@ fn answer(
 ) {
     let began = Instant::now();
     let counters = &services.counters;
+    let target = Committing::new(&services.engine);
     // However long a chunk is, only so much of it waits for the client.
     let send = |text: Vec<u8>, last: bool| {
         let mut text = Bytes::from(text);
         loop {
             let part = text.split_to(text.len().min(2 * PART_BYTES));
             let last = last && text.is_empty();
-            if !send(sender, Part { text: part, last }, cancel, options.deadline) {
+            let part = Part {
+                text: part,
+                last,
+                sequence: target.sequence(),
+            };
+            if !send(sender, part, cancel, options.deadline) {
                 return false;
             }
             if text.is_empty() {
@@ -280,25 +292,19 @@ fn answer(
         }
     };
     let mut hung_up = false;
-    run(
-        statements,
-        options,
-        services.engine.as_ref(),
-        cancel,
-        &mut |event| {
-            if matches!(event, Event::End { error: Some(_) }) {
-                add(&counters.query_errors, 1);
-            }
-            if let Some(text) = writer.event(event) {
-                hung_up = !send(text, false);
-            }
-            if hung_up {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        },
-    );
+    run(statements, options, &target, cancel, &mut |event| {
+        if matches!(event, Event::End { error: Some(_) }) {
+            add(&counters.query_errors, 1);
+        }
+        if let Some(text) = writer.event(event) {
+            hung_up = !send(text, false);
+        }
+        if hung_up {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
     add(&counters.queries, 1);
     add(&counters.query_nanoseconds, began.elapsed().as_nanos() as u64);
     if !hung_up {

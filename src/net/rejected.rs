@@ -2,6 +2,7 @@
 
 use super::Services;
 use super::clock::now;
+use super::committing::tell;
 use super::error::HttpError;
 use super::feed::Reading;
 use super::parameters::Parameters;
@@ -12,7 +13,7 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use kymo_plugin_api::Options;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Entries that are committed together.
 const GROUP_MAX: usize = 5000;
@@ -87,7 +88,9 @@ pub async fn discard(request: HttpRequest, services: Data<Services>) -> Result<H
 /// `POST /rejected/replay`: what can be stored now is, and is no longer among the rejected.
 pub async fn replay(request: HttpRequest, services: Data<Services>) -> Result<HttpResponse, HttpError> {
     let (filter, _) = filter(&request)?;
-    blocking(services, move |services| {
+    let committed = Arc::new(Mutex::new(None));
+    let tell_committed = committed.clone();
+    let mut response = blocking(services, move |services| {
         let entries = entries(services, &filter)?;
         let mut replayed = Replayed::default();
         // Of one origin together: one decoder, one batch.
@@ -101,6 +104,7 @@ pub async fn replay(request: HttpRequest, services: Data<Services>) -> Result<Ht
             rest = after;
         }
         wait_synced(services);
+        *tell_committed.lock().unwrap_or_else(PoisonError::into_inner) = replayed.sequence;
         Ok(json!({
             "tried": entries.len(),
             "stored": replayed.stored,
@@ -109,7 +113,10 @@ pub async fn replay(request: HttpRequest, services: Data<Services>) -> Result<Ht
             "failures": replayed.failures,
         }))
     })
-    .await
+    .await?;
+    let committed = *committed.lock().unwrap_or_else(PoisonError::into_inner);
+    tell(&mut response, committed);
+    Ok(response)
 }
 
 #[derive(Default)]
@@ -118,6 +125,7 @@ struct Replayed {
     points: u64,
     failed: usize,
     failures: Vec<Value>,
+    sequence: Option<u64>,
 }
 
 impl Replayed {
@@ -188,11 +196,12 @@ fn again(services: &Services, from: &Provenance, group: &[Entry], replayed: &mut
         }
     }
     let outcome: Outcome = services.finish(ingestor, &from.database);
-    if let Some(batch) = outcome.batch
-        && let Err(error) = engine.commit(batch)
-    {
-        let reason = error.to_string();
-        return good.iter().for_each(|(entry, _)| replayed.fail(entry, &reason));
+    match outcome.batch.map(|batch| engine.commit(batch)).transpose() {
+        Ok(sequence) => replayed.sequence = replayed.sequence.max(sequence),
+        Err(error) => {
+            let reason = error.to_string();
+            return good.iter().for_each(|(entry, _)| replayed.fail(entry, &reason));
+        }
     }
     replayed.stored += good.len();
     replayed.points += good.iter().map(|(_, rows)| rows).sum::<u64>();

@@ -4,6 +4,7 @@
 use super::Services;
 use super::body::Held;
 use super::clock::now;
+use super::committing::tell;
 use super::counters::add;
 use super::encoding::Encoding;
 use super::error::HttpError;
@@ -233,16 +234,14 @@ async fn write(
     let mut response = match decoder.answer(&tally).filter(|_| native) {
         Some(answer) => answered(answer),
         None => match error {
-            Some(error) => return Err(HttpError::bad_request(error).with_rejections(told)),
+            Some(error) => {
+                let error = HttpError::bad_request(error).with_rejections(told);
+                return Err(HttpError { sequence, ..error });
+            }
             None => HttpResponse::NoContent().finish(),
         },
     };
-    if let Some(sequence) = sequence
-        && let Ok(value) = sequence.to_string().parse()
-    {
-        let name = actix_web::http::header::HeaderName::from_static("x-kymo-sequence");
-        response.headers_mut().insert(name, value);
-    }
+    tell(&mut response, sequence);
     Ok(response)
 }
 

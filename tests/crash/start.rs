@@ -1,7 +1,7 @@
 //! Starts of the real binary with a journal to replay: HTTP listens at once and tells how far the start is, answers only when
 //! everything acknowledged is there, and a batch that ends starts does so only a few times.
 
-use crate::support::{KYMO, PATIENCE, Server, get, run};
+use crate::support::{KYMO, PATIENCE, Server, form, get, run};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -157,6 +157,64 @@ fn a_sequence_that_was_acknowledged_can_be_proven() {
         "{said}"
     );
     prove(data.path(), last + 1000, false);
+}
+
+/// Whatever was made durable for a request: its answer has the sequence, also if not all of it was taken.
+#[test]
+fn every_answer_that_acknowledges_says_its_sequence() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path(), &["--host-metrics", "off"]);
+    let mut last = 0;
+    let mut check = |path: &str, headers: &[(&str, &str)], body: &[u8], status: u16| {
+        let mut request = ureq::post(server.url(path))
+            .config()
+            .http_status_as_error(false)
+            .build();
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut answer = request.send(body).expect("an answer");
+        let said = answer.body_mut().read_to_string().expect("a text");
+        assert_eq!(answer.status().as_u16(), status, "{path}: {said}");
+        let sequence = answer.headers().get("X-Kymo-Sequence");
+        let sequence = sequence.unwrap_or_else(|| panic!("{path}: {said}"));
+        let sequence: u64 = sequence.to_str().expect("a text").parse().expect("a number");
+        assert!(sequence > last, "{path}: {sequence} after {last}: {said}");
+        last = sequence;
+        let (_, metrics) = get(&server.url("/metrics")).expect("it answers");
+        assert_eq!(figure(&metrics, "kymo_sequence_durable"), last, "{path}");
+    };
+    let statement = |text: &str| format!("/query?{}", form(&[("db", "d"), ("q", text)]));
+    check(&statement("CREATE DATABASE d"), &[], b"", 200);
+    check("/write?db=d", &[], b"m,h=a v=1 1\nm,h=b v=2 2", 204);
+    check("/write?db=d", &[], b"m v=1 3\nnonsense", 400);
+    check("/api/v2/write?bucket=d&org=o", &[], b"m v=1 4", 204);
+    check("/api/v2/write?bucket=d&org=o", &[], b"m v=1 5\nnonsense", 400);
+    let json = br#"{"measurement":"j","fields":{"v":1},"time":1}"#;
+    check("/write?db=d&format=json", &[], json, 204);
+    let kinds = [
+        ("Content-Encoding", "snappy"),
+        ("Content-Type", "application/x-protobuf"),
+    ];
+    let samples = crate::overload::samples(10);
+    check("/api/v1/write?db=d", &kinds, &samples, 204);
+    check(&statement("SELECT v INTO n FROM m"), &[], b"", 200);
+    check(&statement("DELETE FROM m WHERE h = 'a'"), &[], b"", 200);
+    check(&statement("DROP SERIES FROM m WHERE h = 'b'"), &[], b"", 200);
+    check(
+        &format!("{}&chunked=true", statement("DROP MEASUREMENT m")),
+        &[],
+        b"",
+        200,
+    );
+    check(&statement("CREATE DATABASE e; DROP DATABASE e"), &[], b"", 200);
+    // Nothing is made durable: nothing is said.
+    let answer = ureq::get(server.url(&statement("SELECT * FROM n")))
+        .call()
+        .expect("an answer");
+    assert!(answer.headers().get("X-Kymo-Sequence").is_none());
+    server.kill();
+    prove(data.path(), last, true);
 }
 
 fn prove(data: &Path, sequence: u64, there: bool) -> String {

@@ -83,6 +83,12 @@ pub fn samples_filler(samples: usize) -> Vec<u8> {
     out
 }
 
+/// A whole `WriteRequest` of so many samples, compressed.
+pub fn samples(count: usize) -> Vec<u8> {
+    let plain = samples_filler(count);
+    snap::raw::Encoder::new().compress_vec(&plain).expect("in memory")
+}
+
 /// A `TimeSeries` of a `WriteRequest`: milliseconds and values.
 fn series(labels: &[(&str, &str)], samples: &[(f64, i64)]) -> Vec<u8> {
     let mut inner = Vec::new();

@@ -12,6 +12,7 @@ use crate::cgroup::Cgroup;
 use crate::rounds;
 use crate::start::figure;
 use crate::support::{KYMO, Server, free_address, get};
+pub use acknowledged::samples;
 use acknowledged::{Acknowledged, WAYS, Way};
 use clients::{Clients, Tally};
 use datagrams::Datagrams;
