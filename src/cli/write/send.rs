@@ -4,12 +4,13 @@ use super::super::http::{Answer, Client, error_of};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use indicatif::ProgressBar;
+use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-/// The first wait; each further one is twice as long.
+/// The first wait, about; each further one is twice as long.
 const WAIT_MIN: Duration = Duration::from_millis(100);
-/// No wait is longer, whatever the server asks.
+/// Waits are no longer, about, whatever the server asks.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What became of a batch.
@@ -58,7 +59,17 @@ impl Sender {
     /// # Errors
     /// There was none within the patience.
     pub fn persist(&self, ask: impl Fn() -> anyhow::Result<Answer>) -> anyhow::Result<Answer> {
-        let (began, mut wait, mut told) = (Instant::now(), WAIT_MIN, false);
+        self.persist_by(ask, chance, std::thread::sleep)
+    }
+
+    /// The same, with waits that are spread by `chance` (from 0 to 1) and made by `pause`.
+    fn persist_by(
+        &self,
+        ask: impl Fn() -> anyhow::Result<Answer>,
+        mut chance: impl FnMut() -> f64,
+        mut pause: impl FnMut(Duration),
+    ) -> anyhow::Result<Answer> {
+        let (began, mut tries) = (Instant::now(), 0u32);
         loop {
             let (why, asked) = match ask() {
                 Ok(answer) if !is_passing(answer.status) => return Ok(answer),
@@ -69,18 +80,12 @@ impl Sender {
             if left.is_zero() {
                 anyhow::bail!("gave up after {:?}: {why}", self.patience);
             }
-            if !told {
-                told = true;
+            if tries == 0 {
                 let text = format!("{why}: trying again for {:.0?}", self.patience);
                 self.progress.suspend(|| eprintln!("{text}"));
             }
-            std::thread::sleep(
-                jittered(wait)
-                    .max(asked.unwrap_or_default())
-                    .min(WAIT_MAX)
-                    .min(left),
-            );
-            wait = (wait * 2).min(WAIT_MAX);
+            pause(wait(tries, asked, chance()).min(left));
+            tries = tries.saturating_add(1);
         }
     }
 }
@@ -96,11 +101,99 @@ fn is_partial(answer: &Answer) -> bool {
     text.contains("unable to parse") || text.contains("partial write")
 }
 
-/// Three quarters of it and up to half as much more: many clients do not come back all at once.
-fn jittered(wait: Duration) -> Duration {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let part = f64::from(now.subsec_nanos() % 1000) / 1000.0;
-    wait.mul_f64(0.75 + part / 2.0)
+/// How long to wait after so many tries before: twice as long each time, and not less than the server asked for. `chance` (from 0 to 1) spreads
+/// it, so that many clients that were refused at once do not come back all at once.
+fn wait(tries: u32, asked: Option<Duration>, chance: f64) -> Duration {
+    let doubled = WAIT_MIN.saturating_mul(2u32.saturating_pow(tries)).min(WAIT_MAX);
+    let own = doubled.mul_f64(0.75 + chance / 2.0);
+    let asked = asked.unwrap_or_default().min(WAIT_MAX);
+    own.max(asked.mul_f64(1.0 + chance / 4.0))
+}
+
+/// A number from 0 to 1, another one each time and in each process.
+fn chance() -> f64 {
+    f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::ServerArgs;
+    use super::*;
+    use std::cell::{Cell, RefCell};
+
+    #[test]
+    fn waits_double_up_to_a_limit_are_spread_and_heed_the_server() {
+        let seconds = |tries, asked: Option<f64>, chance| {
+            wait(tries, asked.map(Duration::from_secs_f64), chance).as_secs_f64()
+        };
+        for (tries, asked, chance, want) in [
+            (0, None, 0.0, 0.075),
+            (0, None, 0.5, 0.1),
+            (0, None, 1.0, 0.125),
+            (1, None, 0.5, 0.2),
+            (2, None, 0.5, 0.4),
+            (8, None, 0.5, 25.6),
+            (9, None, 0.5, 30.0),
+            (9, None, 0.0, 22.5),
+            (u32::MAX, None, 1.0, 37.5),
+            // What the server asks for is the least; many that it asks at once are spread as well.
+            (0, Some(2.0), 0.0, 2.0),
+            (0, Some(2.0), 1.0, 2.5),
+            (6, Some(2.0), 0.5, 6.4),
+            (0, Some(3600.0), 0.0, 30.0),
+        ] {
+            let got = seconds(tries, asked, chance);
+            assert!(
+                (got - want).abs() < 1e-9,
+                "{tries} {asked:?} {chance}: {got}, not {want}"
+            );
+        }
+    }
+
+    #[test]
+    fn chance_is_another_one_each_time() {
+        let drawn: Vec<f64> = (0..100).map(|_| chance()).collect();
+        assert!(drawn.iter().all(|part| (0.0..=1.0).contains(part)), "{drawn:?}");
+        let below = drawn.iter().filter(|part| **part < 0.5).count();
+        // By chance once in 2^100.
+        assert!((1..100).contains(&below), "{drawn:?}");
+    }
+
+    #[test]
+    fn a_sender_waits_longer_each_time() {
+        let sender = Sender {
+            client: Client::new(&ServerArgs {
+                url: String::new(),
+                database: String::new(),
+            }),
+            parameters: Vec::new(),
+            patience: Duration::from_secs(600),
+            answer: Duration::from_secs(1),
+            progress: ProgressBar::hidden(),
+        };
+        let (asked, waits) = (Cell::new(0), RefCell::new(Vec::new()));
+        let mut chances = [0.0, 1.0, 0.5].into_iter();
+        let answer = sender.persist_by(
+            || {
+                asked.set(asked.get() + 1);
+                match asked.get() {
+                    1 => anyhow::bail!("connection refused"),
+                    2 | 3 => Ok(Answer {
+                        status: 503,
+                        body: String::new(),
+                        retry_after: None,
+                    }),
+                    _ => Ok(Answer {
+                        status: 204,
+                        body: String::new(),
+                        retry_after: None,
+                    }),
+                }
+            },
+            || chances.next().expect("three waits"),
+            |wait| waits.borrow_mut().push(wait.as_millis()),
+        );
+        assert_eq!(answer.expect("in the end").status, 204);
+        assert_eq!(*waits.borrow(), [75, 250, 400]);
+    }
 }
