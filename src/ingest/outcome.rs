@@ -23,6 +23,8 @@ pub struct Outcome {
     /// Points were dropped by no fault of the sender: the series index could not be read. Who can be told to send everything again
     /// should be.
     pub failed: Option<String>,
+    /// What the format counts ([`kymo_plugin_api::Format::counts`]); empty: lines.
+    pub counts: &'static str,
 }
 
 impl Outcome {
@@ -43,6 +45,18 @@ impl Outcome {
         told.map(one).collect()
     }
 
+    /// Which part of a message was rejected, where the format is no text: InfluxDB's clients know it by the line itself, which here nobody can read.
+    fn item(&self, reject: &Reject) -> Option<String> {
+        if matches!(self.counts, "" | "line") {
+            return None;
+        }
+        let byte = match (reject.kind, reject.column) {
+            (RejectKind::Unparsed, 2..) => format!(", byte {}", reject.column),
+            _ => String::new(),
+        };
+        Some(format!("{} {}{byte}", self.counts, reject.line))
+    }
+
     /// The text of the error InfluxDB would answer; `None` when all was good.
     pub fn error(&self, limits: &Limits) -> Option<String> {
         if self.is_clean() {
@@ -53,7 +67,10 @@ impl Outcome {
             .take(limits.rejections_told_max)
             .map(|reject| {
                 let text = reject.shown(limits.line_told_bytes_max);
-                format!("unable to parse '{text}': {}", reject.reason)
+                match self.item(reject) {
+                    Some(item) => format!("unable to parse {item}: {}", reject.reason),
+                    None => format!("unable to parse '{text}': {}", reject.reason),
+                }
             })
             .collect();
         let untold = self.unparsed.saturating_sub(lines.len() as u64);
@@ -63,8 +80,11 @@ impl Outcome {
         }
         let text = lines.join("\n");
         let dropped = match of_kind(RejectKind::Dropped).next() {
-            Some(reject) => Some(reject.reason.as_str()),
-            None => (self.dropped > 0).then_some("points were not stored"),
+            Some(reject) => Some(match self.item(reject) {
+                Some(item) => format!("{item}: {}", reject.reason),
+                None => reject.reason.clone(),
+            }),
+            None => (self.dropped > 0).then(|| "points were not stored".into()),
         };
         Some(match dropped {
             // InfluxDB tells of dropped points only when every line could be read.
@@ -135,6 +155,27 @@ mod tests {
         for (outcome, want) in cases {
             assert_eq!(outcome.error(&Limits::default()).as_deref(), want);
         }
+    }
+
+    #[test]
+    fn parts_of_messages_are_named_by_their_number() {
+        let of = |rejects, unparsed, dropped| Outcome {
+            rows: 1,
+            unparsed,
+            dropped,
+            rejects,
+            counts: "time series",
+            ..Outcome::default()
+        };
+        let error = |outcome: Outcome| outcome.error(&Limits::default()).expect("not clean");
+        assert_eq!(
+            error(of(vec![reject(RejectKind::Unparsed, "\u{1}\u{2}", "bad")], 1, 0)),
+            "partial write: unable to parse time series 2, byte 3: bad dropped=0"
+        );
+        assert_eq!(
+            error(of(vec![reject(RejectKind::Dropped, "m value=1", "clash")], 0, 1)),
+            "partial write: time series 2: clash dropped=1"
+        );
     }
 
     #[test]

@@ -377,9 +377,24 @@ fn place(text: &[u8], part: &[u8]) -> u64 {
     }
 }
 
+/// Where a row's time stands in its text.
+fn time_place(row: &Row<'_>, time: i64) -> u64 {
+    let text = row.origin.text;
+    if let Some(column) = row.time.and_then(|_| row.series.reader.time_column(text)) {
+        return column;
+    }
+    // Where its digits stand, if it was written in nanoseconds.
+    let at = memchr::memmem::rfind(text, time.to_string().as_bytes());
+    at.map_or(1, |at| at as u64 + 1)
+}
+
 /// Where a field's key stands in its row's text. A decoder may know the key from the row before: then it is looked for behind the series.
 fn field_place(row: &Row<'_>, key: &str) -> u64 {
     let (text, spelling) = (row.origin.text, row.series.spelling);
+    let field = row.fields.iter().position(|field| field.key == key);
+    if let Some(column) = field.and_then(|field| row.series.reader.field_column(text, field, key)) {
+        return column;
+    }
     let found = place(text, key.as_bytes());
     if found > 1 || text.starts_with(key.as_bytes()) {
         return found;
@@ -423,12 +438,10 @@ impl RowSink for Ingestor<'_> {
         let time = row.time.unwrap_or(self.now);
         if !(TIME_MIN..=TIME_MAX).contains(&time) {
             let reason = format!("time outside range {TIME_MIN} - {TIME_MAX}");
-            // Where its digits stand, if it was written in nanoseconds.
-            let at = memchr::memmem::rfind(row.origin.text, time.to_string().as_bytes());
-            return self.refuse(row, at.map_or(1, |at| at as u64 + 1), &reason);
+            return self.refuse(row, time_place(row, time), &reason);
         }
         if let Some(reason) = self.settings.refuses(time, self.now) {
-            return self.drop_row(row, 1, reason);
+            return self.drop_row(row, time_place(row, time), reason);
         }
         let Some((table, series)) = self.resolve(row) else {
             return;

@@ -118,7 +118,10 @@ impl Services {
         )
         .reusing(&self.tables);
         run(&mut ingestor);
-        self.finish(ingestor, database)
+        let mut outcome = self.finish(ingestor, database);
+        let format = engine.formats().by_name(reading.format);
+        outcome.counts = format.map_or("line", |format| format.counts());
+        outcome
     }
 
     /// What came of rows for a database.

@@ -193,30 +193,117 @@ fn every_limit_is_named_once_with_its_place_and_what_is_good_is_stored() {
 }
 
 #[test]
-fn formats_of_text_tell_which_tag_is_wrong() {
+fn formats_of_text_tell_which_tag_value_or_time_is_wrong() {
     let (_folder, server) = server();
+    server.query(
+        "d",
+        "CREATE RETENTION POLICY short ON d DURATION INF REPLICATION 1 PAST LIMIT 1h",
+    );
+    server.write("d", "clash value=\"text\" 1");
+    let clash = "input field \"value\" on measurement \"clash\"";
+    let old = "PAST LIMIT";
     let json = r#"{"measurement":"m","tags":{"a":"1","b":null,"time":"2"},"fields":{"v":1}}"#;
     let turned = r#"{"tags":{"a":"1","a":"2"},"measurement":"m","fields":{"v":1}}"#;
     let torn = r#"{"measurement":"m","fields":{"v":1},"tags":{"a":"1","a":"2"}}"#;
+    let timed = r#"{"measurement":"m","fields":{"v":1},"time":100}"#;
+    let flat = r#"{"h":"a","o":{"x":1},"value":2}"#;
+    let nested = r#"{"h":{"i":"a"}, "j":"b","v":1}"#;
+    let put = r#"{"metric":"clash","timestamp":100,"value":2,"tags":{"a":"1"}}"#;
     for (format, bad, column, reason) in [
         ("json", json, 45, "input tag \"time\""),
         ("json", turned, 18, "duplicate tags"),
         // Measurement and tags are apart: no place is better than a wrong one.
         ("json", torn, 1, "duplicate tags"),
         ("graphite", "m;a=1;time=2 3 4", 7, "input tag \"time\""),
+        ("json&time_unit=s&rp=short", timed, 44, old),
+        ("json&shape=flat&measurement=clash&tag_keys=h", flat, 22, clash),
+        (
+            "json&measurement=m&tag_keys=h.i,j:time",
+            nested,
+            18,
+            "input tag \"time\"",
+        ),
+        ("line-protocol&precision=s&rp=short", "m v=1 100", 7, old),
+        ("graphite", "clash;a=1  2 1", 12, clash),
+        ("graphite&rp=short", "m 1 100", 5, old),
         ("opentsdb", "put m 1 2 a=1  a=2", 16, "duplicate tags"),
+        ("opentsdb", "put clash 100 2 a=1", 15, clash),
+        ("opentsdb&rp=short", "put m 100 2 a=1", 7, old),
+        ("opentsdb", put, 43, clash),
+        ("prometheus", "clash{value=\"a\",b=\"x\"}  2 1000", 25, clash),
+        ("prometheus", "m{a=\"1\",time=\"2\"} 3", 9, "input tag \"time\""),
+        ("prometheus", "m{a=\"1\", a=\"2\"} 3", 10, "duplicate tags"),
+        ("prometheus&rp=short", "m{a=\"1\"} 3 1000", 12, old),
+        (
+            "csv&measurement=clash&tag_columns=t",
+            "t,value,time\n\"a,a\",2,1",
+            7,
+            clash,
+        ),
+        (
+            "csv&measurement=m&tag_columns=a,time&time_column=ts",
+            "a,time,v\nq,w,1",
+            3,
+            "input tag \"time\"",
+        ),
+        ("csv&measurement=m&rp=short", "v,time\n1,1", 3, old),
+        // Where the cell stands, and not where its text is found first.
+        (
+            "csv&measurement=m&types=v:integer",
+            "w,v\nx1,x",
+            4,
+            "invalid integer",
+        ),
+        (
+            "csv&measurement=m",
+            "w,v\n1,2,3",
+            5,
+            "3 cells where the header has 2",
+        ),
+        ("statsd", "clash:2|g|T1", 7, clash),
+        ("statsd&rp=short", "m:1|c|T100", 8, old),
     ] {
+        let line = bad.lines().count();
         let url = server.url(&format!("/write?db=d&format={format}"));
         let (status, text) = post(&url, format!("{bad}\n").as_bytes()).expect("an answer");
         let told: Value = serde_json::from_str(&text).expect("JSON");
         let shown = &told["rejected"][0];
         assert_eq!(
             (status, &shown["line"], &shown["column"]),
-            (400, &json!(1), &json!(column)),
+            (400, &json!(line), &json!(column)),
             "{bad}: {told}"
         );
         assert!(shown["reason"].as_str().expect("text").contains(reason), "{told}");
     }
+}
+
+#[test]
+fn messages_tell_which_part_is_wrong() {
+    let (_folder, server) = server();
+    let label = |name: &[u8], value: &[u8]| {
+        let mut inner = vec![0x0A, name.len() as u8];
+        inner.extend_from_slice(name);
+        inner.extend_from_slice(&[0x12, value.len() as u8]);
+        inner.extend_from_slice(value);
+        [&[0x0A, inner.len() as u8], &inner[..]].concat()
+    };
+    let series = |labels: &[Vec<u8>]| {
+        let sample = [&[0x12, 0x09, 0x09][..], &1.5f64.to_le_bytes()].concat();
+        let inner = [labels.concat(), sample].concat();
+        [&[0x0A, inner.len() as u8], &inner[..]].concat()
+    };
+    let good = series(&[label(b"__name__", b"up")]);
+    let bad = series(&[label(b"__name__", b"up"), label(b"job", b"\xFF")]);
+    let url = server.url("/write?db=d&format=remote-write");
+    let (status, text) = post(&url, &[&good[..], &good, &bad].concat()).expect("an answer");
+    let told: Value = serde_json::from_str(&text).expect("JSON");
+    // Behind the head of the series (2), and its first label (16).
+    let want = "partial write: unable to parse time series 3, byte 19: invalid UTF-8 dropped=0";
+    assert_eq!((status, &told["error"]), (400, &json!(want)));
+    assert_eq!(
+        (&told["rejected"][0]["line"], &told["rejected"][0]["column"]),
+        (&json!(3), &json!(19))
+    );
 }
 
 fn send_delete(url: &str) -> (u16, String) {

@@ -258,7 +258,7 @@ fn refused_lines_are_told_with_their_place_in_the_file() {
         .output()
         .expect("it runs");
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("line 4: "), "{}", said(&output));
+    assert!(said(&output).contains("line 4, column 5: "), "{}", said(&output));
     assert!(
         said(&output).contains("1 lines were refused"),
         "{}",
@@ -277,7 +277,7 @@ fn refused_lines_are_told_with_their_place_in_the_file() {
     )
     .output();
     let output = output.expect("it runs");
-    assert!(said(&output).contains("line 5: "), "{}", said(&output));
+    assert!(said(&output).contains("line 5, column 5: "), "{}", said(&output));
     let output = write(&url, &["--format", "nonsense", "--retry-for", "0"], &file)
         .output()
         .expect("it runs");

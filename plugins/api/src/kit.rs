@@ -47,10 +47,22 @@ impl RowSink for Collector {
         assert_eq!(columns.next_back(), Some(None), "there is no such tag");
         let all: Vec<u64> = columns.flatten().collect();
         let rises = all.windows(2).all(|pair| pair[0] < pair[1]);
-        let known = all.is_empty() || all.len() == parts.tags.len();
         assert!(
-            rises && known && all.iter().all(|column| (1..=longest).contains(column)),
+            rises && all.iter().all(|column| (1..=longest).contains(column)),
             "columns of tags {all:?}"
+        );
+        let text = row.origin.text;
+        let fields = row.fields.iter().enumerate();
+        let places = fields.map(|(at, field)| row.series.reader.field_column(text, at, field.key));
+        let places: Vec<u64> = places
+            .chain(row.time.map(|_| row.series.reader.time_column(text)))
+            .flatten()
+            .collect();
+        assert!(
+            places
+                .iter()
+                .all(|column| (1..=text.len() as u64 + 1).contains(column)),
+            "columns of fields and time {places:?}"
         );
         let mut text = parts.measurement;
         parts

@@ -75,6 +75,11 @@ pub trait Format: Send + Sync {
         &[]
     }
 
+    /// What [`Origin::line`] counts, for messages. Where it is anything but a line, its text is no text that people can read.
+    fn counts(&self) -> &'static str {
+        "line"
+    }
+
     /// Could this body be of this format? Asked only where a `Content-Type` chose the format: many senders of line
     /// protocol send any content type, since InfluxDB ignores it.
     fn could_be(&self, body: &[u8]) -> bool {

@@ -27,6 +27,19 @@ pub trait SeriesSpelling {
         let _ = (spelling, tag);
         None
     }
+
+    /// The column in the row's text where a field stands (its key or, where the sender names none, its value); `field` counts as in the row,
+    /// from 0, `key` is its key. For messages only. `None`: it stands where its key does, if that is found.
+    fn field_column(&self, text: &[u8], field: usize, key: &str) -> Option<u64> {
+        let _ = (text, field, key);
+        None
+    }
+
+    /// The column in the row's text where its time stands. For messages only, of rows that have one. `None`: that is not known.
+    fn time_column(&self, text: &[u8]) -> Option<u64> {
+        let _ = text;
+        None
+    }
 }
 
 /// A measurement and its tags, unescaped.

@@ -22,6 +22,10 @@ impl Format for Collectd {
         "collectd's binary network protocol, unencrypted, stored as InfluxDB does"
     }
 
+    fn counts(&self) -> &'static str {
+        "part"
+    }
+
     fn framings(&self) -> &'static [Framing] {
         &[Framing::Whole, Framing::LengthPrefixed]
     }

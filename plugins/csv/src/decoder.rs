@@ -1,9 +1,9 @@
 //! Walks records and makes rows of them.
 
+use crate::places::{Cells, Places};
 use crate::settings::{Kind, Settings};
 use crate::table::{Annotations, Role, Table};
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
-use kymo_plugin_api::series::PlainSpelling;
 use kymo_plugin_api::{
     Decoder, Field, Framing, Origin, Rejection, Row, RowSink, SeriesParts, SeriesRef, Value,
 };
@@ -20,6 +20,7 @@ pub struct CsvDecoder {
     is_whole: bool,
     state: State,
     spelling: Vec<u8>,
+    places: Places,
 }
 
 #[derive(Default)]
@@ -179,6 +180,7 @@ impl CsvDecoder {
             is_whole: framing == Framing::Whole,
             state: State::default(),
             spelling: Vec::new(),
+            places: Places::default(),
         }
     }
 
@@ -210,7 +212,14 @@ impl CsvDecoder {
         let Some(table) = &self.state.table else {
             return Ok(());
         };
-        row(table, record, cells, &mut self.spelling, sink)
+        self.places.clear();
+        let mut reader = Cells {
+            text: record.text,
+            delimiter: self.settings.delimiter,
+            quote: self.settings.quote,
+            places: &mut self.places,
+        };
+        row(table, record, cells, &mut reader, &mut self.spelling, sink)
     }
 }
 
@@ -219,6 +228,7 @@ fn row(
     table: &Table,
     record: &Record<'_>,
     cells: &[&str],
+    reader: &mut Cells<'_>,
     spelling: &mut Vec<u8>,
     sink: &mut dyn RowSink,
 ) -> Result<(), (usize, String)> {
@@ -228,15 +238,16 @@ fn row(
             cells.len(),
             table.columns.len()
         );
-        return Err((record.text.len(), reason));
+        // Where the first cell too many is, or one is missing.
+        return Err((reader.cell(table.columns.len()), reason));
     }
-    // Where a cell stands, as nearly as quotes let it be known.
-    let place = |cell: &str| memchr::memmem::find(record.text, cell.as_bytes()).unwrap_or(0);
     let mut measurement = table.measurement.as_deref();
     let mut tags: Vec<(&str, &str)> = table.tags.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     let mut fields: Vec<Field<'_>> = Vec::new();
     let (mut time, mut field_name, mut field_value) = (None, None, None);
-    for (column, cell) in table.columns.iter().zip(cells) {
+    reader.places.tags_of_all = tags.len();
+    for (at, (column, cell)) in table.columns.iter().zip(cells).enumerate() {
+        let place = || reader.cell(at);
         let cell = if cell.is_empty() {
             column.default.as_str()
         } else {
@@ -248,30 +259,34 @@ fn row(
         match &column.role {
             Role::Ignored => {}
             Role::Measurement => measurement = Some(cell),
-            Role::Tag => tags.push((&column.name, cell)),
+            Role::Tag => {
+                tags.push((&column.name, cell));
+                reader.places.tags.push(at);
+            }
             Role::Time(unit) => {
                 let read = unit.read(cell.trim());
-                time =
-                    Some(read.ok_or_else(|| {
-                        (place(cell), format!("invalid time in column \"{}\"", column.name))
-                    })?);
+                let wrong = || (place(), format!("invalid time in column \"{}\"", column.name));
+                time = Some(read.ok_or_else(wrong)?);
+                reader.places.time = Some(at);
             }
             Role::FieldName => field_name = Some(cell),
             Role::Field(kind) | Role::FieldValue(kind) => {
                 let value = value(cell, *kind).ok_or_else(|| {
                     let reason = format!("invalid {} in column \"{}\"", told(*kind), column.name);
-                    (place(cell), reason)
+                    (place(), reason)
                 })?;
                 if matches!(column.role, Role::FieldValue(_)) {
-                    field_value = Some(value);
+                    field_value = Some((at, value));
                 } else {
                     fields.push(Field::new(&column.name, value));
+                    reader.places.fields.push(at);
                 }
             }
         }
     }
-    if let (Some(name), Some(value)) = (field_name, field_value) {
+    if let (Some(name), Some((at, value))) = (field_name, field_value) {
         fields.push(Field::new(name, value));
+        reader.places.fields.push(at);
     }
     let Some(measurement) = measurement.filter(|name| !name.is_empty()) else {
         return Err((
@@ -284,10 +299,7 @@ fn row(
     }
     SeriesParts::spell(measurement, &tags, spelling);
     sink.row(&Row {
-        series: SeriesRef {
-            spelling,
-            reader: &PlainSpelling,
-        },
+        series: SeriesRef { spelling, reader },
         time,
         fields: &fields,
         origin: Origin {

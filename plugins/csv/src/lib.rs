@@ -1,9 +1,10 @@
 //! CSV: a header and rows, or InfluxDB's annotated CSV.
 //!
 //! `settings` reads the options, `table` knows what each column is (from the header, or from annotations), `decoder` walks
-//! records (csv-core finds the cells) and makes rows. docs/formats/ingest.md tells users.
+//! records (csv-core finds the cells) and makes rows, `places` finds cells again for messages. docs/formats/ingest.md tells users.
 
 mod decoder;
+mod places;
 mod settings;
 mod table;
 

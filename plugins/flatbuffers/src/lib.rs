@@ -44,6 +44,10 @@ impl Format for FlatBuffers {
         &["application/vnd.kymo.flatbuffers"]
     }
 
+    fn counts(&self) -> &'static str {
+        "point"
+    }
+
     fn framings(&self) -> &'static [Framing] {
         &[Framing::LengthPrefixed, Framing::Whole]
     }

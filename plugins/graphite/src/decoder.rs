@@ -75,7 +75,7 @@ fn read(origin: Origin<'_>, sink: &mut dyn RowSink) -> Result<(), (u64, &'static
 }
 
 /// The next word from byte `from` on, and where it ends.
-fn word(text: &[u8], from: usize) -> (&[u8], usize) {
+pub fn word(text: &[u8], from: usize) -> (&[u8], usize) {
     let blanks = text[from..]
         .iter()
         .take_while(|b| matches!(b, b' ' | b'\t'))

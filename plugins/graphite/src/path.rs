@@ -1,5 +1,6 @@
 //! A path, and its tags: `disk.used;host=a;mount=/`.
 
+use crate::decoder::word;
 use kymo_plugin_api::{SeriesParts, SeriesSpelling};
 
 /// The spelling of a series is its path as it was sent.
@@ -42,6 +43,21 @@ impl SeriesSpelling for Path {
         let before: usize = pieces[..piece].iter().map(|piece| piece.len() + 1).sum();
         Some(before as u64 + 1)
     }
+
+    fn field_column(&self, text: &[u8], _: usize, _: &str) -> Option<u64> {
+        word_column(text, 1)
+    }
+
+    fn time_column(&self, text: &[u8]) -> Option<u64> {
+        word_column(text, 2)
+    }
+}
+
+/// The column of a word of a line, counted from 0.
+fn word_column(text: &[u8], index: usize) -> Option<u64> {
+    let before = (0..index).fold(0, |from, _| word(text, from).1);
+    let (word, end) = word(text, before);
+    (!word.is_empty()).then_some((end - word.len()) as u64 + 1)
 }
 
 #[cfg(test)]
@@ -54,5 +70,13 @@ mod tests {
             .map(|tag| Path.tag_column(b"a.b;k=1;l=2;k=3;m=4", tag))
             .collect();
         assert_eq!(columns, [Some(5), Some(9), Some(17), None]);
+    }
+
+    #[test]
+    fn value_and_time_have_places() {
+        let line = b"a.b;k=1  2.5\t17";
+        assert_eq!(Path.field_column(line, 0, "value"), Some(10));
+        assert_eq!(Path.time_column(line), Some(14));
+        assert_eq!(Path.time_column(b"a 1"), None);
     }
 }

@@ -7,7 +7,7 @@
 use crate::point::{Point, number_value, tag_text, time};
 use crate::settings::Settings;
 use kymo_plugin_api::{Field, SeriesParts, SeriesSpelling, Value};
-use kymo_plugin_reading::json::{Cursor, Fault};
+use kymo_plugin_reading::json::{Cursor, Fault, place};
 use kymo_plugin_reading::number;
 use kymo_plugin_reading::scan::any_of;
 use kymo_plugin_reading::time::{TimeUnit, whole_number};
@@ -286,6 +286,15 @@ impl SeriesSpelling for Settings {
         read().map_err(|fault| (fault.at as u64 + 1, fault.reason.into_owned()))
     }
 
+    fn time_column(&self, text: &[u8]) -> Option<u64> {
+        let is_time = |path: &[Cow<'_, str>]| match &self.flat {
+            Some(_) => path.join(".") == self.time_key,
+            None => *path == [self.time_key.as_str()],
+        };
+        let place = place(std::str::from_utf8(text).ok()?, is_time);
+        Some(place?.value as u64 + 1)
+    }
+
     fn tag_column(&self, spelling: &[u8], tag: usize) -> Option<u64> {
         let mut cursor = Cursor::new(std::str::from_utf8(spelling).ok()?, 0);
         while cursor.key().ok()? == self.measurement_key {
@@ -316,6 +325,10 @@ pub struct Apart<'a>(pub &'a Settings);
 impl SeriesSpelling for Apart<'_> {
     fn read(&self, spelling: &[u8], parts: &mut SeriesParts) -> Result<(), (u64, String)> {
         self.0.read(spelling, parts).map_err(|(_, reason)| (1, reason))
+    }
+
+    fn time_column(&self, text: &[u8]) -> Option<u64> {
+        self.0.time_column(text)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::settings::Settings;
 use kymo_plugin_api::series::PlainSpelling;
-use kymo_plugin_api::{Field, Origin, Row, RowSink, SeriesParts, SeriesRef, Value};
-use kymo_plugin_reading::json::{Fault, Scalar};
+use kymo_plugin_api::{Field, Origin, Row, RowSink, SeriesParts, SeriesRef, SeriesSpelling, Value};
+use kymo_plugin_reading::json::{Fault, Scalar, place, place_of_last};
 use kymo_plugin_reading::number;
 use std::borrow::Cow;
 
@@ -48,13 +48,61 @@ impl Point<'_> {
         sink.row(&Row {
             series: SeriesRef {
                 spelling,
-                reader: &PlainSpelling,
+                reader: &Emitted {
+                    settings,
+                    text: origin.text,
+                },
             },
             time: self.time,
             fields: &fields,
             origin,
         });
         Ok(())
+    }
+}
+
+/// Reads the series of a point that was made with care; knows where its parts stand in its text.
+struct Emitted<'a> {
+    settings: &'a Settings,
+    text: &'a [u8],
+}
+
+impl SeriesSpelling for Emitted<'_> {
+    fn read(&self, spelling: &[u8], parts: &mut SeriesParts) -> Result<(), (u64, String)> {
+        PlainSpelling.read(spelling, parts)
+    }
+
+    fn tag_column(&self, spelling: &[u8], tag: usize) -> Option<u64> {
+        let mut parts = SeriesParts::default();
+        PlainSpelling.read(spelling, &mut parts).ok()?;
+        let text = std::str::from_utf8(self.text).ok()?;
+        let names = parts.tags.get(..=tag)?.iter().map(|(name, _)| name.as_str());
+        let place = place_of_last(text, names, |path, name| match &self.settings.flat {
+            None => *path == [self.settings.tags_key.as_str(), name],
+            Some(mapping) => {
+                let mut mapped = mapping.tags.iter().filter(|mapped| mapped.name == name);
+                mapped.any(|mapped| path.join(".") == mapped.path)
+            }
+        });
+        Some(place?.key as u64 + 1)
+    }
+
+    fn field_column(&self, text: &[u8], _: usize, name: &str) -> Option<u64> {
+        let text = std::str::from_utf8(text).ok()?;
+        let Some(mapping) = &self.settings.flat else {
+            let place = place(text, |path| *path == [self.settings.fields_key.as_str(), name]);
+            return Some(place?.key as u64 + 1);
+        };
+        let mapped = mapping.fields.iter().flatten().find(|mapped| mapped.name == name);
+        let place = place(text, |path| match mapped {
+            Some(mapped) => path.join(".") == mapped.path,
+            None => path.join("_").replace('.', "_") == name.replace('.', "_"),
+        });
+        Some(place?.key as u64 + 1)
+    }
+
+    fn time_column(&self, text: &[u8]) -> Option<u64> {
+        self.settings.time_column(text)
     }
 }
 

@@ -49,6 +49,12 @@ impl SeriesSpelling for RawSeries {
         let comma = (0..tag).fold(end(spelling, 0, b","), |comma, _| end(spelling, comma + 1, b","));
         (comma < spelling.len()).then_some(comma as u64 + 2)
     }
+
+    fn time_column(&self, text: &[u8]) -> Option<u64> {
+        // The last word: rows without a time are not asked for it.
+        let blank = text.trim_ascii_end().iter().rposition(|byte| *byte == b' ')?;
+        Some(blank as u64 + 2)
+    }
 }
 
 /// Where the first of `stops` without a backslash before it is, from `start` on.
@@ -132,5 +138,6 @@ mod tests {
             .collect();
         assert_eq!(columns, [Some(5), Some(12), Some(18), None]);
         assert_eq!(RawSeries.tag_column(b"m", 0), None);
+        assert_eq!(RawSeries.time_column(br#"m f="a b" 17 "#), Some(11));
     }
 }

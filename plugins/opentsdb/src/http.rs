@@ -2,8 +2,10 @@
 
 use crate::telnet::timestamp;
 use kymo_plugin_api::series::PlainSpelling;
-use kymo_plugin_api::{Field, Origin, Rejection, Row, RowSink, SeriesParts, SeriesRef, Value};
-use kymo_plugin_reading::json::{Cursor, Fault, Scalar};
+use kymo_plugin_api::{
+    Field, Origin, Rejection, Row, RowSink, SeriesParts, SeriesRef, SeriesSpelling, Value,
+};
+use kymo_plugin_reading::json::{Cursor, Fault, Scalar, place, place_of_last};
 use kymo_plugin_reading::number;
 use std::borrow::Cow;
 
@@ -126,13 +128,40 @@ fn point(
     sink.row(&Row {
         series: SeriesRef {
             spelling,
-            reader: &PlainSpelling,
+            reader: &Object { text: object },
         },
         time: Some(time),
         fields: &[Field::new("value", Value::Float(value))],
         origin,
     });
     Ok(())
+}
+
+/// Reads the series of a point; knows where its parts stand.
+struct Object<'a> {
+    text: &'a str,
+}
+
+impl SeriesSpelling for Object<'_> {
+    fn read(&self, spelling: &[u8], parts: &mut SeriesParts) -> Result<(), (u64, String)> {
+        PlainSpelling.read(spelling, parts)
+    }
+
+    fn tag_column(&self, spelling: &[u8], tag: usize) -> Option<u64> {
+        let mut parts = SeriesParts::default();
+        PlainSpelling.read(spelling, &mut parts).ok()?;
+        let names = parts.tags.get(..=tag)?.iter().map(|(name, _)| name.as_str());
+        let place = place_of_last(self.text, names, |path, name| *path == ["tags", name]);
+        Some(place?.key as u64 + 1)
+    }
+
+    fn field_column(&self, _: &[u8], _: usize, key: &str) -> Option<u64> {
+        Some(place(self.text, |path| *path == [key])?.value as u64 + 1)
+    }
+
+    fn time_column(&self, _: &[u8]) -> Option<u64> {
+        Some(place(self.text, |path| *path == ["timestamp"])?.value as u64 + 1)
+    }
 }
 
 /// Numbers and texts are the same to OpenTSDB.

@@ -132,9 +132,22 @@ impl SeriesSpelling for Tags {
         let (from, to) = word(spelling, from);
         (from < to).then(|| self.column(from))
     }
+
+    fn field_column(&self, text: &[u8], _: usize, _: &str) -> Option<u64> {
+        Some(word(text, word(text, self.time_at()).1).0 as u64 + 1)
+    }
+
+    fn time_column(&self, text: &[u8]) -> Option<u64> {
+        Some(word(text, self.time_at()).0 as u64 + 1)
+    }
 }
 
 impl Tags {
+    /// Where the word before the timestamp ends.
+    fn time_at(&self) -> usize {
+        self.metric.0 + self.metric.1
+    }
+
     /// A column of the line, of a byte of the spelling.
     fn column(&self, at: usize) -> u64 {
         let (start, len) = self.metric;

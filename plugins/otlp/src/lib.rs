@@ -30,6 +30,10 @@ impl Format for Otlp {
         &["/v1/metrics", "/api/v1/otlp/v1/metrics"]
     }
 
+    fn counts(&self) -> &'static str {
+        "point"
+    }
+
     fn framings(&self) -> &'static [Framing] {
         &[Framing::LengthPrefixed, Framing::Whole]
     }

@@ -1,10 +1,10 @@
 //! Reads lines.
 
-use crate::name::{Name, labels_end};
+use crate::name::{Name, series_end, skip, word};
 use kymo_plugin_api::{Decoder, Field, Origin, Rejection, Row, RowSink, SeriesRef, Value};
 use kymo_plugin_reading::number;
 use kymo_plugin_reading::time::TimeUnit;
-use memchr::{memchr, memchr3};
+use memchr::memchr;
 
 /// The decoder; it keeps nothing from line to line.
 pub struct PrometheusDecoder {
@@ -19,14 +19,7 @@ impl PrometheusDecoder {
     /// Reads one line; a reason and where it holds when it cannot.
     fn read(&self, origin: Origin<'_>, sink: &mut dyn RowSink) -> Result<(), (usize, &'static str)> {
         let text = origin.text;
-        // The name ends at a blank or with its labels; a blank may stand before the labels.
-        let name_end = memchr3(b' ', b'\t', b'{', text).unwrap_or(text.len());
-        let labels_at = skip(text, name_end);
-        let end = if text.get(labels_at) == Some(&b'{') {
-            labels_end(text, labels_at).ok_or((labels_at, "labels without their closing brace"))?
-        } else {
-            name_end
-        };
+        let end = series_end(text).map_err(|at| (at, "labels without their closing brace"))?;
         let value_at = skip(text, end);
         let value = word(text, value_at);
         if value.is_empty() {
@@ -90,17 +83,4 @@ impl Decoder for PrometheusDecoder {
             }
         }
     }
-}
-
-fn skip(text: &[u8], from: usize) -> usize {
-    let blanks = text[from..].iter().take_while(|b| matches!(b, b' ' | b'\t'));
-    from + blanks.count()
-}
-
-fn word(text: &[u8], from: usize) -> &[u8] {
-    let len = text[from..]
-        .iter()
-        .take_while(|b| !matches!(b, b' ' | b'\t'))
-        .count();
-    &text[from..from + len]
 }

@@ -2,12 +2,39 @@
 //! as names with dots are written: `{"http.requests",method="post"}`.
 
 use kymo_plugin_api::{SeriesParts, SeriesSpelling};
+use memchr::memchr3;
 
 /// The spelling of a series is its text as it was sent.
 pub struct Name;
 
+/// Where the name and its labels end in a line. An error is where labels begin that do not end.
+pub fn series_end(text: &[u8]) -> Result<usize, usize> {
+    // The name ends at a blank or with its labels; a blank may stand before the labels.
+    let name_end = memchr3(b' ', b'\t', b'{', text).unwrap_or(text.len());
+    let labels_at = skip(text, name_end);
+    match text.get(labels_at) {
+        Some(b'{') => labels_end(text, labels_at).ok_or(labels_at),
+        _ => Ok(name_end),
+    }
+}
+
+/// Behind the blanks from byte `from` on.
+pub fn skip(text: &[u8], from: usize) -> usize {
+    let blanks = text[from..].iter().take_while(|b| matches!(b, b' ' | b'\t'));
+    from + blanks.count()
+}
+
+/// The word at byte `from`.
+pub fn word(text: &[u8], from: usize) -> &[u8] {
+    let len = text[from..]
+        .iter()
+        .take_while(|b| !matches!(b, b' ' | b'\t'))
+        .count();
+    &text[from..from + len]
+}
+
 /// Where the labels end: behind the closing brace that is not in quotes; `None` without one. `open` is at the opening brace.
-pub fn labels_end(text: &[u8], open: usize) -> Option<usize> {
+fn labels_end(text: &[u8], open: usize) -> Option<usize> {
     let mut at = open + 1;
     let mut quoted = false;
     while let Some(byte) = text.get(at) {
@@ -35,7 +62,7 @@ impl SeriesSpelling for Name {
             return Err((at as u64 + 1, "invalid name".into()));
         }
         if open < text.len() {
-            let mut reader = Labels { text, at: open + 1 };
+            let mut reader = Labels::new(text, open + 1);
             reader
                 .read(parts)
                 .map_err(|reason| (reader.at as u64 + 1, reason.to_string()))?;
@@ -45,17 +72,54 @@ impl SeriesSpelling for Name {
         }
         Ok(())
     }
+
+    fn tag_column(&self, spelling: &[u8], tag: usize) -> Option<u64> {
+        let text = std::str::from_utf8(spelling).ok()?;
+        let mut reader = Labels::new(text, text.find('{')? + 1);
+        let mut parts = SeriesParts {
+            measurement: text[..reader.at - 1].to_string(),
+            ..SeriesParts::default()
+        };
+        // Those that were read before something is wrong have places, too.
+        let _ = reader.read(&mut parts);
+        reader.places.get(tag).map(|at| *at as u64 + 1)
+    }
+
+    fn field_column(&self, text: &[u8], _: usize, _: &str) -> Option<u64> {
+        let value = skip(text, series_end(text).ok()?);
+        Some(value as u64 + 1)
+    }
+
+    fn time_column(&self, text: &[u8]) -> Option<u64> {
+        let value = skip(text, series_end(text).ok()?);
+        Some(skip(text, value + word(text, value).len()) as u64 + 1)
+    }
 }
 
 struct Labels<'a> {
     text: &'a str,
     at: usize,
+    /// Where the label begins that is being read.
+    label: usize,
+    /// Where those begin that are tags.
+    places: Vec<usize>,
 }
 
-impl Labels<'_> {
+impl<'a> Labels<'a> {
+    fn new(text: &'a str, at: usize) -> Self {
+        Self {
+            text,
+            at,
+            label: at,
+            places: Vec::new(),
+        }
+    }
+
     fn read(&mut self, parts: &mut SeriesParts) -> Result<(), &'static str> {
         loop {
-            match self.peek() {
+            let next = self.peek();
+            self.label = self.at;
+            match next {
                 Some('}') => return Ok(()),
                 Some('"') => {
                     let name = self.quoted()?;
@@ -102,6 +166,7 @@ impl Labels<'_> {
         } else if !value.is_empty() {
             // An empty label is none, as in Prometheus.
             parts.tags.push((name, value));
+            self.places.push(self.label);
         }
         Ok(())
     }
@@ -132,5 +197,23 @@ impl Labels<'_> {
         let blanks = rest.len() - rest.trim_ascii_start().len();
         self.at += blanks;
         self.text[self.at..].chars().next()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_value_and_time_have_places() {
+        let line = br#"m {a="}",gone="", "b.c" = "x" ,d="y"}  1.5 17"#;
+        let end = series_end(line).expect("a closing brace");
+        let columns: Vec<Option<u64>> = (0..4).map(|tag| Name.tag_column(&line[..end], tag)).collect();
+        assert_eq!(columns, [Some(4), Some(19), Some(32), None]);
+        assert_eq!(Name.field_column(line, 0, "value"), Some(40));
+        assert_eq!(Name.time_column(line), Some(44));
+        let named = br#"{"m.n",k="v"}"#;
+        assert_eq!(Name.tag_column(named, 0), Some(8));
+        assert_eq!(Name.tag_column(b"m", 0), None);
     }
 }

@@ -26,6 +26,10 @@ impl Format for Protobuf {
         &["application/vnd.kymo.protobuf"]
     }
 
+    fn counts(&self) -> &'static str {
+        "point"
+    }
+
     fn framings(&self) -> &'static [Framing] {
         &[Framing::LengthPrefixed, Framing::Whole]
     }

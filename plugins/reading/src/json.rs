@@ -26,6 +26,77 @@ pub struct Cursor<'a> {
     at: usize,
 }
 
+/// Where a member of an object stands: its key, and its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The byte of the key's quote.
+    pub key: usize,
+    /// The byte of the value.
+    pub value: usize,
+}
+
+/// The first member of the object that `text` begins with, or of what is nested in it, whose path is the wanted one. Members of lists
+/// are called by their number. For messages: what cannot be read is as good as absent.
+pub fn place(text: &str, mut is_wanted: impl FnMut(&[Cow<'_, str>]) -> bool) -> Option<Place> {
+    let mut is_wanted = |path: &[Cow<'_, str>], _: usize| is_wanted(path);
+    place_in(&mut Cursor::new(text, 0), &mut Vec::new(), &mut is_wanted)
+}
+
+/// The place of the last of `names`, which were read one after the other: each is looked for behind the one before.
+pub fn place_of_last<'n>(
+    text: &str,
+    names: impl Iterator<Item = &'n str>,
+    is_wanted: impl Fn(&[Cow<'_, str>], &str) -> bool,
+) -> Option<Place> {
+    let (mut found, mut from) = (None, 0);
+    for name in names {
+        let mut is_wanted = |path: &[Cow<'_, str>], key: usize| key >= from && is_wanted(path, name);
+        let place = place_in(&mut Cursor::new(text, 0), &mut Vec::new(), &mut is_wanted)?;
+        from = place.key + 1;
+        found = Some(place);
+    }
+    found
+}
+
+fn place_in<'a>(
+    cursor: &mut Cursor<'a>,
+    path: &mut Vec<Cow<'a, str>>,
+    is_wanted: &mut dyn FnMut(&[Cow<'_, str>], usize) -> bool,
+) -> Option<Place> {
+    let (open, close) = match cursor.peek()? {
+        b'{' => (b'{', b'}'),
+        b'[' => (b'[', b']'),
+        _ => return None,
+    };
+    let depth = path.len();
+    if depth >= DEPTH_MAX {
+        return None;
+    }
+    let (mut first, mut index) = (true, 0u32);
+    cursor.enter(open).ok()?;
+    while cursor.more(close, &mut first).ok()? {
+        cursor.peek();
+        let key = cursor.at();
+        path.push(match open {
+            b'{' => cursor.key().ok()?,
+            _ => index.to_string().into(),
+        });
+        cursor.peek();
+        let value = cursor.at();
+        if is_wanted(path, key) {
+            return Some(Place { key, value });
+        }
+        let mut inside = *cursor;
+        if let Some(found) = place_in(&mut inside, path, is_wanted) {
+            return Some(found);
+        }
+        path.truncate(depth);
+        cursor.skip().ok()?;
+        index += 1;
+    }
+    None
+}
+
 /// What is wrong, and at which byte, from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {

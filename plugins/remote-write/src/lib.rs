@@ -34,6 +34,10 @@ impl Format for RemoteWrite {
         &["/api/v1/write", "/api/v1/prom/write"]
     }
 
+    fn counts(&self) -> &'static str {
+        "time series"
+    }
+
     fn framings(&self) -> &'static [Framing] {
         &[Framing::LengthPrefixed, Framing::Whole]
     }

@@ -9,7 +9,9 @@ use crate::line::{self, Amount, Kind, Metric};
 use crate::number;
 use crate::tags::{self, Fault, METRIC_TYPE, Tags};
 use kymo_plugin_api::series::PlainSpelling;
-use kymo_plugin_api::{Decoder, Field, Origin, Rejection, Row, RowSink, SeriesParts, SeriesRef, Value};
+use kymo_plugin_api::{
+    Decoder, Field, Origin, Rejection, Row, RowSink, SeriesParts, SeriesRef, SeriesSpelling, Value,
+};
 use memchr::memchr;
 
 /// The measurement of events.
@@ -170,7 +172,7 @@ impl StatsdDecoder {
         sink.row(&Row {
             series: SeriesRef {
                 spelling: &self.spelling,
-                reader: &PlainSpelling,
+                reader: &Written,
             },
             time,
             fields,
@@ -213,6 +215,32 @@ impl Decoder for StatsdDecoder {
         let settings = &self.settings;
         self.gathered
             .flush(now, &settings.percentiles, settings.gauge_expiry, sink);
+    }
+}
+
+/// Reads the series of a row; knows where value and time stand in its line.
+struct Written;
+
+impl SeriesSpelling for Written {
+    fn read(&self, spelling: &[u8], parts: &mut SeriesParts) -> Result<(), (u64, String)> {
+        PlainSpelling.read(spelling, parts)
+    }
+
+    /// Of metrics and service checks: an event's texts are limited by its line.
+    fn field_column(&self, text: &[u8], _: usize, _: &str) -> Option<u64> {
+        let at = match text.strip_prefix(CHECK_START.as_bytes()) {
+            Some(rest) => CHECK_START.len() + memchr(b'|', rest)? + 1,
+            None => memchr(b':', text)? + 1,
+        };
+        Some(at as u64 + 1)
+    }
+
+    fn time_column(&self, text: &[u8]) -> Option<u64> {
+        let is_metric =
+            !text.starts_with(EVENT_START.as_bytes()) && !text.starts_with(CHECK_START.as_bytes());
+        let begin: &[u8] = if is_metric { b"|T" } else { b"|d:" };
+        let at = memchr::memmem::rfind(text, begin)?;
+        Some((at + begin.len()) as u64 + 1)
     }
 }
 

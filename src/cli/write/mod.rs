@@ -260,10 +260,11 @@ impl Run {
                 continue;
             }
             let line = one["line"].as_u64().unwrap_or(1);
+            let column = one["column"].as_u64().unwrap_or(1);
             let place = match self.cut {
                 Cut::Lines | Cut::Csv { .. } => {
                     format!(
-                        "line {}",
+                        "line {}, column {column}",
                         (batch.first_line + line).saturating_sub(batch.head_lines + 1)
                     )
                 }
