@@ -91,7 +91,7 @@ impl Held {
     pub fn grow(&mut self, bytes: usize) -> Result<(), HttpError> {
         let bytes_max = self.room.bytes_max;
         if self.bytes.saturating_add(bytes) > bytes_max {
-            return Err(too_large());
+            return Err(too_large("body_bytes", bytes_max));
         }
         // Small ones are let in as long as anything is: those who watch the server send them.
         let small = self.bytes + bytes <= SMALL_BYTES_MAX;
@@ -199,7 +199,7 @@ impl Bodies {
         let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         let announced = announced.unwrap_or(0);
         if announced > BODY_BYTES_MAX {
-            return Err(too_large());
+            return Err(too_large("body_bytes_max", BODY_BYTES_MAX));
         }
         let _reading = Seat::of(request).map(Seat::read);
         let mut held = self.room.held();
@@ -215,7 +215,7 @@ impl Bodies {
                     let chunk =
                         chunk.map_err(|e| HttpError::bad_request(format!("cannot read the body: {e}")))?;
                     if out.len() + chunk.len() > BODY_BYTES_MAX {
-                        return Err(too_large());
+                        return Err(too_large("body_bytes_max", BODY_BYTES_MAX));
                     }
                     held.grow(chunk.len())?;
                     out.extend_from_slice(&chunk);

@@ -88,7 +88,7 @@ fn read(name: &str, mut decoder: impl Read, held: &mut Held) -> Result<Vec<u8>, 
     loop {
         if used == plain.len() {
             if used > BODY_DECOMPRESSED_BYTES_MAX {
-                return Err(too_large());
+                return Err(unpacked_too_large());
             }
             // One byte more than may be tells that there is more.
             let most = BODY_DECOMPRESSED_BYTES_MAX + 1 - used;
@@ -105,7 +105,7 @@ fn read(name: &str, mut decoder: impl Read, held: &mut Held) -> Result<Vec<u8>, 
         }
     }
     if used > BODY_DECOMPRESSED_BYTES_MAX {
-        return Err(too_large());
+        return Err(unpacked_too_large());
     }
     plain.truncate(used);
     Ok(plain)
@@ -115,7 +115,7 @@ fn snappy<'a>(body: &[u8], room: &'a mut Vec<u8>, held: &mut Held) -> Result<&'a
     let len = snap::raw::decompress_len(body).map_err(|error| invalid("snappy", error))?;
     // The format makes at most 64 bytes out of 3: a length beyond that is a lie that would cost memory.
     if len > BODY_DECOMPRESSED_BYTES_MAX || len > body.len().saturating_mul(64) {
-        return Err(too_large());
+        return Err(unpacked_too_large());
     }
     held.grow(len)?;
     // What an earlier body left there is overwritten, so only what it did not reach has to be cleared.
@@ -132,9 +132,14 @@ fn invalid(name: &str, error: impl std::fmt::Display) -> HttpError {
     HttpError::bad_request(format!("invalid {name} body: {error}"))
 }
 
-/// 413.
-pub fn too_large() -> HttpError {
-    HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large")
+/// 413, with the limit: InfluxDB's words, which some clients look for, come first.
+pub fn too_large(limit: &str, bytes_max: usize) -> HttpError {
+    let text = format!("Request Entity Too Large ({limit} {bytes_max})");
+    HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+}
+
+fn unpacked_too_large() -> HttpError {
+    too_large("body_decompressed_bytes_max", BODY_DECOMPRESSED_BYTES_MAX)
 }
 
 #[cfg(test)]

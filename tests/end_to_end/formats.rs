@@ -220,7 +220,7 @@ fn formats_of_text_tell_which_tag_value_or_time_is_wrong() {
         (
             "json&measurement=m&tag_keys=h.i,j:time",
             nested,
-            18,
+            17,
             "input tag \"time\"",
         ),
         ("line-protocol&precision=s&rp=short", "m v=1 100", 7, old),
