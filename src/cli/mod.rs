@@ -35,7 +35,7 @@ pub enum Command {
     Write(write::WriteArgs),
     /// Show what was not stored and why, and try it again
     Rejected(rejected::RejectedArgs),
-    /// Print the windows of a SELECT as they change
+    /// Print the windows of a SELECT as they change, or its points as they come
     Live(live::LiveArgs),
     /// Check that everything in a data folder is as it was written: exit status 0 only if it is
     Verify(verify::VerifyArgs),

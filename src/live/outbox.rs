@@ -677,16 +677,15 @@ mod tests {
             [(update, json!(1), json!(1)), (last, json!(1), json!(1))]
         );
         assert_eq!(outbox.all.bytes(), 0);
-        // One of a later moment is not put beside it, and what else comes makes rows of both: the client is slow, and is told.
-        put(2, Kind::Update, "[0,2]");
-        put(3, Kind::Final, "[0,3]");
-        put(4, Kind::Correction, "[0,4]");
-        let said = take(&outbox);
-        assert_eq!((said.len(), &said[0]["coalesced"]), (2, &json!(2)));
-        assert_eq!(
-            (&said[1]["type"], &said[1]["sequence"]),
-            (&json!("correction"), &json!(4))
-        );
+        // One of a later moment is not put beside it, nor a second one: the client is slow, and is told.
+        for later in [Kind::Final, Kind::Correction] {
+            put(2, Kind::Update, "[0,2]");
+            put(2 + u64::from(later == Kind::Final), later, "[0,3]");
+            let said = take(&outbox);
+            assert_eq!((said.len(), &said[0]["coalesced"]), (2, &json!(1)));
+            assert_eq!(said[1]["type"], json!(later.name()));
+            assert_eq!(said[1]["series"][0]["values"], json!([[0, 3]]));
+        }
         put(5, Kind::Update, "[0,5]");
         put(5, Kind::Final, "[0,5]");
         put(6, Kind::Correction, "[0,6]");

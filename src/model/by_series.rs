@@ -240,6 +240,20 @@ mod tests {
         assert!(together(&[]).expect("nothing").0.is_empty());
     }
 
+    #[test]
+    fn what_memory_held_before_is_not_seen() {
+        let some = table(&[(1, 1, Some(5)), (1, 2, None), (2, 1, Some(6))]);
+        let mut all = [
+            table(&[(1, 3, Some(7))]),
+            table(&[(1, 4, Some(8)), (2, 4, Some(9))]),
+        ];
+        all.iter_mut().for_each(|table| table.columns[1].1.present = None);
+        let fresh = together(&all).expect("they go on").0;
+        for used in [some.clone(), together(&[some]).expect("one table").0] {
+            assert!(together_in(&all, used).expect("they go on").0 == fresh);
+        }
+    }
+
     proptest! {
         #[test]
         fn tables_that_go_on_are_put_together_as_by_comparing(

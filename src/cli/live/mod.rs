@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::Message;
 /// Flags of `kymo live`.
 #[derive(Args, Clone, Debug)]
 pub struct LiveArgs {
-    /// A SELECT with GROUP BY time(..)
+    /// A SELECT with GROUP BY time(..), or of points, without functions
     #[arg(value_name = "SELECT")]
     pub query: String,
     #[command(flatten)]
