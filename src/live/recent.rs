@@ -39,6 +39,9 @@ pub struct Recent {
     unpacked_bytes: Cell<usize>,
     /// What was unpacked, for what will be.
     used: RefCell<Spare>,
+    /// Tables that were unpacked in the middle of somebody's turn, at their cost alone.
+    #[cfg(test)]
+    pub alone: Cell<usize>,
     /// Bytes of batches that are kept while there are subscriptions, packed, unpacked and put together.
     bytes_max: usize,
     /// Every batch after this sequence is here.
@@ -229,9 +232,22 @@ impl Recent {
     pub fn put_together(&self, catalog: &Catalog, id: MeasurementId, tables: &[Place], keys: Vec<Keys>) {
         let known = tables.len() - keys.len();
         let gone = tables.partition_point(|(number, _)| *number < self.gone);
-        let mut all = self.keys(&tables[gone.min(known)..known]);
+        let (before, tables) = (&tables[gone.min(known)..known], &tables[gone..]);
+        // Somebody may have had some of them unpacked.
+        let unpacked = self.unpacked.borrow();
+        let single = |place: &Place| match unpacked.get(&(id, *place)) {
+            Some(Unpacked { part, until: None }) => Some(part.clone()),
+            _ => None,
+        };
+        let singles: Vec<Option<Arc<HeadPart>>> = tables.iter().map(single).collect();
+        drop(unpacked);
+        let keys_of = |(single, place): (&Option<Arc<HeadPart>>, &Place)| match single {
+            Some(part) => (part.runs().unwrap_or_default().to_vec(), part.times.clone()),
+            None => self.table(*place).runs(),
+        };
+        let mut all: Vec<Keys> = singles.iter().zip(before).map(keys_of).collect();
         all.extend(keys.into_iter().skip(gone.saturating_sub(known)));
-        let (tables, keys) = (&tables[gone..], all);
+        let keys = all;
         let (Some(first), Some(last)) = (tables.first(), tables.last()) else {
             return;
         };
@@ -252,7 +268,13 @@ impl Recent {
                 .filter(|(field, _)| wanted(*field))
                 .collect(),
         });
-        let read = |at: usize, field: FieldId| self.table(tables[at]).column_of(&keys[at].0, field);
+        let read = |at: usize, field: FieldId| match &singles[at] {
+            Some(part) => {
+                let column = part.columns.iter().find(|(known, _)| *known == field);
+                column.map(|(_, column)| column.clone())
+            }
+            None => self.table(tables[at]).column_of(&keys[at].0, field),
+        };
         let count = keys.iter().map(|(_, times)| times.len()).sum();
         let used = self.used.borrow_mut().take(count);
         let together = match append_by_series(id, &views.collect::<Vec<_>>(), &read, used) {
@@ -362,6 +384,8 @@ impl Recent {
                     }
                     _ => {
                         drop(unpacked);
+                        #[cfg(test)]
+                        self.alone.set(self.alone.get() + 1);
                         let table = self.table(*place);
                         let keys = table.runs();
                         let columns = table.columns(&keys.0, self.wanted(catalog, *id));

@@ -196,18 +196,22 @@ impl Keeper {
         let folding = |key: &&Arc<str>| self.entries.get(*key).is_some_and(Entry::folds);
         let folding = interested.iter().filter(folding).count();
         let keys = self.look_at_tables((id, folding), &tables, &interested);
-        if (1..READERS_MIN).contains(&folding) {
+        let mut together = false;
+        if folding >= READERS_MIN {
+            let many = self.many_have_turns(&interested);
+            let apart = self.apart.entry(id).or_default();
+            apart.tables.extend(&tables);
+            apart.rows += rows;
+            together = many || apart.is_large(self.pending_rows_max);
+        }
+        if folding > 0 && !together {
+            // Whose turn it is must not pay for all who will read them.
             self.recent.unpack(self.engine.catalog(), id, &tables, keys);
             return self.charge(&interested, began);
         }
         self.charge(&interested, began);
-        if folding >= READERS_MIN {
-            let apart = self.apart.entry(id).or_default();
-            apart.tables.extend(tables);
-            apart.rows += rows;
-            if apart.is_large(self.pending_rows_max) || self.many_have_turns(&interested) {
-                self.put_together(id, &interested, keys);
-            }
+        if together {
+            self.put_together(id, &interested, keys);
         }
     }
 

@@ -50,6 +50,43 @@ fn who_is_told_is_woken() {
     case.engine.stop();
 }
 
+/// Where many fold a measurement, what came of it is unpacked for all of them also when one of them, or a tail, has its turn before the
+/// others: it does not pay for that alone, or a cheap one would look as costly as they are, and be told as seldom.
+#[test]
+fn who_is_early_does_not_pay_for_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut case = Case::new(folder.path(), 1);
+    let q = |host: i32| format!("SELECT sum(v) FROM m WHERE host = 'h{host}' GROUP BY time(10s)");
+    let busy: Vec<Arc<Outbox>> = (0..8)
+        .map(|host| case.subscriber(wanted(&q(host)), || {}))
+        .collect();
+    let tail = case.subscriber(wanted("SELECT v FROM m WHERE host = 'h0'"), || {});
+    let early: Vec<Arc<str>> = case.keeper.entries.keys().cloned().collect();
+    let early = early
+        .into_iter()
+        .find(|key| !key.contains("GROUP BY"))
+        .expect("the tail");
+    busy.iter().chain([&tail]).for_each(|outbox| drop(texts(outbox)));
+    for round in 0..5 {
+        let lines = |host| format!("m,host=h{host} v={round}i {}\n", case.now + round);
+        case.commit(&(0..8).map(lines).collect::<String>());
+        case.keeper.hear();
+        let far = Instant::now() + Duration::from_secs(3600);
+        let queue = std::mem::take(&mut case.keeper.queue).into_iter();
+        case.keeper.queue = queue.map(|(_, key)| (far, key)).collect();
+        assert!(case.keeper.queue.remove(&(far, early.clone())), "the tail waits");
+        case.keeper.queue.insert((Instant::now(), early.clone()));
+        case.keeper.round(&|| case.now);
+        assert!(texts(&tail).concat().contains(&format!(",{round}]")));
+    }
+    case.turn(true);
+    for outbox in &busy {
+        assert!(texts(outbox).concat().contains(",10]"));
+    }
+    assert_eq!(case.keeper.recent.alone.get(), 0);
+    case.engine.stop();
+}
+
 /// A point of a window that has not begun any more, since the clock went back, is not lost when it begins again.
 #[test]
 fn a_clock_that_goes_back_loses_nothing() {
