@@ -32,7 +32,7 @@ pub fn write(sink: &mut PackSink<'_>, key: &[u8], value: Vec<u8>) -> Result<(), 
     sink.write(key, frame::finish(key, head))
 }
 
-/// The framed value that [`write`] was given, from what is stored under its key.
+/// The framed value that [`write()`] was given, from what is stored under its key.
 ///
 /// # Errors
 /// A piece that is damaged or missing, and whatever `get` gives.
