@@ -8,25 +8,27 @@
 const VARIABLE: &str = "MIMALLOC_PURGE_DELAY";
 /// `mi_option_purge_delay` of mimalloc 3: milliseconds that what is free stays. The bindings name only the options that they deem stable.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-/// What it is by itself.
-const USUAL_MILLISECONDS: u64 = 1000;
-/// Bytes of memory for each millisecond.
+/// However much memory there is. While more than half of it is taken it is given back sooner ([`give_back`]).
+const MILLISECONDS_MAX: u64 = 10_000;
+/// Bytes of memory for each millisecond, where there is no more than [`AMPLE_BYTES`].
 const BYTES_PER_MILLISECOND: u64 = 64 << 20;
+/// From here on the time grows with the square of the memory: what a busy server frees it needs again, and each page that it has given
+/// back before then is cleared by the kernel once more.
+const AMPLE_BYTES: u64 = 1 << 30;
 
-/// Milliseconds that suit so much memory; `None`: what it does by itself.
-fn delay(memory: u64) -> Option<u64> {
+/// Milliseconds that suit so much memory.
+fn delay(memory: u64) -> u64 {
     let delay = memory / BYTES_PER_MILLISECOND;
-    (delay < USUAL_MILLISECONDS).then_some(delay)
+    let times = (memory / (AMPLE_BYTES / 16)).max(16);
+    (delay.saturating_mul(times) / 16).min(MILLISECONDS_MAX)
 }
 
 /// Has the allocator give memory back as soon as suits so much of it.
 ///
 /// IMPORTANT: before the first thread is started: mimalloc does not guard its options.
 pub fn suit(memory: u64) {
-    if let Some(delay) = delay(memory)
-        && std::env::var_os(VARIABLE).is_none()
-    {
-        set(PURGE_DELAY, delay);
+    if std::env::var_os(VARIABLE).is_none() {
+        set(PURGE_DELAY, delay(memory));
     }
 }
 
@@ -61,10 +63,14 @@ mod tests {
     #[test]
     fn the_less_memory_the_sooner() {
         for (memory, want) in [
-            (32 << 20, Some(0)),
-            (512 << 20, Some(8)),
-            (8 << 30, Some(128)),
-            (1 << 40, None),
+            (32 << 20, 0),
+            (512 << 20, 8),
+            (1 << 30, 16),
+            (2 << 30, 64),
+            (8 << 30, 1024),
+            (24 << 30, 9216),
+            (1 << 40, MILLISECONDS_MAX),
+            (u64::MAX, MILLISECONDS_MAX),
         ] {
             assert_eq!(delay(memory), want, "{memory}");
         }
@@ -88,7 +94,7 @@ mod tests {
         }
         // SAFETY: as above; nothing else in this program's tests sets options.
         let get = |option| unsafe { libmimalloc_sys::mi_option_get(option) };
-        assert_eq!(get(PURGE_DELAY), USUAL_MILLISECONDS as i64);
+        assert_eq!(get(PURGE_DELAY), 1000);
         set(PURGE_DELAY, 8);
         assert_eq!(get(PURGE_DELAY), 8);
     }
