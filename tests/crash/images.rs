@@ -23,11 +23,15 @@ fn images_of_a_running_store_hold_everything_acknowledged() {
     let (mut torn, mut rows) = (0, 0);
     let db = Db::open(&live).expect("a new folder");
     let (acked, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let hold = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for batch in 1.. {
                 if stop.load(Ordering::Relaxed) {
                     return;
+                }
+                while hold.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed) {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
                 }
                 let lines: String = (0..ROWS)
                     .map(|i| format!("m,b={} v={batch}i {}\n", i % 5, batch * 1000 + i))
@@ -44,7 +48,7 @@ fn images_of_a_running_store_hold_everything_acknowledged() {
         for round in 0..count {
             std::thread::sleep(std::time::Duration::from_millis(random.below(60)));
             let before = acked.load(Ordering::SeqCst);
-            let mut image = consistent(&live);
+            let mut image = consistent(&live, &hold);
             torn += tear(&mut image, &mut random);
             image.put(&work);
             let opened = Db::open(&work).unwrap_or_else(|e| panic!("image {round}: {e}"));
@@ -78,7 +82,9 @@ fn images_of_a_running_store_hold_everything_acknowledged() {
 
 /// A copy during which no list of the store and no name of the journal changed: one moment, but for bytes behind the
 /// journal's last frame. Power loss leaves one moment; a slow copy of several moments would prove nothing.
-fn consistent(live: &Path) -> Image {
+///
+/// `hold` slows the writer down when no moment lasts long enough: a slow machine copies more slowly than it writes.
+fn consistent(live: &Path, hold: &AtomicBool) -> Image {
     let lists = || {
         let store = kymo::store::files::current_lists(&live.join("store")).ok();
         let names = std::fs::read_dir(live.join("journal")).map(|entries| {
@@ -89,13 +95,16 @@ fn consistent(live: &Path) -> Image {
         });
         (store, names.ok())
     };
-    loop {
+    for tries in 0.. {
+        hold.store(tries >= 5, Ordering::Relaxed);
         let before = lists();
         let image = Image::take(live);
         if lists() == before {
+            hold.store(false, Ordering::Relaxed);
             return image;
         }
     }
+    unreachable!("it is tried for ever");
 }
 
 /// Tears what no sync covered: how many places.
