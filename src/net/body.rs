@@ -318,10 +318,9 @@ mod tests {
         let refused = other.grow(50).expect_err("too much together");
         assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(other.grow(40), Ok(()));
-        assert_eq!(
-            other.grow(61).expect_err("too much alone").status,
-            StatusCode::PAYLOAD_TOO_LARGE
-        );
+        let refused = other.grow(61).expect_err("too much alone");
+        assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(refused.text, "Request Entity Too Large (body_bytes 100)");
         drop(one);
         assert_eq!((room.bytes(), other.grow(60)), (40, Ok(())));
         drop(other);

@@ -234,6 +234,8 @@ mod tests {
                 .decode(&endless, &mut Vec::new(), &mut held())
                 .expect_err(name);
             assert_eq!(error.status, StatusCode::PAYLOAD_TOO_LARGE, "{name}");
+            let limit = format!("(body_decompressed_bytes_max {BODY_DECOMPRESSED_BYTES_MAX})");
+            assert!(error.text.ends_with(&limit), "{name}: {}", error.text);
             let whole = encoded(encoding, &b"abcdefgh".repeat(99));
             let error = encoding
                 .decode(&whole[..whole.len() - 3], &mut Vec::new(), &mut held())

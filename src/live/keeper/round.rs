@@ -2,7 +2,7 @@
 
 use super::worked::worked;
 use super::{Client, Entry, Keeper, Key, Work};
-use crate::live::computation::{News, Sight};
+use crate::live::computation::{Computation, News, Sight};
 use crate::live::evaluate::Evaluator;
 use crate::live::hub::Figures;
 use crate::live::message::Kind;
@@ -147,23 +147,13 @@ impl Keeper {
             newest,
             now,
         });
-        let sequence = computation.sequence();
         let folds = std::mem::take(&mut computation.folds);
         self.figures.folds.fetch_add(folds, Ordering::Relaxed);
         match updated {
             Ok(News::Rows(rows)) => {
                 // What is over is final in the same moment, and goes out with the rest.
                 for rows in [rows, computation.close(now)] {
-                    if !rows.is_empty() {
-                        tell(
-                            (&self.figures, &mut self.told),
-                            clients,
-                            Put::Windows,
-                            computation.evaluator(),
-                            sequence,
-                            rows,
-                        );
-                    }
+                    tell_windows((&self.figures, &mut self.told), clients, computation, rows);
                 }
                 self.count_remembered(key)
             }
@@ -250,18 +240,21 @@ impl Keeper {
                 continue;
             };
             let rows = computation.close(now);
-            if !rows.is_empty() {
-                tell(
-                    (&self.figures, &mut self.told),
-                    clients,
-                    Put::Windows,
-                    computation.evaluator(),
-                    computation.sequence(),
-                    rows,
-                );
-            }
+            tell_windows((&self.figures, &mut self.told), clients, computation, rows);
         }
         self.wake();
+    }
+}
+
+fn tell_windows(
+    to: (&Figures, &mut Vec<Arc<Outbox>>),
+    clients: &BTreeMap<Key, Client>,
+    computation: &Computation,
+    rows: Vec<(Kind, Row)>,
+) {
+    if !rows.is_empty() {
+        let (from, sequence) = (computation.evaluator(), computation.sequence());
+        tell(to, clients, Put::Windows, from, sequence, rows);
     }
 }
 
