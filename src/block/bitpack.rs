@@ -130,20 +130,20 @@ fn unpack_wide(packed: &[u8], width: u32, base: i64, out: &mut [i64]) {
 }
 
 fn pack_stream(values: &[u64], width: u32, packed: &mut [u8]) {
-    let (mut word, mut filled, mut bytes) = (0u128, 0, packed.iter_mut());
+    let (mut word, mut filled, mut at) = (0u64, 0, 0);
     for &value in values {
-        word |= u128::from(value) << filled;
+        word |= value << filled;
         filled += width;
-        // The range first: `zip` would take a byte too many.
-        for (_, byte) in (0..filled / 8).zip(bytes.by_ref()) {
-            *byte = word as u8;
-            word >>= 8;
+        if filled >= 64 {
+            packed[at..at + 8].copy_from_slice(&word.to_le_bytes());
+            at += 8;
+            filled -= 64;
+            // In two steps, since a shift by all bits is none.
+            word = value >> 1 >> (width - filled - 1);
         }
-        filled %= 8;
     }
-    if let Some(byte) = bytes.next() {
-        *byte = word as u8;
-    }
+    let rest = &mut packed[at..];
+    rest.copy_from_slice(&word.to_le_bytes()[..rest.len()]);
 }
 
 fn unpack_stream(packed: &[u8], width: u32, base: i64, out: &mut [i64]) {

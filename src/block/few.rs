@@ -9,18 +9,16 @@ use super::ints::{CONSTANT, FRAMES, SCALED, STEPS, divisor};
 /// Numbers in equal steps are smaller as their steps, if they are more than so many steps.
 const STEPS_FEW: usize = 6;
 
+/// Appends at most [`FRAME`] numbers, not all of them equal, that have nothing to do with their neighbours: steps are not tried.
+pub fn encode_apart(values: &[i64], out: &mut Vec<u8>) {
+    let mut scaled = [0; FRAME];
+    Framed::new(put_scaled(values, &mut scaled, out)).put(out);
+}
+
 /// Appends at most [`FRAME`] numbers, not all of them equal.
 pub fn encode(values: &[i64], out: &mut Vec<u8>) {
-    let mut numbers = [0; FRAME];
-    let numbers = &mut numbers[..values.len()];
-    match scale(values, numbers) {
-        Some(unit) => {
-            out.push(SCALED);
-            put_signed(out, values[0]);
-            put(out, unit);
-        }
-        None => numbers.copy_from_slice(values),
-    }
+    let mut scaled = [0; FRAME];
+    let numbers = put_scaled(values, &mut scaled, out);
     let mut steps = [0; FRAME];
     let steps = differences(numbers, &mut steps);
     let is_even = steps.windows(2).all(|pair| pair[0] == pair[1]);
@@ -50,6 +48,18 @@ pub fn encode(values: &[i64], out: &mut Vec<u8>) {
         return put_constant(second[0], out);
     }
     twice.put(out);
+}
+
+/// Appends the unit that numbers have in common, if there is one; what is left of them.
+fn put_scaled<'a>(values: &'a [i64], into: &'a mut [i64; FRAME], out: &mut Vec<u8>) -> &'a [i64] {
+    let into = &mut into[..values.len()];
+    let Some(unit) = scale(values, into) else {
+        return values;
+    };
+    out.push(SCALED);
+    put_signed(out, values[0]);
+    put(out, unit);
+    into
 }
 
 fn put_even(first: i64, step: i64, out: &mut Vec<u8>) {
@@ -183,6 +193,9 @@ mod tests {
                 encode(&values, &mut few);
                 ints::encode_many(&values, Level::Fast, &mut many);
                 prop_assert_eq!(&few, &many);
+                let mut apart = Vec::new();
+                encode_apart(&values, &mut apart);
+                prop_assert_eq!(ints::decode(&mut Input(&apart), values.len()), Some(values.clone()));
                 prop_assert_eq!(ints::decode(&mut Input(&few), values.len()), Some(values));
             }
         }

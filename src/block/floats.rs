@@ -25,6 +25,8 @@ const SMALL: i64 = 1 << 51;
 const MAGIC: f64 = 6_755_399_441_055_744.0;
 /// Numbers looked at to choose the scale.
 const SAMPLE: usize = 64;
+/// Numbers from whose digits those of all are guessed.
+const GUESSED_FROM: usize = 4;
 /// One in so many may be an exception before decimals are given up.
 const EXCEPTION_SHARE: usize = 16;
 /// Integers must be smaller than raw by a sixteenth to be worth their slower decoding.
@@ -113,35 +115,74 @@ fn scaled(value: f64, power: f64) -> (i64, bool) {
     (shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i64, exact)
 }
 
+/// The integers that stand for numbers at a scale; whether all give exactly the numbers back.
+fn scale(values: &[f64], power: f64, into: &mut [i64]) -> bool {
+    let mut all = true;
+    for (integer, &value) in into.iter_mut().zip(values) {
+        let (scaled, exact) = scaled(value, power);
+        *integer = scaled;
+        all &= exact;
+    }
+    all
+}
+
+fn needs_more(value: f64, digits: usize) -> bool {
+    !scaled(value, POWERS[digits]).1
+}
+
+/// Digits that are enough for all of these, if any are.
+fn most_digits(mut values: impl Iterator<Item = f64>) -> Option<usize> {
+    values.try_fold(0, |least, value| {
+        (least..=DIGITS_MAX).find(|&digits| !needs_more(value, digits))
+    })
+}
+
+/// The numbers that [`choose_digits`] looks at.
+fn sample(values: &[f64]) -> impl ExactSizeIterator<Item = f64> {
+    let step = values.len().div_ceil(SAMPLE);
+    values.iter().copied().step_by(step)
+}
+
+/// Numbers of a sample that may need more digits than are chosen.
+fn rare(sample: usize) -> usize {
+    sample / (2 * EXCEPTION_SHARE)
+}
+
+/// Are so many digits, which are enough for all, needed by more than a few?
+fn are_common(digits: usize, values: &[f64]) -> bool {
+    digits == 0 || {
+        let rare = rare(sample(values).len());
+        let mut needing = sample(values).filter(|&value| needs_more(value, digits - 1));
+        needing.nth(rare).is_some()
+    }
+}
+
+/// What [`choose_digits`] would choose, where the first numbers show it; then `scaled` has the integers that stand for all.
+fn guess_digits(values: &[f64], scaled: &mut [i64]) -> Option<usize> {
+    let digits = most_digits(values.iter().copied().take(GUESSED_FROM))?;
+    (scale(values, POWERS[digits], scaled) && are_common(digits, values)).then_some(digits)
+}
+
 /// Digits that most of the sample needs; `None` when most of it fits no scale.
 fn choose_digits(values: &[f64]) -> Option<usize> {
-    let step = values.len().div_ceil(SAMPLE);
-    let sample = || values.iter().copied().step_by(step);
-    let rare = sample().len() / (2 * EXCEPTION_SHARE);
+    let sample = || sample(values);
+    let rare = rare(sample().len());
     // Mostly the largest number of digits is what many have: then that is all one has to know.
-    let needs_more = |value: f64, digits: usize| !scaled(value, POWERS[digits]).1;
-    let largest = sample().try_fold(0, |least, value| {
-        (least..=DIGITS_MAX).find(|&digits| !needs_more(value, digits))
-    });
-    if let Some(digits) = largest
-        && (digits == 0
-            || sample()
-                .filter(|&v| needs_more(v, digits - 1))
-                .nth(rare)
-                .is_some())
+    if let Some(digits) = most_digits(sample())
+        && are_common(digits, values)
     {
         return Some(digits);
     }
     let mut of_digits = [0usize; DIGITS_MAX + 1];
-    let mut fitting = 0;
+    let mut unfitting = 0;
     for value in sample() {
-        if let Some(digits) = (0..=DIGITS_MAX).find(|&digits| !needs_more(value, digits)) {
-            of_digits[digits] += 1;
-            fitting += 1;
+        match (0..=DIGITS_MAX).find(|&digits| !needs_more(value, digits)) {
+            Some(digits) => of_digits[digits] += 1,
+            None => unfitting += 1,
         }
-    }
-    if fitting * EXCEPTION_SHARE < sample().len() * (EXCEPTION_SHARE - 1) {
-        return None;
+        if unfitting * EXCEPTION_SHARE > sample().len() {
+            return None;
+        }
     }
     // The largest that is not itself rare.
     let mut above = 0;
@@ -152,10 +193,6 @@ fn choose_digits(values: &[f64]) -> Option<usize> {
 }
 
 fn encode_decimal(values: &[f64], starts: &[u32], level: Level, out: &mut Vec<u8>) -> bool {
-    let Some(digits) = choose_digits(values) else {
-        return false;
-    };
-    let power = POWERS[digits];
     let mut few = [0; FRAME];
     let mut many = Vec::new();
     let integers = match few.get_mut(..values.len()) {
@@ -165,12 +202,16 @@ fn encode_decimal(values: &[f64], starts: &[u32], level: Level, out: &mut Vec<u8
             &mut many[..]
         }
     };
-    let mut all = true;
-    for (integer, &value) in integers.iter_mut().zip(values) {
-        let (scaled, exact) = scaled(value, power);
-        *integer = scaled;
-        all &= exact;
-    }
+    let (digits, all) = match guess_digits(values, integers) {
+        Some(digits) => (digits, true),
+        None => {
+            let Some(digits) = choose_digits(values) else {
+                return false;
+            };
+            (digits, scale(values, POWERS[digits], integers))
+        }
+    };
+    let power = POWERS[digits];
     let mut exceptions: Vec<(usize, f64)> = Vec::new();
     if !all {
         for (at, &value) in values.iter().enumerate() {
@@ -293,6 +334,21 @@ mod tests {
             let mut values: Vec<f64> = decimals.into_iter().map(|d| f64::from(d) / 1000.0).collect();
             values.extend(bits.into_iter().take(values.len() / 20 + 5).map(f64::from_bits));
             check(&values, if small { Level::Small } else { Level::Fast });
+        }
+
+        #[test]
+        fn digits_are_guessed_as_they_would_be_chosen(numbers in prop::collection::vec((-9999i32..9999, 0usize..4), 1..300), most in 0usize..4) {
+            let of = |(number, digits): (i32, usize)| f64::from(number) / POWERS[digits.min(most)];
+            let values: Vec<f64> = numbers.into_iter().map(of).collect();
+            let mut scaled = vec![0; values.len()];
+            if let Some(digits) = guess_digits(&values, &mut scaled) {
+                prop_assert_eq!(Some(digits), choose_digits(&values));
+                let exact = |(&integer, &value): (&i64, &f64)| integer as f64 / POWERS[digits] == value;
+                prop_assert!(scaled.iter().zip(&values).all(exact));
+            } else {
+                // Not where the first numbers say it all.
+                prop_assert!(values.iter().any(|value| value.fract() != 0.0));
+            }
         }
 
         #[test]

@@ -41,6 +41,13 @@ pub fn encode(values: &[i64], level: Level, out: &mut Vec<u8>) {
 /// As [`encode`], of numbers of several series one after the other: `starts` says where each begins, the first at 0. Steps from one
 /// series to the next tell nothing, so where it pays the first numbers and the steps within the series stand apart.
 pub(super) fn encode_series(values: &[i64], starts: &[u32], level: Level, out: &mut Vec<u8>) {
+    let is_apart = starts.len() > 1 && starts.len() == values.len() && values.len() <= FRAME;
+    if is_apart && level == Level::Fast {
+        return match put_constant(values, out) {
+            true => {}
+            false => few::encode_apart(values, out),
+        };
+    }
     if series_runs::may_pay(values.len(), starts) && !values.windows(2).all(|w| w[0] == w[1]) {
         let (firsts, steps) = series_runs::split(values, starts);
         if series_runs::pays(values, &firsts, &steps) {

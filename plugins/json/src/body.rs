@@ -6,6 +6,7 @@ use crate::shape::Shapes;
 use crate::{flat, point::Point};
 use kymo_plugin_api::{Decoder, Field, Framing, Origin, Rejection, Row, RowSink, SeriesRef};
 use kymo_plugin_reading::json::{Cursor, Fault};
+use kymo_plugin_reading::scan;
 use memchr::{memchr_iter, memmem};
 
 /// The decoder of one request, connection or socket.
@@ -64,7 +65,7 @@ impl<'a> Lines<'a> {
 
 impl Decoder for JsonDecoder {
     fn decode(&mut self, piece: &[u8], sink: &mut dyn RowSink) {
-        match std::str::from_utf8(piece) {
+        match scan::text(piece) {
             Ok(text) if !self.by_line => self.values(text, 1, sink),
             Err(error) if !self.by_line && memmem::find(piece, b"\n{").is_none() => {
                 reject_bytes(piece, 1, error.valid_up_to(), sink);

@@ -4,6 +4,7 @@ use crate::fast::Fast;
 use crate::number;
 use crate::series::{RawSeries, unescape};
 use kymo_plugin_api::{Decoder, Field, Origin, Rejection, Row, RowSink, SeriesRef, Value};
+use kymo_plugin_reading::scan;
 use memchr::{memchr, memchr2};
 
 /// The decoder of one request, connection or socket.
@@ -158,7 +159,7 @@ impl LineDecoder {
 
 impl Decoder for LineDecoder {
     fn decode(&mut self, piece: &[u8], sink: &mut dyn RowSink) {
-        match std::str::from_utf8(piece) {
+        match scan::text(piece) {
             Ok(text) => self.decode_text(text, 1, sink),
             Err(_) => {
                 for (line, bytes) in (1..).zip(piece.split_inclusive(|&b| b == b'\n')) {

@@ -32,6 +32,15 @@ fn first(bytes: &[u8], marks: impl Fn(u64) -> u64, is: impl Fn(u8) -> bool) -> u
     rest.map_or(bytes.len(), |rest| at + rest)
 }
 
+/// A body as text. That it is UTF-8 is looked at with vectors, which do not say where it is not: then it is looked at again.
+///
+/// # Errors
+/// It is not UTF-8 from some byte on.
+#[inline]
+pub fn text(bytes: &[u8]) -> Result<&str, std::str::Utf8Error> {
+    simdutf8::basic::from_utf8(bytes).or_else(|_| std::str::from_utf8(bytes))
+}
+
 /// Where the plain part of a JSON string ends: at a quote, a backslash or a control character, or with the bytes.
 #[inline]
 pub fn plain_end(bytes: &[u8]) -> usize {
@@ -133,6 +142,13 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn text_is_what_the_standard_library_says_it_is(plain in "[ -~]{0,200}", bytes in bytes(), rest in any::<String>()) {
+            for piece in [plain.as_bytes(), rest.as_bytes(), &[plain.as_bytes(), rest.as_bytes(), &bytes].concat()] {
+                prop_assert_eq!(text(piece), std::str::from_utf8(piece));
+            }
+        }
 
         #[test]
         fn the_first_is_found(bytes in bytes()) {
