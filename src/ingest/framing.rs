@@ -1,23 +1,28 @@
 //! Cuts a stream of bytes into pieces that a decoder can read whole. Holds at most one unfinished line or message.
 
 use super::limits::Limits;
-use kymo_plugin_api::Framing;
+use kymo_plugin_api::{Framing, Quotes, Quoting};
 use memchr::{memchr, memrchr};
 
 /// Whole pieces out of a stream that arrives in any pieces.
 pub enum Framer {
     /// See [`Framing::Lines`].
     Lines(LineFramer),
+    /// The same, of a format whose lines go on inside quotes.
+    Quoted(QuotedFramer),
     /// See [`Framing::LengthPrefixed`].
     Messages(MessageFramer),
 }
 
 impl Framer {
     /// Of a framing of streams (see [`stream_framing`](super::registry::stream_framing)).
-    pub fn new(framing: Framing, limits: &Limits) -> Self {
-        match framing {
-            Framing::Lines | Framing::Whole => Self::Lines(LineFramer::new(limits.line_bytes_max)),
-            Framing::LengthPrefixed => Self::Messages(MessageFramer::new(limits.message_bytes_max)),
+    pub fn new(framing: Framing, quoting: Option<Quoting>, limits: &Limits) -> Self {
+        match (framing, quoting) {
+            (Framing::Lines, Some(quoting)) => {
+                Self::Quoted(QuotedFramer::new(quoting, limits.line_bytes_max))
+            }
+            (Framing::Lines | Framing::Whole, _) => Self::Lines(LineFramer::new(limits.line_bytes_max)),
+            (Framing::LengthPrefixed, _) => Self::Messages(MessageFramer::new(limits.message_bytes_max)),
         }
     }
 
@@ -25,6 +30,7 @@ impl Framer {
     pub fn push(&mut self, bytes: &[u8], pieces: impl FnMut(&[u8])) {
         match self {
             Self::Lines(lines) => lines.push(bytes, pieces),
+            Self::Quoted(records) => records.push(bytes, pieces),
             Self::Messages(messages) => messages.push(bytes, pieces),
         }
     }
@@ -33,21 +39,22 @@ impl Framer {
     pub fn finish(&mut self, pieces: impl FnMut(&[u8])) {
         match self {
             Self::Lines(lines) => lines.finish(pieces),
+            Self::Quoted(records) => records.finish(pieces),
             Self::Messages(messages) => messages.finish(),
         }
     }
 
     /// The stream broke off: what is unfinished is lost.
     pub fn abandon(&mut self) {
-        match self {
-            Self::Lines(lines) => {
-                let carried = std::mem::take(&mut lines.carried);
-                if !carried.is_empty() {
-                    let reason = "the connection ended inside the line".to_string();
-                    lines.lost.push(Lost::new(&carried, reason));
-                }
-            }
-            Self::Messages(messages) => messages.finish(),
+        let (carried, lost) = match self {
+            Self::Lines(lines) => (&mut lines.carried, &mut lines.lost),
+            Self::Quoted(records) => (&mut records.carried, &mut records.lost),
+            Self::Messages(messages) => return messages.finish(),
+        };
+        let carried = std::mem::take(carried);
+        if !carried.is_empty() {
+            let reason = "the connection ended inside the line".to_string();
+            lost.push(Lost::new(&carried, reason));
         }
     }
 
@@ -55,6 +62,7 @@ impl Framer {
     pub fn take_lost(&mut self) -> Vec<Lost> {
         std::mem::take(match self {
             Self::Lines(lines) => &mut lines.lost,
+            Self::Quoted(records) => &mut records.lost,
             Self::Messages(messages) => &mut messages.lost,
         })
     }
@@ -63,6 +71,7 @@ impl Framer {
     pub fn carried(&self) -> usize {
         match self {
             Self::Lines(lines) => lines.carried.len(),
+            Self::Quoted(records) => records.carried.len(),
             Self::Messages(messages) => messages.carried.len(),
         }
     }
@@ -248,6 +257,100 @@ impl LineFramer {
     }
 }
 
+/// Whole records out of a stream that arrives in any pieces: lines that may go on inside quotes.
+///
+/// A record that is longer than allowed, as one is whose quote is never closed, is lost; the next begins behind the next newline, in quotes
+/// or not.
+pub struct QuotedFramer {
+    carried: Vec<u8>,
+    line_bytes_max: usize,
+    quoting: Quoting,
+    quotes: Quotes,
+    /// Bytes of the record so far.
+    len: usize,
+    /// Inside a record that was too long: its line is skipped.
+    skipping: bool,
+    lost: Vec<Lost>,
+}
+
+impl QuotedFramer {
+    /// Records of at most this many bytes.
+    pub fn new(quoting: Quoting, line_bytes_max: usize) -> Self {
+        Self {
+            carried: Vec::new(),
+            line_bytes_max,
+            quoting,
+            quotes: Quotes::new(quoting),
+            len: 0,
+            skipping: false,
+            lost: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8], mut records: impl FnMut(&[u8])) {
+        // Whole records that were not handed on yet.
+        let (mut start, mut end) = (0, 0);
+        for (at, &byte) in bytes.iter().enumerate() {
+            let next = at + 1;
+            if !self.skipping {
+                self.len += 1;
+                let is_end = self.quotes.is_end(byte);
+                if self.len > self.line_bytes_max {
+                    if start < end {
+                        records(&bytes[start..end]);
+                    }
+                    self.lose(&bytes[end..next]);
+                } else if is_end {
+                    self.len = 0;
+                    end = next;
+                    if !self.carried.is_empty() {
+                        self.carried.extend_from_slice(&bytes[start..end]);
+                        records(&self.carried);
+                        self.carried.clear();
+                        start = end;
+                    }
+                }
+            }
+            if self.skipping && byte == b'\n' {
+                self.skipping = false;
+                (start, end) = (next, next);
+            }
+        }
+        if self.skipping {
+            return;
+        }
+        if start < end {
+            records(&bytes[start..end]);
+        }
+        self.carried.extend_from_slice(&bytes[end..]);
+    }
+
+    fn lose(&mut self, last: &[u8]) {
+        let mut begin = std::mem::take(&mut self.carried);
+        begin.extend_from_slice(&last[..last.len().min(HEAD_BYTES)]);
+        let max = self.line_bytes_max;
+        let reason = format!("line too long, or a quote is never closed (line_bytes_max {max})");
+        self.lost.push(Lost::new(&begin, reason));
+        self.restart();
+        self.skipping = true;
+    }
+
+    /// The stream has ended: the last record, if it had no newline.
+    fn finish(&mut self, mut records: impl FnMut(&[u8])) {
+        if !self.carried.is_empty() {
+            records(&self.carried);
+            self.carried.clear();
+        }
+        self.restart();
+        self.skipping = false;
+    }
+
+    fn restart(&mut self) {
+        self.quotes = Quotes::new(self.quoting);
+        self.len = 0;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,12 +358,22 @@ mod tests {
 
     /// What comes out when `input` arrives in pieces of these lengths, and what was dropped.
     fn frame(framing: Framing, input: &[u8], cuts: &[usize], max: usize) -> (Vec<Vec<u8>>, Vec<Lost>) {
+        frame_with(framing, None, input, cuts, max)
+    }
+
+    fn frame_with(
+        framing: Framing,
+        quoting: Option<Quoting>,
+        input: &[u8],
+        cuts: &[usize],
+        max: usize,
+    ) -> (Vec<Vec<u8>>, Vec<Lost>) {
         let limits = Limits {
             line_bytes_max: max,
             message_bytes_max: max,
             ..Limits::default()
         };
-        let mut framer = Framer::new(framing, &limits);
+        let mut framer = Framer::new(framing, quoting, &limits);
         let mut out = Vec::new();
         let mut rest = input;
         for &cut in cuts {
@@ -278,6 +391,23 @@ mod tests {
         let last = pieces.len().saturating_sub(1);
         assert!(pieces[..last].iter().all(|piece| piece.ends_with(b"\n")));
         (pieces.concat(), lost)
+    }
+
+    const CSV: Quoting = Quoting {
+        delimiter: b',',
+        quote: b'"',
+    };
+
+    /// Records, each by itself, and what was lost.
+    fn records(input: &[u8], cuts: &[usize], max: usize) -> (Vec<Vec<u8>>, Vec<Lost>) {
+        let (pieces, lost) = frame_with(Framing::Lines, Some(CSV), input, cuts, max);
+        let mut records = Vec::new();
+        for piece in &pieces {
+            let mut quotes = Quotes::new(CSV);
+            let whole = piece.split_inclusive(|byte| quotes.is_end(*byte));
+            records.extend(whole.map(<[u8]>::to_vec));
+        }
+        (records, lost)
     }
 
     fn with_lengths(messages: &[Vec<u8>]) -> Vec<u8> {
@@ -298,6 +428,22 @@ mod tests {
         ) {
             let input = with_lengths(&messages);
             prop_assert_eq!(frame(Framing::LengthPrefixed, &input, &cuts, 8), (messages, vec![]));
+        }
+
+        /// However it is cut: the same records, and the same lost, with and without a limit that is met.
+        #[test]
+        fn cutting_does_not_change_the_records(
+            input in "[ab,\"\n\r]{0,60}", cuts in prop::collection::vec(0usize..9, 0..12), max in prop_oneof![Just(100), 1usize..20],
+        ) {
+            let input = input.as_bytes();
+            let whole = records(input, &[], max);
+            prop_assert_eq!(records(input, &cuts, max), whole.clone());
+            let bytes: usize = whole.0.iter().map(Vec::len).sum();
+            prop_assert!(bytes <= input.len() && whole.0.iter().all(|record| record.len() <= max));
+            if max > input.len() {
+                prop_assert_eq!(whole, (whole.0.clone(), vec![]));
+                prop_assert_eq!(bytes, input.len());
+            }
         }
 
         #[test]
@@ -321,6 +467,26 @@ mod tests {
             (b"ab\ncd\n".to_vec(), lost("tool"))
         );
         assert_eq!(lines(b"toolong", &[3, 3], 5), (Vec::new(), lost("too")));
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_told_once_and_the_stream_goes_on() {
+        let reason = "line too long, or a quote is never closed (line_bytes_max 20)".to_string();
+        let input = b"a,\"x\ny\"\nb,\"open\nlost 1\nlost 2\nlost 3\nc,1\nd,\"2\n\"\n";
+        for cuts in [&[][..], &[1; 60], &[9, 3, 20, 1]] {
+            let (got, lost) = records(input, cuts, 20);
+            assert_eq!(
+                got,
+                [&b"a,\"x\ny\"\n"[..], b"lost 3\n", b"c,1\n", b"d,\"2\n\"\n"],
+                "{cuts:?}"
+            );
+            let (reasons, heads): (Vec<_>, Vec<_>) =
+                lost.into_iter().map(|lost| (lost.reason, lost.head)).unzip();
+            assert_eq!(reasons, [reason.as_str()]);
+            assert!(heads[0].starts_with(b"b,\"open\n"), "{heads:?}");
+        }
+        // At the end of the stream it is what the decoder makes of it.
+        assert_eq!(records(b"a,\"x\ny", &[3], 20).0, [b"a,\"x\ny"]);
     }
 
     #[test]

@@ -54,7 +54,12 @@ impl Outcome {
             (RejectKind::Unparsed, 2..) => format!(", byte {}", reject.column),
             _ => String::new(),
         };
-        Some(format!("{} {}{byte}", self.counts, reject.line))
+        // Texts that stand for a part: a metric's name, a measurement.
+        let name = match std::str::from_utf8(&reject.text) {
+            Ok(text) if reject.kind == RejectKind::Unparsed && is_name(text) => format!(" ('{text}')"),
+            _ => String::new(),
+        };
+        Some(format!("{} {}{name}{byte}", self.counts, reject.line))
     }
 
     /// The text of the error InfluxDB would answer; `None` when all was good.
@@ -96,6 +101,12 @@ impl Outcome {
             None => text,
         })
     }
+}
+
+/// Can people read it as the name of something?
+fn is_name(text: &str) -> bool {
+    const NAME_BYTES_MAX: usize = 200;
+    !text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.contains(|c: char| c.is_control())
 }
 
 #[cfg(test)]
@@ -171,6 +182,14 @@ mod tests {
         assert_eq!(
             error(of(vec![reject(RejectKind::Unparsed, "\u{1}\u{2}", "bad")], 1, 0)),
             "partial write: unable to parse time series 2, byte 3: bad dropped=0"
+        );
+        assert_eq!(
+            error(of(
+                vec![reject(RejectKind::Unparsed, "http.requests", "bad")],
+                1,
+                0
+            )),
+            "partial write: unable to parse time series 2 ('http.requests'), byte 3: bad dropped=0"
         );
         assert_eq!(
             error(of(vec![reject(RejectKind::Dropped, "m value=1", "clash")], 0, 1)),

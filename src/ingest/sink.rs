@@ -13,6 +13,7 @@ use crate::catalog::spelling::{Place, Spelled, SpellingHash, Spellings};
 use crate::catalog::{Catalog, WriteSettings};
 use crate::model::time::{TIME_MAX, TIME_MIN};
 use crate::model::{MeasurementId, PolicyId, SeriesKey};
+use kymo_plugin_api::series::column_of;
 use kymo_plugin_api::{Options, Rejection, Row, RowSink, SeriesParts, Value};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -101,6 +102,11 @@ impl<'a> Ingestor<'a> {
     pub fn rejected(&self) -> (u64, Option<&Reject>) {
         let count = self.outcome.unparsed + self.outcome.dropped;
         (count, self.outcome.rejects.last())
+    }
+
+    /// Values that are not stored by no fault of their sender, so far.
+    pub fn skipped(&self) -> u64 {
+        self.outcome.skipped
     }
 
     /// Rows without a time get this one from now on.
@@ -317,7 +323,7 @@ impl<'a> Ingestor<'a> {
             origin: row.origin,
             column,
             reason,
-            context: &[],
+            context: row.series.reader.context(),
         });
     }
 
@@ -370,11 +376,7 @@ impl<'a> Ingestor<'a> {
 
 /// Where `part` stands in `text`, as a column; 1 when it is no part of it.
 fn place(text: &[u8], part: &[u8]) -> u64 {
-    let from = (part.as_ptr() as usize).checked_sub(text.as_ptr() as usize);
-    match from {
-        Some(from) if from + part.len() <= text.len() => from as u64 + 1,
-        _ => 1,
-    }
+    column_of(text, part).unwrap_or(1)
 }
 
 /// Where a row's time stands in its text.

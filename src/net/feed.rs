@@ -17,7 +17,7 @@ use crate::listen::ListenAddress;
 use crate::model::PolicyId;
 use crate::rejected::{Entry, Provenance};
 use crate::shard::{Ack, CommitError};
-use kymo_plugin_api::{Decoder, Framing, Options, Origin, Rejection, RowSink};
+use kymo_plugin_api::{Decoder, Framing, Options, Origin, Quoting, Rejection, RowSink};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -295,6 +295,12 @@ impl Feed {
     /// See [`Reading::decoder`].
     pub fn decoder(&self) -> Result<Box<dyn Decoder>, String> {
         self.reading.decoder(&self.services)
+    }
+
+    /// How its lines go on inside quotes, if they do.
+    pub fn quoting(&self) -> Option<Quoting> {
+        let format = self.services.engine.formats().by_name(self.reading.format)?;
+        format.quoting(&self.reading.options)
     }
 
     /// Decodes what `run` pushes and counts what came of it; the batch, if there is one. `run` is told the time.

@@ -179,7 +179,7 @@ fn again(services: &Services, from: &Provenance, group: &[Entry], replayed: &mut
             replayed.fail(entry, "the text was too long to be kept whole");
             continue;
         }
-        let (before, rows) = (ingestor.rejected().0, ingestor.rows());
+        let (before, rows, skipped) = (ingestor.rejected().0, ingestor.rows(), ingestor.skipped());
         // What has no time of its own came then.
         ingestor.set_now(entry.time);
         decoder.decode(&[entry.context.as_slice(), &entry.text].concat(), &mut ingestor);
@@ -192,6 +192,10 @@ fn again(services: &Services, from: &Provenance, group: &[Entry], replayed: &mut
                 replayed.fail(entry, &reason);
             }
             (after, None) if after > before => replayed.fail(entry, "rejected again"),
+            // It may need what stood before it; it stays rather than vanish.
+            _ if ingestor.rows() == rows && ingestor.skipped() == skipped => {
+                replayed.fail(entry, "there is no point in it");
+            }
             _ => good.push((entry, ingestor.rows() - rows)),
         }
     }

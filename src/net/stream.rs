@@ -207,7 +207,11 @@ async fn connection(
         Some(_) => None,
         None => Some(feed.decoder().map_err(io::Error::other)?),
     };
-    let mut framer = Framer::new(feed.reading.framing, feed.services.engine.limits());
+    let mut framer = Framer::new(
+        feed.reading.framing,
+        feed.quoting(),
+        feed.services.engine.limits(),
+    );
     let mut carried = common.received().held(Part::Carried);
     let mut buffered = common.received().held(Part::Buffers);
     let mut commits: JoinSet<bool> = JoinSet::new();

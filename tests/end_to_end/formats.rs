@@ -205,6 +205,9 @@ fn formats_of_text_tell_which_tag_value_or_time_is_wrong() {
     let json = r#"{"measurement":"m","tags":{"a":"1","b":null,"time":"2"},"fields":{"v":1}}"#;
     let turned = r#"{"tags":{"a":"1","a":"2"},"measurement":"m","fields":{"v":1}}"#;
     let torn = r#"{"measurement":"m","fields":{"v":1},"tags":{"a":"1","a":"2"}}"#;
+    let spread = "{ \"tags\" : {\"a\":\"1\", \"time\":\"2\"}, \"time\":1,\t\"measurement\" : \"m\",\"fields\":{\"v\":1}}";
+    let deep = r#"{"measurement":"m","fields":{"v":1},"tags":{"a":"1","b":{"c":1}}}"#;
+    let large = r#"{"measurement":"m","fields":{"v":1,"w":1e999}}"#;
     let timed = r#"{"measurement":"m","fields":{"v":1},"time":100}"#;
     let flat = r#"{"h":"a","o":{"x":1},"value":2}"#;
     let nested = r#"{"h":{"i":"a"}, "j":"b","v":1}"#;
@@ -212,8 +215,11 @@ fn formats_of_text_tell_which_tag_value_or_time_is_wrong() {
     for (format, bad, column, reason) in [
         ("json", json, 45, "input tag \"time\""),
         ("json", turned, 18, "duplicate tags"),
-        // Measurement and tags are apart: no place is better than a wrong one.
-        ("json", torn, 1, "duplicate tags"),
+        // Measurement and tags are apart.
+        ("json", torn, 53, "duplicate tags"),
+        ("json", spread, 22, "input tag \"time\""),
+        ("json", deep, 57, "tag \"b\" is no text"),
+        ("json", large, 36, "number out of range"),
         ("graphite", "m;a=1;time=2 3 4", 7, "input tag \"time\""),
         ("json&time_unit=s&rp=short", timed, 44, old),
         ("json&shape=flat&measurement=clash&tag_keys=h", flat, 22, clash),

@@ -144,6 +144,27 @@ fn a_type_clash_is_stored_after_a_fix_with_its_own_time() {
     assert_eq!(server.rows("d", "SELECT f FROM m").len(), 3);
 }
 
+/// A row of a table that was read and cannot be stored is kept with its header, without which it would be one itself and be gone.
+#[test]
+fn rows_of_a_table_do_not_vanish_when_they_are_tried_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    server.create("d");
+    let url = server.url("/write?db=d&format=csv&measurement=m&tag_columns=host");
+    let table = b"host,v,time\na,1,1\nb\\,2,2\nc,3,3\n";
+    let (status, told) = post(&url, table).expect("an answer");
+    assert!(status == 400 && told.contains("ends with a backslash"), "{told}");
+    for _ in 0..2 {
+        let (_, said, _) = rejected(&server, &["replay"]);
+        assert!(
+            said.contains("0 stored") && said.contains("ends with a backslash"),
+            "{said}"
+        );
+        assert_eq!(server.rows("", "SHOW REJECTED").len(), 1);
+    }
+    assert_eq!(server.rows("d", "SELECT count(v) FROM m"), [json!([0, 2])]);
+}
+
 #[test]
 fn lines_without_a_time_keep_that_of_their_arrival() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -96,6 +96,49 @@ fn bound_to(address: &str) -> usize {
 }
 
 #[test]
+fn quoted_newlines_of_csv_come_through_connections() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tcp = free_address();
+    let listen = format!("csv+tcp://{tcp}?database=own&measurement=m&tag_columns=host&delimiter=;&quote='");
+    let server = Server::start(
+        &folder.path().join("data"),
+        &["--host-metrics", "off", "--listen", &listen],
+    );
+    let mut sender = TcpStream::connect(&tcp).expect("it listens");
+    let table = "host;note;time\n'a\nb';'one\n\n''two''';1\nc;5' long;2\n'd\n'; e ;3\n";
+    // Wherever a packet ends.
+    for part in table.as_bytes().chunks(3) {
+        sender.write_all(part).expect("it reads");
+        sender.flush().expect("sent");
+    }
+    let rows = server.wait_rows("own", "SELECT host, note FROM m", |rows| rows.len() == 3);
+    assert_eq!(
+        rows,
+        [
+            json!([1, "a\nb", "one\n\n'two'"]),
+            json!([2, "c", "5' long"]),
+            json!([3, "d\n", " e "]),
+        ]
+    );
+    // One that is never closed takes no more than the longest line with it.
+    let line = format!("x;{};4\n", "y".repeat(1000));
+    sender
+        .write_all(format!("z;'open;4\n{}q;last;5\n", line.repeat(1100)).as_bytes())
+        .expect("it reads");
+    server.wait_rows("own", "SELECT note FROM m WHERE host = 'q'", |rows| {
+        rows.len() == 1
+    });
+    let told = server.rows("", "SHOW REJECTED");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0][7]
+            .as_str()
+            .is_some_and(|why| why.contains("a quote is never closed")),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn any_format_listens_anywhere() {
     let folder = tempfile::tempdir().expect("a folder");
     let [tcp, udp] = std::array::from_fn(|_| free_address());

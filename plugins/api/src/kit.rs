@@ -12,10 +12,23 @@
 //! Rows are compared as text: `measurement,tag=value field=value,.. time`, tags in the sender's order, strings quoted, integers with
 //! `i`, unsigned with `u`, no time when the sender gave none.
 
-use crate::{Decoder, Format, Framing, Options, Rejection, Row, RowSink, SeriesParts, Value};
+use crate::series::column_of;
+use crate::{Decoder, Format, Framing, Options, Quotes, Rejection, Row, RowSink, SeriesParts, Value};
 
 /// Rounds of [`check_robust`].
 const ROUNDS: usize = 4000;
+
+/// Where the tags, fields and time of a row stand, as messages tell it: bytes of its text from 1, or of the piece where the text is no
+/// part of that; 0 is unknown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// In the order of the tags.
+    pub tags: Vec<u64>,
+    /// In the order of the fields.
+    pub fields: Vec<u64>,
+    /// 0 without a time, too.
+    pub time: u64,
+}
 
 /// A sink that keeps everything, owned.
 #[derive(Debug, Default, PartialEq)]
@@ -30,6 +43,23 @@ pub struct Collector {
     pub skipped: u64,
     /// Fields of all rows.
     pub fields: usize,
+    /// Where the parts of the row before stand.
+    pub columns: Columns,
+    /// Bytes of the piece, where columns may be columns of it: formats that count no lines.
+    pub piece_bytes: Option<usize>,
+}
+
+impl Collector {
+    /// For a piece of a format.
+    pub fn of(format: &dyn Format, piece: &[u8]) -> Self {
+        let mut made = Self::default();
+        made.begin(format, piece);
+        made
+    }
+
+    fn begin(&mut self, format: &dyn Format, piece: &[u8]) {
+        self.piece_bytes = (format.counts() != "line").then_some(piece.len());
+    }
 }
 
 impl RowSink for Collector {
@@ -37,7 +67,9 @@ impl RowSink for Collector {
         self.fields += row.fields.len();
         let mut parts = SeriesParts::default();
         if let Err((column, reason)) = row.series.reader.read(row.series.spelling, &mut parts) {
-            self.rejections.push((row.origin.line, column, reason));
+            let begin = column_of(row.origin.text, row.series.spelling).unwrap_or(1);
+            self.rejections
+                .push((row.origin.line, begin + column - 1, reason));
             self.again.push(row.origin.text.to_vec());
             return;
         }
@@ -47,23 +79,32 @@ impl RowSink for Collector {
         assert_eq!(columns.next_back(), Some(None), "there is no such tag");
         let all: Vec<u64> = columns.flatten().collect();
         let rises = all.windows(2).all(|pair| pair[0] < pair[1]);
+        let longest = longest.max(self.piece_bytes.unwrap_or(0) as u64);
         assert!(
-            rises && all.iter().all(|column| (1..=longest).contains(column)),
+            (rises || self.piece_bytes.is_some()) && all.iter().all(|column| (1..=longest).contains(column)),
             "columns of tags {all:?}"
         );
         let text = row.origin.text;
         let fields = row.fields.iter().enumerate();
         let places = fields.map(|(at, field)| row.series.reader.field_column(text, at, field.key));
-        let places: Vec<u64> = places
-            .chain(row.time.map(|_| row.series.reader.time_column(text)))
-            .flatten()
-            .collect();
+        let places: Vec<Option<u64>> = places.collect();
+        let time = row.time.and_then(|_| row.series.reader.time_column(text));
+        let column_max = text.len().max(self.piece_bytes.unwrap_or(0)) as u64 + 1;
         assert!(
             places
                 .iter()
-                .all(|column| (1..=text.len() as u64 + 1).contains(column)),
-            "columns of fields and time {places:?}"
+                .chain([&time])
+                .flatten()
+                .all(|column| (1..=column_max).contains(column)),
+            "columns of fields {places:?} and time {time:?}"
         );
+        let known = |column: Option<u64>| column.unwrap_or(0);
+        let begin = column_of(text, row.series.spelling).unwrap_or(1);
+        self.columns = Columns {
+            tags: all.iter().map(|column| begin + column - 1).collect(),
+            fields: places.into_iter().map(known).collect(),
+            time: known(time),
+        };
         let mut text = parts.measurement;
         parts
             .tags
@@ -117,6 +158,7 @@ pub fn decode(format: &dyn Format, options: &Options, framing: Framing, pieces: 
     let mut decoder = format.decoder(options, framing).expect("the test's own options");
     let mut collector = Collector::default();
     for piece in pieces {
+        collector.begin(format, piece);
         decoder.decode(piece, &mut collector);
     }
     flush(decoder.as_mut(), &mut collector);
@@ -252,6 +294,42 @@ pub fn check_bad_with<I: AsRef<[u8]>, R: AsRef<str>>(
     }
 }
 
+/// The last row of each input has its tags, fields and time at these columns.
+///
+/// # Panics
+/// When they are elsewhere.
+pub fn check_columns<I: AsRef<[u8]>>(
+    format: &dyn Format,
+    with: &[(&str, &str)],
+    cases: &[(I, &[u64], &[u64], u64)],
+) {
+    for (input, tags, fields, time) in cases {
+        let got = whole(format, &options(with), input.as_ref()).columns;
+        let want = Columns {
+            tags: tags.to_vec(),
+            fields: fields.to_vec(),
+            time: *time,
+        };
+        assert_eq!(got, want, "{:?}", shown(input.as_ref()));
+    }
+}
+
+/// Each input gives one rejection, of this part, at this column.
+///
+/// # Panics
+/// When it does not.
+pub fn check_places<I: AsRef<[u8]>>(
+    format: &dyn Format,
+    with: &[(&str, &str)],
+    cases: &[(I, u64, u64, &str)],
+) {
+    for (input, line, column, reason) in cases {
+        let got = whole(format, &options(with), input.as_ref()).rejections;
+        let want = [(*line, *column, (*reason).to_string())];
+        assert_eq!(got, want, "{:?}", shown(input.as_ref()));
+    }
+}
+
 /// Whatever the bytes: no panic, no more rows, fields and rejections than bytes can make, a decoder that still works afterwards; and
 /// cutting the input at frame borders changes nothing. `inputs` are mutated some thousand times, always the same way. The crate
 /// `kymo-plugin-fuzz` does the same with other inputs in each run.
@@ -308,24 +386,29 @@ pub fn check_input(format: &dyn Format, options: &Options, first: &[u8], bytes: 
             shown(bytes)
         );
     }
-    // A newline inside quotes belongs to the text for those that see it.
-    if lines && !bytes.contains(&b'"') {
+    // A newline inside quotes belongs to the text for those that see it; where a stream is cut, only those that say so do.
+    if lines && (format.quoting(options).is_some() || !bytes.contains(&b'"')) {
         check_cuts(format, options, bytes);
     }
     let mut decoder = format.decoder(options, Framing::Whole).expect("taken above");
-    decoder.decode(bytes, &mut Collector::default());
-    let mut after = Collector::default();
+    decoder.decode(bytes, &mut Collector::of(format, bytes));
+    let mut after = Collector::of(format, first);
     decoder.decode(first, &mut after);
     flush(decoder.as_mut(), &mut after);
     assert!(!after.rows.is_empty(), "a good input after {:?}", shown(bytes));
 }
 
-/// A stream of lines gives the same, wherever between lines it is cut.
+/// A stream of lines gives the same, wherever between lines (or records, where newlines may stand in quotes) it is cut.
 ///
 /// # Panics
 /// When it does not.
 pub fn check_cuts(format: &dyn Format, options: &Options, bytes: &[u8]) {
-    let pieces: Vec<&[u8]> = bytes.split_inclusive(|&b| b == b'\n').collect();
+    let mut quotes = format.quoting(options).map(Quotes::new);
+    let is_end = |byte: &u8| match &mut quotes {
+        Some(quotes) => quotes.is_end(*byte),
+        None => *byte == b'\n',
+    };
+    let pieces: Vec<&[u8]> = bytes.split_inclusive(is_end).collect();
     let one = decode(format, options, Framing::Lines, &[bytes]);
     let cut = decode(format, options, Framing::Lines, &pieces);
     assert_eq!(cut.rows, one.rows, "cut at lines: {:?}", shown(bytes));

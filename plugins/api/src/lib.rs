@@ -13,15 +13,17 @@
 
 pub mod kit;
 pub mod options;
+pub mod quotes;
 pub mod series;
 
 pub use options::{OptionError, OptionHelp, Options};
+pub use quotes::{Quotes, Quoting};
 pub use series::{SeriesParts, SeriesRef, SeriesSpelling};
 
 /// How a stream of bytes (TCP, a Unix socket, a file) is cut into pieces that a decoder can read whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// Lines that end with `\n` (or `\r\n`). A piece is any number of whole lines.
+    /// Lines that end with `\n` (or `\r\n`). A piece is any number of whole lines; a line may go on inside quotes (see [`Format::quoting`]).
     Lines,
     /// A u32 length, big-endian, before each message. A piece is one message, without its length.
     LengthPrefixed,
@@ -70,12 +72,20 @@ pub trait Format: Send + Sync {
     /// a stream. Bodies and datagrams come whole, whatever stands here.
     fn framings(&self) -> &'static [Framing];
 
+    /// For formats whose lines go on inside quotes (CSV): how, with these options. Streams and files are then cut at newlines that stand in
+    /// no quotes.
+    fn quoting(&self, options: &Options) -> Option<Quoting> {
+        let _ = options;
+        None
+    }
+
     /// The options it understands, for `--help` and for refusing misspelt ones.
     fn options(&self) -> &'static [OptionHelp] {
         &[]
     }
 
-    /// What [`Origin::line`] counts, for messages. Where it is anything but a line, its text is no text that people can read.
+    /// What [`Origin::line`] counts, for messages. Where it is anything but a line, the part is named by its number (and by its text, where
+    /// that can be read), and columns are bytes: of the text or, where what is at fault is no part of it, of the piece.
     fn counts(&self) -> &'static str {
         "line"
     }
@@ -202,7 +212,7 @@ pub struct Rejection<'a> {
     /// Where. Its text, decoded on its own by a fresh decoder with the same options, gives the same rejection: that is
     /// how a rejected line can be tried again after a fix.
     pub origin: Origin<'a>,
-    /// Byte in the text, from 1.
+    /// Byte in the text, from 1. Of formats that count no lines, see [`Format::counts`].
     pub column: u64,
     /// Why: `missing fields`, `invalid number`, ..; lower case, no full stop.
     pub reason: &'a str,

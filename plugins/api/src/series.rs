@@ -22,7 +22,7 @@ pub trait SeriesSpelling {
     fn read(&self, spelling: &[u8], parts: &mut SeriesParts) -> Result<(), (u64, String)>;
 
     /// The column where a tag begins; `tag` counts as [`read`](Self::read) gives them, from 0. Of the spelling or, where that is no part of
-    /// the row's text, of the text. Asked for messages only, of spellings that can be read. `None`: that is not known.
+    /// the row's text, of the text (see [`tag_place`]). Asked for messages only, of spellings that can be read. `None`: that is not known.
     fn tag_column(&self, spelling: &[u8], tag: usize) -> Option<u64> {
         let _ = (spelling, tag);
         None
@@ -35,11 +35,29 @@ pub trait SeriesSpelling {
         None
     }
 
+    /// What must stand before the row's text when that is tried again on its own (the header of CSV); mostly empty. For rejections only.
+    fn context(&self) -> &[u8] {
+        &[]
+    }
+
     /// The column in the row's text where its time stands. For messages only, of rows that have one. `None`: that is not known.
     fn time_column(&self, text: &[u8]) -> Option<u64> {
         let _ = text;
         None
     }
+}
+
+/// The column in `whole` where `part`, a slice of it, begins, from 1. `None`: it is a slice of something else.
+pub fn column_of(whole: &[u8], part: &[u8]) -> Option<u64> {
+    let from = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
+    (from + part.len() <= whole.len()).then_some(from as u64 + 1)
+}
+
+/// What [`SeriesSpelling::tag_column`] tells of a tag that is `part` of a row's text.
+pub fn tag_place(text: &[u8], spelling: &[u8], part: &[u8]) -> Option<u64> {
+    let column = column_of(text, part)?;
+    let begin = column_of(text, spelling).unwrap_or(1);
+    column.checked_sub(begin - 1)
 }
 
 /// A measurement and its tags, unescaped.
@@ -115,6 +133,21 @@ impl SeriesSpelling for PlainSpelling {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_have_columns() {
+        let text = b"m,a=b c".to_vec();
+        let other = text.clone();
+        assert_eq!(column_of(&text, &text[2..5]), Some(3));
+        assert_eq!(column_of(&text, &text[7..]), Some(8));
+        assert_eq!(column_of(&text[..4], &text[2..5]), None);
+        assert_eq!(column_of(&text[3..], &text[2..5]), None);
+        assert_eq!(column_of(&text, &other[2..5]), None);
+        // As the spelling counts where it is a part of the text, else as the text does.
+        assert_eq!(tag_place(&text, &text[2..5], &text[4..5]), Some(3));
+        assert_eq!(tag_place(&text, &other[2..5], &text[4..5]), Some(5));
+        assert_eq!(tag_place(&text, &text[2..5], &text[..1]), None);
+    }
 
     #[test]
     fn plain_spelling_round_trips() {

@@ -2,8 +2,10 @@
 
 use crate::packet::{self, part};
 use crate::types::Types;
-use kymo_plugin_api::series::PlainSpelling;
-use kymo_plugin_api::{Decoder, Field, Origin, Rejection, Row, RowSink, SeriesParts, SeriesRef, Value};
+use kymo_plugin_api::series::{PlainSpelling, column_of};
+use kymo_plugin_api::{
+    Decoder, Field, Origin, Rejection, Row, RowSink, SeriesParts, SeriesRef, SeriesSpelling, Value,
+};
 
 /// The measurement of notifications.
 const NOTIFICATIONS: &str = "collectd_notifications";
@@ -20,6 +22,7 @@ pub struct CollectdDecoder {
 /// What parts have said so far; each holds until it is said again, or to the end of the packet.
 #[derive(Default)]
 struct State<'a> {
+    packet: &'a [u8],
     host: &'a str,
     plugin: &'a str,
     plugin_instance: &'a str,
@@ -44,6 +47,7 @@ impl Decoder for CollectdDecoder {
                         text: &rest[..rest.len() - after.len()],
                     };
                     rest = after;
+                    state.packet = piece;
                     self.part(kind, content, origin, &mut state, sink)
                 }
                 None => Err("part is cut off"),
@@ -169,6 +173,54 @@ impl CollectdDecoder {
     }
 }
 
+/// Reads the series of a row, whose parts stand in the packet before it.
+struct Parts<'a> {
+    state: &'a State<'a>,
+    /// The number of the part that says the values.
+    before: u64,
+}
+
+impl Parts<'_> {
+    /// The column in the packet of the part of one of these kinds that holds here, or of the one with the values.
+    fn column(&self, kinds: &[u16]) -> Option<u64> {
+        let (mut rest, mut found) = (self.state.packet, None);
+        for _ in 0..self.before {
+            let (kind, _, after) = packet::split(rest)?;
+            if kinds.contains(&kind) {
+                found = column_of(self.state.packet, rest);
+            }
+            rest = after;
+        }
+        found
+    }
+}
+
+impl SeriesSpelling for Parts<'_> {
+    fn read(&self, spelling: &[u8], parts: &mut SeriesParts) -> Result<(), (u64, String)> {
+        PlainSpelling.read(spelling, parts)
+    }
+
+    fn tag_column(&self, spelling: &[u8], tag: usize) -> Option<u64> {
+        let mut parts = SeriesParts::default();
+        PlainSpelling.read(spelling, &mut parts).ok()?;
+        self.column(&[match parts.tags.get(tag)?.0.as_str() {
+            "host" => part::HOST,
+            "plugin" => part::PLUGIN,
+            "instance" => part::PLUGIN_INSTANCE,
+            "type" => part::TYPE,
+            _ => part::TYPE_INSTANCE,
+        }])
+    }
+
+    fn field_column(&self, _: &[u8], _: usize, _: &str) -> Option<u64> {
+        self.column(&[part::VALUES, part::MESSAGE])
+    }
+
+    fn time_column(&self, _: &[u8]) -> Option<u64> {
+        self.column(&[part::TIME, part::TIME_FINE])
+    }
+}
+
 fn row(
     measurement: &str,
     fields: &[Field<'_>],
@@ -196,7 +248,10 @@ fn row(
     sink.row(&Row {
         series: SeriesRef {
             spelling,
-            reader: &PlainSpelling,
+            reader: &Parts {
+                state,
+                before: origin.line,
+            },
         },
         time: state.time,
         fields,

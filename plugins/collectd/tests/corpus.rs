@@ -168,6 +168,24 @@ fn bad_packets() {
 }
 
 #[test]
+fn rows_know_where_in_the_packet_their_parts_are() {
+    let value = |v| values(&[V::Gauge(v)]);
+    let packet = [head(), value(1.0), text(5, "x"), text(3, "eth1"), value(2.0)].concat();
+    // Parts of 11, 12, 12, 14, 9, 14, 5, 15, 6 and 9 bytes. What is said again counts from there on.
+    kit::check_columns(
+        &Collectd,
+        &[],
+        &[
+            ([head(), value(1.0)].concat(), &[1, 50, 59][..], &[78][..], 12),
+            (packet.clone(), &[1, 99, 59, 93], &[108], 12),
+        ],
+    );
+    let cut = [packet, text(2, "p"), part(1, &[0; 3])].concat();
+    let got = kit::decode(&Collectd, &options(&[]), Framing::Whole, &[&cut]);
+    assert_eq!(got.rejections, [(13, 129, "invalid number".to_string())]);
+}
+
+#[test]
 fn any_bytes() {
     let inputs: Vec<Vec<u8>> = good().into_iter().map(|(packet, _)| packet).collect();
     fuzz::check_robust(&Collectd, &inputs);

@@ -215,6 +215,7 @@ impl CsvDecoder {
         self.places.clear();
         let mut reader = Cells {
             text: record.text,
+            header: &table.header,
             delimiter: self.settings.delimiter,
             quote: self.settings.quote,
             places: &mut self.places,

@@ -8,7 +8,7 @@ mod places;
 mod settings;
 mod table;
 
-use kymo_plugin_api::{Decoder, Format, Framing, OptionError, OptionHelp, Options};
+use kymo_plugin_api::{Decoder, Format, Framing, OptionError, OptionHelp, Options, Quoting};
 
 /// The format.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,6 +29,14 @@ impl Format for Csv {
 
     fn framings(&self) -> &'static [Framing] {
         &[Framing::Lines]
+    }
+
+    fn quoting(&self, options: &Options) -> Option<Quoting> {
+        let settings = settings::Settings::read(options).ok()?;
+        Some(Quoting {
+            delimiter: settings.delimiter,
+            quote: settings.quote,
+        })
     }
 
     fn options(&self) -> &'static [OptionHelp] {

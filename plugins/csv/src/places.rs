@@ -28,6 +28,8 @@ impl Places {
 pub struct Cells<'a> {
     /// The record.
     pub text: &'a [u8],
+    /// The lines that say what the cells are.
+    pub header: &'a [u8],
     pub delimiter: u8,
     pub quote: u8,
     pub places: &'a mut Places,
@@ -60,6 +62,10 @@ impl SeriesSpelling for Cells<'_> {
         PlainSpelling.read(spelling, parts)
     }
 
+    fn context(&self) -> &[u8] {
+        self.header
+    }
+
     fn tag_column(&self, _: &[u8], tag: usize) -> Option<u64> {
         let tag = tag.checked_sub(self.places.tags_of_all)?;
         self.column(self.places.tags.get(tag))
@@ -84,6 +90,7 @@ mod tests {
         let text = b"a;;\"x;\"\";\";b";
         let cells = Cells {
             text,
+            header: b"",
             delimiter: b';',
             quote: b'"',
             places: &mut places,

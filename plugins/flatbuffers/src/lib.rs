@@ -14,11 +14,11 @@
 #[rustfmt::skip]
 pub mod schema;
 
-use flatbuffers::{VerifierOptions, root_with_opts};
+use flatbuffers::{InvalidFlatbuffer, VerifierOptions, root_with_opts};
 use kymo_plugin_api::series::PlainSpelling;
 use kymo_plugin_api::{
     Decoder, Field, Format, Framing, OptionError, Options, Origin, Rejection, Row, RowSink, SeriesParts,
-    SeriesRef, Value,
+    SeriesRef, SeriesSpelling, Value,
 };
 use schema::kymo::v_1::{self as kymo, Kind};
 
@@ -72,10 +72,10 @@ impl Decoder for FlatBuffersDecoder {
         }
         let mut aligned = std::mem::take(&mut self.aligned);
         let buffer = align(piece, &mut aligned);
-        if let Err(reason) = self.batch(buffer, sink) {
+        if let Err((at, reason)) = self.batch(buffer, sink) {
             sink.reject(&Rejection {
                 origin: Origin { line: 1, text: piece },
-                column: 1,
+                column: at.min(piece.len()) as u64 + 1,
                 reason: &reason,
                 context: &[],
             });
@@ -97,11 +97,46 @@ fn align<'a>(piece: &'a [u8], copy: &'a mut Vec<u8>) -> &'a [u8] {
     place
 }
 
+/// Where a buffer is broken.
+fn place(error: &InvalidFlatbuffer) -> usize {
+    match error {
+        InvalidFlatbuffer::Utf8Error { range, .. }
+        | InvalidFlatbuffer::MissingNullTerminator { range, .. }
+        | InvalidFlatbuffer::RangeOutOfBounds { range, .. } => range.start,
+        InvalidFlatbuffer::Unaligned { position, .. }
+        | InvalidFlatbuffer::SignedOffsetOutOfBounds { position, .. } => *position,
+        _ => 0,
+    }
+}
+
+/// Reads the series of a point, whose parts say where in the buffer they are.
+struct Place<'a>(kymo::Point<'a>);
+
+impl SeriesSpelling for Place<'_> {
+    fn read(&self, spelling: &[u8], parts: &mut SeriesParts) -> Result<(), (u64, String)> {
+        PlainSpelling.read(spelling, parts)
+    }
+
+    fn tag_column(&self, _: &[u8], tag: usize) -> Option<u64> {
+        let tag = self.0.tags()?.iter().nth(tag)?;
+        Some(tag._tab.loc() as u64 + 1)
+    }
+
+    fn field_column(&self, _: &[u8], field: usize, _: &str) -> Option<u64> {
+        let field = self.0.fields().iter().nth(field)?;
+        Some(field._tab.loc() as u64 + 1)
+    }
+
+    fn time_column(&self, _: &[u8]) -> Option<u64> {
+        Some(self.0._tab.loc() as u64 + 1)
+    }
+}
+
 impl FlatBuffersDecoder {
-    fn batch(&mut self, buffer: &[u8], sink: &mut dyn RowSink) -> Result<(), String> {
+    fn batch(&mut self, buffer: &[u8], sink: &mut dyn RowSink) -> Result<(), (usize, String)> {
         let identifier = buffer.get(4..8).unwrap_or_default();
         if identifier != b"KYMB" {
-            return Err("no buffer of Kymo (its identifier is KYMB)".into());
+            return Err((0, "no buffer of Kymo (its identifier is KYMB)".into()));
         }
         let options = VerifierOptions {
             max_apparent_size: buffer.len().saturating_mul(SHARING_MAX),
@@ -109,10 +144,9 @@ impl FlatBuffersDecoder {
             ..VerifierOptions::default()
         };
         let batch = root_with_opts::<kymo::Batch<'_>>(&options, buffer).map_err(|error| {
-            format!(
-                "broken buffer: {}",
-                error.to_string().lines().next().unwrap_or("")
-            )
+            let text = error.to_string();
+            let reason = format!("broken buffer: {}", text.lines().next().unwrap_or(""));
+            (place(&error), reason)
         })?;
         let mut fields = Vec::new();
         for (line, point) in (1..).zip(batch.points().into_iter().flatten()) {
@@ -121,10 +155,10 @@ impl FlatBuffersDecoder {
                 line,
                 text: point.measurement().as_bytes(),
             };
-            if let Err(reason) = self.point(point, origin, &mut fields, sink) {
+            if let Err((at, reason)) = self.point(point, origin, &mut fields, sink) {
                 sink.reject(&Rejection {
                     origin,
-                    column: 1,
+                    column: at as u64 + 1,
                     reason,
                     context: &[],
                 });
@@ -139,25 +173,27 @@ impl FlatBuffersDecoder {
         origin: Origin<'_>,
         fields: &mut Vec<Field<'a>>,
         sink: &mut dyn RowSink,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), (usize, &'static str)> {
         fields.clear();
         for field in point.fields() {
             let value = match field.kind() {
-                Kind::Float if !field.float().is_finite() => return Err("NaN and infinity cannot be stored"),
+                Kind::Float if !field.float().is_finite() => {
+                    return Err((field._tab.loc(), "NaN and infinity cannot be stored"));
+                }
                 Kind::Float => Value::Float(field.float()),
                 Kind::Integer => Value::Integer(field.integer()),
                 Kind::Unsigned => Value::Unsigned(field.unsigned()),
                 Kind::Text => Value::String(field.text().unwrap_or_default()),
                 Kind::Boolean => Value::Boolean(field.boolean()),
-                _ => return Err("unknown kind of field"),
+                _ => return Err((field._tab.loc(), "unknown kind of field")),
             };
             fields.push(Field::new(field.key(), value));
         }
         if fields.is_empty() {
-            return Err("missing fields");
+            return Err((point._tab.loc(), "missing fields"));
         }
         if point.measurement().is_empty() {
-            return Err("missing measurement");
+            return Err((point._tab.loc(), "missing measurement"));
         }
         let tags = point.tags().into_iter().flatten();
         let tags: Vec<(&str, &str)> = tags
@@ -167,7 +203,7 @@ impl FlatBuffersDecoder {
         sink.row(&Row {
             series: SeriesRef {
                 spelling: &self.spelling,
-                reader: &PlainSpelling,
+                reader: &Place(point),
             },
             time: point.time(),
             fields,

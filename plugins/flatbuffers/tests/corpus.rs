@@ -201,6 +201,47 @@ fn bad_buffers() {
 }
 
 #[test]
+fn parts_are_told_with_their_byte_of_the_buffer() {
+    let of = |text: &'static str, value| P {
+        measurement: text,
+        tags: &[("a", Some("1")), ("b", Some("2"))],
+        fields: value,
+        time: Some(1),
+    };
+    let good = of("m", &[("f", Value::Float(1.0)), ("i", Value::Integer(2))]);
+    let nan = of("n", &[("f", Value::Float(1.0)), ("bad", Value::Float(f64::NAN))]);
+    let bytes = buffer(&[nan, of("o", &[]), good]);
+    let read = flatbuffers::root::<Batch<'_>>(&bytes).expect("a batch");
+    let points: Vec<Point<'_>> = read.points().expect("points").iter().collect();
+    let at = |place: usize| place as u64 + 1;
+    let field = |point: usize, field: usize| at(points[point].fields().get(field)._tab.loc());
+    let tag = |tag: usize| at(points[2].tags().expect("tags").get(tag)._tab.loc());
+    let got = kit::decode(&FlatBuffers, &options(&[]), Framing::Whole, &[&bytes]);
+    assert_eq!(
+        got.rejections,
+        [
+            (1, field(0, 1), "NaN and infinity cannot be stored".to_string()),
+            (2, at(points[1]._tab.loc()), "missing fields".to_string()),
+        ]
+    );
+    let columns = kit::Columns {
+        tags: vec![tag(0), tag(1)],
+        fields: vec![field(2, 0), field(2, 1)],
+        time: at(points[2]._tab.loc()),
+    };
+    assert_eq!(got.columns, columns);
+    // A text that is none, by the byte where it begins.
+    let mut broken = bytes.clone();
+    let text = broken
+        .windows(3)
+        .position(|part| part == b"bad")
+        .expect("it is there");
+    broken[text] = 0xFF;
+    let got = kit::decode(&FlatBuffers, &options(&[]), Framing::Whole, &[&broken]);
+    assert_eq!(got.rejections[0].1, at(text), "{:?}", got.rejections);
+}
+
+#[test]
 fn any_bytes() {
     let inputs: Vec<Vec<u8>> = good().into_iter().take(2).map(|(buffer, _)| buffer).collect();
     fuzz::check_robust(&FlatBuffers, &inputs);

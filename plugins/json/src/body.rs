@@ -217,7 +217,11 @@ impl JsonDecoder {
         if self.settings.flat.is_none()
             && let Some(point) = self.fast(cursor, known)
         {
-            let apart = Apart(&self.settings);
+            let object = &text[start.at()..cursor.at()];
+            let apart = Apart {
+                settings: &self.settings,
+                text: object,
+            };
             let series = match point.spelling {
                 Spelling::Text(range) => SeriesRef {
                     spelling: &text.as_bytes()[range],
@@ -238,7 +242,7 @@ impl JsonDecoder {
                 fields: &known.fields,
                 origin: Origin {
                     line,
-                    text: &text.as_bytes()[start.at()..cursor.at()],
+                    text: object.as_bytes(),
                 },
             });
             return Ok(());

@@ -319,16 +319,43 @@ impl SeriesSpelling for Settings {
     }
 }
 
-/// The same where measurement and tags stood apart in the point and were put together: their columns there say nothing of the point.
-pub struct Apart<'a>(pub &'a Settings);
+/// The same where measurement and tags stand apart in the point, with its text: what is found in the spelling is told where it stands there.
+pub struct Apart<'a> {
+    pub settings: &'a Settings,
+    pub text: &'a str,
+}
+
+impl Apart<'_> {
+    /// The column in the point of one in the spelling, which is one member of the point, a comma, and another.
+    fn in_text(&self, spelling: &[u8], column: u64) -> Option<u64> {
+        let at = column as usize - 1;
+        let mut cursor = Cursor::new(std::str::from_utf8(spelling).ok()?, 0);
+        loop {
+            cursor.peek()?;
+            let begin = cursor.at();
+            let key = cursor.key().ok()?;
+            cursor.skip().ok()?;
+            if at < cursor.at() {
+                let place = place(self.text, |path| *path == [key.as_ref()])?;
+                return Some((place.key + at.saturating_sub(begin)) as u64 + 1);
+            }
+            cursor.enter(b',').ok()?;
+        }
+    }
+}
 
 impl SeriesSpelling for Apart<'_> {
     fn read(&self, spelling: &[u8], parts: &mut SeriesParts) -> Result<(), (u64, String)> {
-        self.0.read(spelling, parts).map_err(|(_, reason)| (1, reason))
+        let read = self.settings.read(spelling, parts);
+        read.map_err(|(column, reason)| (self.in_text(spelling, column).unwrap_or(1), reason))
+    }
+
+    fn tag_column(&self, spelling: &[u8], tag: usize) -> Option<u64> {
+        self.in_text(spelling, self.settings.tag_column(spelling, tag)?)
     }
 
     fn time_column(&self, text: &[u8]) -> Option<u64> {
-        self.0.time_column(text)
+        self.settings.time_column(text)
     }
 }
 

@@ -35,9 +35,17 @@ impl Point<'_> {
             .iter()
             .map(|(key, value)| (key.as_ref(), value.as_ref()))
             .collect();
+        let reader = Emitted {
+            settings,
+            text: origin.text,
+        };
         let mut fields = Vec::with_capacity(self.fields.len());
         for (key, scalar) in &self.fields {
-            if let Some(value) = value(scalar, settings.integers)? {
+            let value = value(scalar, settings.integers).map_err(|reason| {
+                let column = reader.field_column(origin.text, fields.len(), key);
+                Fault::new(column.unwrap_or(1) as usize - 1, reason)
+            });
+            if let Some(value) = value? {
                 fields.push(Field::new(key, value));
             }
         }
@@ -48,10 +56,7 @@ impl Point<'_> {
         sink.row(&Row {
             series: SeriesRef {
                 spelling,
-                reader: &Emitted {
-                    settings,
-                    text: origin.text,
-                },
+                reader: &reader,
             },
             time: self.time,
             fields: &fields,
@@ -107,14 +112,12 @@ impl SeriesSpelling for Emitted<'_> {
 }
 
 /// A field's value; null is none.
-pub fn value<'a>(scalar: &'a Scalar<'_>, integers: bool) -> Result<Option<Value<'a>>, Fault> {
+pub fn value<'a>(scalar: &'a Scalar<'_>, integers: bool) -> Result<Option<Value<'a>>, &'static str> {
     Ok(Some(match scalar {
         Scalar::Null => return Ok(None),
         Scalar::Boolean(value) => Value::Boolean(*value),
         Scalar::Text(text) => Value::String(text),
-        Scalar::Number(text) => {
-            number_value(text, integers).ok_or_else(|| Fault::new(0, "number out of range"))?
-        }
+        Scalar::Number(text) => number_value(text, integers).ok_or("number out of range")?,
     }))
 }
 

@@ -68,7 +68,7 @@ impl Decoder for OtlpDecoder {
         } else {
             piece
         };
-        if let Err(at) = self.reader.read(request, sink) {
+        if let Err(at) = self.reader.read(request, !self.is_json, sink) {
             self.is_broken = true;
             reject(request, at, "broken message", sink);
         }

@@ -2,8 +2,9 @@
 
 use crate::buckets::{Bucket, Explicit, Exponential};
 use crate::series::{
-    ATTRIBUTE, Attributes, LE, METRIC_NAME, QUANTILE, SCOPE_NAME, SCOPE_VERSION, SUFFIX, write,
+    ATTRIBUTE, Around, Attributes, LE, METRIC_NAME, QUANTILE, SCOPE_NAME, SCOPE_VERSION, SUFFIX, write,
 };
+use kymo_plugin_api::series::column_of;
 use kymo_plugin_api::{Field, Origin, Rejection, Row, RowSink, SeriesRef, Value};
 use kymo_plugin_reading::number::bound_text;
 use kymo_plugin_reading::protobuf::{Broken, Message, Wire, zigzag};
@@ -20,6 +21,17 @@ enum Kind {
     Summary,
 }
 
+impl Kind {
+    /// The number of its attributes.
+    fn attributes(self) -> u32 {
+        match self {
+            Self::Number | Self::Summary => 7,
+            Self::Histogram => 9,
+            Self::Exponential => 1,
+        }
+    }
+}
+
 /// Reads requests.
 #[derive(Default)]
 pub struct Reader {
@@ -28,75 +40,97 @@ pub struct Reader {
     points: u64,
 }
 
-/// What is wrong with a point.
-struct Fault(&'static str);
-
-impl From<Broken> for Fault {
-    fn from(_: Broken) -> Self {
-        Self("broken message")
-    }
+/// What is wrong, and the part of the request that is at fault.
+struct Fault<'a> {
+    reason: &'static str,
+    part: &'a [u8],
 }
 
-impl From<&'static str> for Fault {
-    fn from(reason: &'static str) -> Self {
-        Self(reason)
+const BROKEN: &str = "broken message";
+
+impl<'a> Fault<'a> {
+    fn new(reason: &'static str, part: &'a [u8]) -> Self {
+        Self { reason, part }
     }
 }
 
 impl Reader {
-    /// Reads a request. An error is the byte from which on it cannot be read.
-    pub fn read(&mut self, request: &[u8], sink: &mut dyn RowSink) -> Result<(), usize> {
+    /// Reads a request. Its bytes are told where something is wrong, if they are what the sender sent. An error is the byte from which on it cannot
+    /// be read.
+    pub fn read(&mut self, request: &[u8], is_sent: bool, sink: &mut dyn RowSink) -> Result<(), usize> {
         self.points = 0;
-        let mut message = Message::new(request);
-        loop {
-            let begin = message.at();
-            let Some((number, wire)) = message.next_field().map_err(|broken| broken.at)? else {
-                return Ok(());
-            };
-            if number == 1 {
-                self.resource_metrics(wire, sink).map_err(|_| begin)?;
-            }
-        }
+        let around = Around {
+            request: if is_sent { request } else { &[] },
+            ..Around::default()
+        };
+        let read = each(request, 1, |resource| {
+            self.resource_metrics(around, resource, sink)
+        });
+        read.map_err(|fault| column_of(request, fault.part).map_or(0, |column| column as usize - 1))
     }
 
-    fn resource_metrics(&mut self, wire: Wire<'_>, sink: &mut dyn RowSink) -> Result<(), Broken> {
-        let bytes = bytes(wire)?;
+    fn resource_metrics<'a>(
+        &mut self,
+        around: Around<'a>,
+        resource_metrics: &'a [u8],
+        sink: &mut dyn RowSink,
+    ) -> Result<(), Fault<'a>> {
         self.spelling.clear();
         // Members may come in any order; attributes must be known before the metrics.
-        each(bytes, 1, |resource| {
-            each_bytes(resource, 1, |attribute| {
-                write(ATTRIBUTE, attribute, &mut self.spelling)
+        each(resource_metrics, 1, |resource| {
+            each(resource, 1, |attribute| {
+                write(ATTRIBUTE, attribute, &mut self.spelling);
+                Ok(())
             })
         })?;
         let len = self.spelling.len();
-        each(bytes, 2, |scope| {
+        let around = Around {
+            resource_metrics,
+            ..around
+        };
+        each(resource_metrics, 2, |scope| {
             self.spelling.truncate(len);
-            self.scope_metrics(scope, sink)
+            self.scope_metrics(around, scope, sink)
         })
     }
 
-    fn scope_metrics(&mut self, wire: Wire<'_>, sink: &mut dyn RowSink) -> Result<(), Broken> {
-        let bytes = bytes(wire)?;
-        each(bytes, 1, |scope| {
-            each_bytes(scope, 1, |name| write(SCOPE_NAME, name, &mut self.spelling))?;
-            each_bytes(scope, 2, |version| {
-                write(SCOPE_VERSION, version, &mut self.spelling)
-            })?;
-            each_bytes(scope, 3, |attribute| {
-                write(ATTRIBUTE, attribute, &mut self.spelling)
-            })
+    fn scope_metrics<'a>(
+        &mut self,
+        around: Around<'a>,
+        scope_metrics: &'a [u8],
+        sink: &mut dyn RowSink,
+    ) -> Result<(), Fault<'a>> {
+        each(scope_metrics, 1, |scope| {
+            for (number, member) in [(1, SCOPE_NAME), (2, SCOPE_VERSION), (3, ATTRIBUTE)] {
+                each(scope, number, |bytes| {
+                    write(member, bytes, &mut self.spelling);
+                    Ok(())
+                })?;
+            }
+            Ok(())
         })?;
         let len = self.spelling.len();
-        each(bytes, 2, |metric| {
+        let around = Around {
+            scope_metrics,
+            ..around
+        };
+        each(scope_metrics, 2, |metric| {
             self.spelling.truncate(len);
-            self.metric(metric, sink)
+            self.metric(around, metric, sink)
         })
     }
 
-    fn metric(&mut self, wire: Wire<'_>, sink: &mut dyn RowSink) -> Result<(), Broken> {
-        let bytes = bytes(wire)?;
+    fn metric<'a>(
+        &mut self,
+        around: Around<'a>,
+        bytes: &'a [u8],
+        sink: &mut dyn RowSink,
+    ) -> Result<(), Fault<'a>> {
         let mut name: &[u8] = &[];
-        each_bytes(wire, 1, |text| name = text)?;
+        each(bytes, 1, |text| {
+            name = text;
+            Ok(())
+        })?;
         write(METRIC_NAME, name, &mut self.spelling);
         let len = self.spelling.len();
         for (number, kind) in [
@@ -107,35 +141,42 @@ impl Reader {
             (11, Kind::Summary),
         ] {
             each(bytes, number, |points| {
-                each_bytes(points, 1, |point| {
+                each(points, 1, |point| {
                     self.points += 1;
                     self.spelling.truncate(len);
                     let origin = Origin {
                         line: self.points,
                         text: name,
                     };
-                    if let Err(Fault(reason)) = self.point(kind, point, origin, sink) {
+                    let around = Around {
+                        name,
+                        point,
+                        attributes: kind.attributes(),
+                        ..around
+                    };
+                    if let Err(fault) = self.point(kind, around, origin, sink) {
                         sink.reject(&Rejection {
                             origin,
-                            column: 1,
-                            reason,
+                            column: column_of(around.request, fault.part).unwrap_or(1),
+                            reason: fault.reason,
                             context: &[],
                         });
                     }
+                    Ok(())
                 })
             })?;
         }
         Ok(())
     }
 
-    fn point(
+    fn point<'a>(
         &mut self,
         kind: Kind,
-        bytes: &[u8],
+        around: Around<'a>,
         origin: Origin<'_>,
         sink: &mut dyn RowSink,
-    ) -> Result<(), Fault> {
-        let mut point = Point::read(kind, bytes)?;
+    ) -> Result<(), Fault<'a>> {
+        let mut point = Point::read(kind, around.point)?;
         if point.flags & NO_RECORDED_VALUE != 0 {
             sink.skip(1);
             return Ok(());
@@ -147,13 +188,13 @@ impl Reader {
         // A sender that does not know the time says 0.
         let time = match point.time {
             0 => None,
-            time => Some(i64::try_from(time).map_err(|_| Fault("time outside range"))?),
+            time => Some(i64::try_from(time).map_err(|_| Fault::new("time outside range", around.point))?),
         };
         let emit = |spelling: &[u8], fields: &[Field<'_>], sink: &mut dyn RowSink| {
             sink.row(&Row {
                 series: SeriesRef {
                     spelling,
-                    reader: &Attributes,
+                    reader: &Attributes(around),
                 },
                 time,
                 fields,
@@ -170,7 +211,10 @@ impl Reader {
             return Ok(());
         }
         emit(&self.spelling, &fields, sink);
-        for (bound, count) in point.buckets()? {
+        let buckets = point
+            .buckets()
+            .map_err(|reason| Fault::new(reason, around.point))?;
+        for (bound, count) in buckets {
             self.spelling.truncate(len);
             write(SUFFIX, b"_bucket", &mut self.spelling);
             write(LE, bound_text(bound).as_bytes(), &mut self.spelling);
@@ -207,14 +251,19 @@ struct Point<'a> {
 }
 
 impl<'a> Point<'a> {
-    fn read(kind: Kind, bytes: &'a [u8]) -> Result<Self, Fault> {
+    fn read(kind: Kind, bytes: &'a [u8]) -> Result<Self, Fault<'a>> {
         let mut message = Message::new(bytes);
         let mut out = Self::default();
         if let Kind::Exponential = kind {
             out.exponential = Some(Exponential::default());
         }
-        while let Some((number, wire)) = message.next_field()? {
-            out.member(kind, number, wire)?;
+        loop {
+            let part = &bytes[message.at()..];
+            let placed = |_: Broken| Fault::new(BROKEN, part);
+            let Some((number, wire)) = message.next_field().map_err(placed)? else {
+                break;
+            };
+            out.member(kind, number, wire).map_err(placed)?;
         }
         if !matches!(kind, Kind::Number) {
             let count = Field::new("count", Value::Float(out.count as f64));
@@ -223,16 +272,16 @@ impl<'a> Point<'a> {
         Ok(out)
     }
 
-    fn member(&mut self, kind: Kind, number: u32, wire: Wire<'a>) -> Result<(), Fault> {
-        let double = || wire.double().ok_or(Fault("broken message"));
-        let integer = || wire.integer().ok_or(Fault("broken message"));
+    fn member(&mut self, kind: Kind, number: u32, wire: Wire<'a>) -> Result<(), Broken> {
+        let broken = Broken { at: 0 };
+        let bytes = || wire.bytes().ok_or(broken);
+        let double = || wire.double().ok_or(broken);
+        let integer = || wire.integer().ok_or(broken);
         let mut float = |key, value: f64| self.fields.push(Field::new(key, Value::Float(value)));
         match (kind, number) {
             // Of all kinds alike.
             (_, 3) => self.time = integer()?,
-            (Kind::Number | Kind::Summary, 7) | (Kind::Histogram, 9) | (Kind::Exponential, 1) => {
-                self.attributes.push(bytes_of(wire)?);
-            }
+            (kind, number) if number == kind.attributes() => self.attributes.push(bytes()?),
             (Kind::Number | Kind::Summary, 8) | (Kind::Histogram | Kind::Exponential, 10) => {
                 self.flags = integer()?;
             }
@@ -245,12 +294,12 @@ impl<'a> Point<'a> {
             (Kind::Histogram, 11) | (Kind::Exponential, 12) => float("min", double()?),
             (Kind::Histogram, 12) | (Kind::Exponential, 13) => float("max", double()?),
             (Kind::Summary, 6) => {
-                let mut message = Message::new(bytes_of(wire)?);
+                let mut message = Message::new(bytes()?);
                 let (mut quantile, mut value) = (0.0, 0.0);
                 while let Some((number, wire)) = message.next_field()? {
                     match number {
-                        1 => quantile = wire.double().ok_or(Fault("broken message"))?,
-                        2 => value = wire.double().ok_or(Fault("broken message"))?,
+                        1 => quantile = wire.double().ok_or(broken)?,
+                        2 => value = wire.double().ok_or(broken)?,
                         _ => {}
                     }
                 }
@@ -274,7 +323,7 @@ impl<'a> Point<'a> {
         Ok(())
     }
 
-    fn buckets(&self) -> Result<Vec<Bucket>, Fault> {
+    fn buckets(&self) -> Result<Vec<Bucket>, &'static str> {
         Ok(match &self.exponential {
             Some(exponential) => exponential.cumulate(self.count)?,
             None => self.explicit.cumulate()?,
@@ -282,33 +331,21 @@ impl<'a> Point<'a> {
     }
 }
 
-fn bytes(wire: Wire<'_>) -> Result<&[u8], Broken> {
-    wire.bytes().ok_or(Broken { at: 0 })
-}
-
-fn bytes_of(wire: Wire<'_>) -> Result<&[u8], Fault> {
-    wire.bytes().ok_or(Fault("broken message"))
-}
-
-/// Every member of a message with this number.
+/// Every member of a message with this number, which is to have bytes.
 fn each<'a>(
     bytes: &'a [u8],
     wanted: u32,
-    mut act: impl FnMut(Wire<'a>) -> Result<(), Broken>,
-) -> Result<(), Broken> {
+    mut act: impl FnMut(&'a [u8]) -> Result<(), Fault<'a>>,
+) -> Result<(), Fault<'a>> {
     let mut message = Message::new(bytes);
-    while let Some((number, wire)) = message.next_field()? {
-        if number == wanted {
-            act(wire)?;
+    loop {
+        let part = &bytes[message.at()..];
+        let broken = Fault::new(BROKEN, part);
+        match message.next_field() {
+            Ok(None) => return Ok(()),
+            Ok(Some((number, wire))) if number == wanted => act(wire.bytes().ok_or(broken)?)?,
+            Ok(Some(_)) => {}
+            Err(_) => return Err(broken),
         }
     }
-    Ok(())
-}
-
-/// The same for members that are bytes.
-fn each_bytes<'a>(of: Wire<'a>, wanted: u32, mut act: impl FnMut(&'a [u8])) -> Result<(), Broken> {
-    each(bytes(of)?, wanted, |wire| {
-        act(bytes(wire)?);
-        Ok(())
-    })
 }

@@ -515,6 +515,53 @@ fn bad_requests() {
     }
 }
 
+/// Where `mark` stands in the bytes, from 1.
+fn place(bytes: &[u8], mark: &[u8]) -> u64 {
+    let at = bytes.windows(mark.len()).position(|part| part == mark);
+    at.expect("it is there") as u64 + 1
+}
+
+#[test]
+fn points_know_where_in_the_request_they_and_their_attributes_are() {
+    let mut second = double(2.0, 7);
+    second.attributes = vec![attribute("zone", text("z")), attribute("host", text("b"))];
+    let sent = request(vec![gauge("temp", vec![double(1.0, 6), second])]);
+    // Behind the head of the key.
+    let of = |name: &[u8]| place(&sent, name) - 2;
+    let nearest = place(&sent, b"zone") + 11;
+    assert_eq!(&sent[nearest as usize + 1..][..4], b"host");
+    let (before, point) = (
+        place(&sent, &6u64.to_le_bytes()) + 8,
+        place(&sent, &7u64.to_le_bytes()),
+    );
+    let columns = kit::decode(&Otlp, &options(&[]), Framing::Whole, &[&sent]).columns;
+    assert_eq!(
+        columns.tags,
+        [
+            of(b"service.name"),
+            nearest,
+            place(&sent, b"lib"),
+            place(&sent, b"1"),
+            of(b"zone")
+        ]
+    );
+    assert!(
+        columns.time == columns.fields[0] && (before..=point).contains(&columns.time),
+        "{columns:?}, {point}"
+    );
+    let json = kit::decode(&Otlp, &options(&[]), Framing::Whole, &[JSON.as_bytes()]).columns;
+    assert_eq!((json.tags, json.time), (vec![], 0), "bytes that nobody sent");
+    let mut unclear = double(1.0, 1);
+    unclear.attributes = vec![attribute("a", text("x")), attribute("", text("nameless"))];
+    let bad = request(vec![gauge("temp", vec![double(1.0, 6), unclear])]);
+    let late = request(vec![gauge("temp", vec![double(1.0, u64::MAX)])]);
+    let at = kit::decode(&Otlp, &options(&[]), Framing::Whole, &[&late]).rejections[0].1;
+    let ranges = place(&late, b"temp")..place(&late, &u64::MAX.to_le_bytes());
+    assert!(ranges.contains(&at), "{at}, {ranges:?}");
+    let nameless = place(&bad, b"nameless") - 4;
+    kit::check_places(&Otlp, &[], &[(&bad, 2, nameless, "attribute without a key")]);
+}
+
 #[test]
 fn any_bytes() {
     let mut inputs: Vec<Vec<u8>> = vec![JSON.into()];
@@ -545,7 +592,7 @@ fn points_without_a_value_are_skipped_and_counted() {
 fn answers_are_otlps() {
     let answer = |request: &[u8], rows: u64, rejected: u64| -> Answer {
         let mut decoder = Otlp.decoder(&options(&[]), Framing::Whole).expect("no options");
-        decoder.decode(request, &mut Collector::default());
+        decoder.decode(request, &mut Collector::of(&Otlp, request));
         let answer = decoder.answer(&Tally {
             rows,
             rejected,

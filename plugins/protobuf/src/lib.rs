@@ -3,6 +3,7 @@
 //! Read from the wire without building messages: keys, texts and the series are borrowed from the input. The series of a
 //! point is known by the very bytes of its measurement and tags.
 
+use kymo_plugin_api::series::{column_of, tag_place};
 use kymo_plugin_api::{
     Decoder, Field, Format, Framing, OptionError, Options, Origin, Rejection, Row, RowSink, SeriesParts,
     SeriesRef, SeriesSpelling, Value,
@@ -169,7 +170,10 @@ impl ProtobufDecoder {
         sink.row(&Row {
             series: SeriesRef {
                 spelling,
-                reader: &MeasurementAndTags,
+                reader: &MeasurementAndTags {
+                    point,
+                    text: origin.text,
+                },
             },
             time,
             fields,
@@ -212,10 +216,39 @@ fn read_field(bytes: &[u8]) -> Result<Field<'_>, Fault> {
     }
 }
 
-/// The spelling of a series is a message with nothing but measurement and tags.
-struct MeasurementAndTags;
+/// The spelling of a series is a message with nothing but measurement and tags. The point they are of says where they stand.
+struct MeasurementAndTags<'a> {
+    point: &'a [u8],
+    text: &'a [u8],
+}
 
-impl SeriesSpelling for MeasurementAndTags {
+impl<'a> MeasurementAndTags<'a> {
+    /// Members of the point that `is_wanted` takes, from the byte on where each begins.
+    fn members(&self, is_wanted: impl Fn(u32) -> bool) -> impl Iterator<Item = &'a [u8]> {
+        let (point, mut message) = (self.point, Message::new(self.point));
+        let mut next = move || {
+            let begin = message.at();
+            let (number, _) = message.next_field().ok()??;
+            Some((number, point.get(begin..message.at())?))
+        };
+        let all = std::iter::from_fn(move || next());
+        all.filter(move |(number, _)| is_wanted(*number))
+            .map(|(_, member)| member)
+    }
+
+    /// The column of the member of the point that holds this byte of the spelling.
+    fn column(&self, spelling: &[u8], at: usize) -> Option<u64> {
+        let mut end = 0;
+        let mut members = self.members(|member| matches!(member, number::MEASUREMENT | number::TAGS));
+        let holds = |member: &&[u8]| {
+            end += member.len();
+            at < end
+        };
+        tag_place(self.text, spelling, members.find(holds)?)
+    }
+}
+
+impl SeriesSpelling for MeasurementAndTags<'_> {
     fn read(&self, spelling: &[u8], parts: &mut SeriesParts) -> Result<(), (u64, String)> {
         let mut message = Message::new(spelling);
         let mut read = || -> Result<(), Fault> {
@@ -244,10 +277,26 @@ impl SeriesSpelling for MeasurementAndTags {
                 }
             }
         };
-        read().map_err(|Fault(at, reason)| (at as u64 + 1, reason.to_string()))?;
+        let column = |at| self.column(spelling, at).unwrap_or(1);
+        read().map_err(|Fault(at, reason)| (column(at), reason.to_string()))?;
         if parts.measurement.is_empty() {
             return Err((1, "missing measurement".into()));
         }
         Ok(())
+    }
+
+    fn tag_column(&self, spelling: &[u8], tag: usize) -> Option<u64> {
+        let tag = self.members(|member| member == number::TAGS).nth(tag)?;
+        tag_place(self.text, spelling, tag)
+    }
+
+    fn field_column(&self, text: &[u8], field: usize, _: &str) -> Option<u64> {
+        let field = self.members(|member| member == number::FIELDS).nth(field)?;
+        column_of(text, field)
+    }
+
+    fn time_column(&self, text: &[u8]) -> Option<u64> {
+        // Of several the last counts.
+        column_of(text, self.members(|member| member == number::TIME).last()?)
     }
 }

@@ -181,6 +181,56 @@ fn bad_messages() {
     kit::check_bad(&Protobuf, &bad());
 }
 
+/// Where `mark` stands in the bytes, from 1.
+fn place(bytes: &[u8], mark: &[u8]) -> u64 {
+    let at = bytes.windows(mark.len()).position(|part| part == mark);
+    at.expect("it is there") as u64 + 1
+}
+
+#[test]
+fn points_know_where_their_parts_are() {
+    let fields = vec![f(1.5), field("i", "integer", Value::I64(-1))];
+    let whole = batch(vec![point(
+        "cpu",
+        vec![tag("host", "a"), tag("az", "b")],
+        fields,
+        Some(-7),
+    )]);
+    // A member begins four bytes before the text of its first member: two heads.
+    let of = |bytes: &[u8], name: &str| place(bytes, name.as_bytes()) - 4;
+    let fields = [
+        place(&whole, &[0x0A, 1, b'f']) - 2,
+        place(&whole, &[0x0A, 1, b'i']) - 2,
+    ];
+    let (turned, _) = good().remove(2);
+    let apart = [
+        place(&turned, &[0x0A, 1, b'a']) - 2,
+        place(&turned, &[0x0A, 1, b'b']) - 2,
+    ];
+    let field = [place(&turned, &[0x0A, 1, b'f']) - 2];
+    kit::check_columns(
+        &Protobuf,
+        &[],
+        &[
+            (
+                &whole,
+                &[of(&whole, "host"), of(&whole, "az")],
+                &fields,
+                place(&whole, &(-7i64).to_le_bytes()) - 1,
+            ),
+            (&turned, &apart, &field, 0),
+        ],
+    );
+    assert!(apart[1] > field[0], "the second tag stands behind the field");
+    let nan = batch(vec![point("m", vec![], vec![f(1.0), f(f64::NAN)], None)]);
+    let at = place(&nan, &f64::NAN.to_le_bytes()) - 1;
+    kit::check_places(
+        &Protobuf,
+        &[],
+        &[(&nan, 1, at, "NaN and infinity cannot be stored")],
+    );
+}
+
 #[test]
 fn any_bytes() {
     let good = good().into_iter().map(|(message, _)| message);

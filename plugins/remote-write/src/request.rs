@@ -2,7 +2,8 @@
 //! them in field 5; neither uses the other's fields.
 
 use crate::histogram::{Histogram, Part};
-use crate::labels::{LABELS, Labels, write_label, write_suffix};
+use crate::labels::{LABELS, Labels, Version, write_label, write_suffix};
+use kymo_plugin_api::series::column_of;
 use kymo_plugin_api::{Field, Origin, Rejection, Row, RowSink, SeriesRef, Value};
 use kymo_plugin_reading::number::bound_text;
 use kymo_plugin_reading::protobuf::{Broken, Message, Wire};
@@ -30,6 +31,31 @@ impl From<Broken> for Fault {
     }
 }
 
+/// The same, and the part of the request that is at fault.
+#[derive(Debug)]
+struct Placed<'a> {
+    reason: &'static str,
+    part: &'a [u8],
+}
+
+impl<'a> Placed<'a> {
+    fn new(fault: impl Into<Fault>, part: &'a [u8]) -> Self {
+        let Fault(reason) = fault.into();
+        Self { reason, part }
+    }
+}
+
+/// The fields of a message, and where each begins; what is broken is told with its place.
+fn fields<'a>(bytes: &'a [u8]) -> impl Iterator<Item = Result<(usize, u32, Wire<'a>), Placed<'a>>> {
+    let mut message = Message::new(bytes);
+    std::iter::from_fn(move || {
+        let begin = message.at();
+        let field = message.next_field().transpose()?;
+        let placed = |broken: Broken| Placed::new(broken, &bytes[broken.at..]);
+        Some(field.map(|(number, wire)| (begin, number, wire)).map_err(placed))
+    })
+}
+
 /// What was read, for the answer.
 #[derive(Default)]
 pub struct Counts {
@@ -52,6 +78,8 @@ pub struct Reader {
 struct Series<'a> {
     labels: &'a [u8],
     origin: Origin<'a>,
+    message: &'a [u8],
+    version: Version,
 }
 
 impl Reader {
@@ -81,15 +109,15 @@ impl Reader {
                     (self.series_v2(series, &symbols, origin, sink), text, begin)
                 }
                 Ok(Some(_)) => continue,
-                Err(_) => (Err(Fault::BROKEN), &piece[begin..], 0),
+                Err(broken) => (Err(Placed::new(broken, &[])), &piece[begin..], 0),
             };
-            if let Err(Fault(reason)) = read {
+            if let Err(Placed { reason, part }) = read {
                 sink.reject(&Rejection {
                     origin: Origin {
                         line: index.max(1),
                         text,
                     },
-                    column: 1,
+                    column: column_of(text, part).unwrap_or(1),
                     reason,
                     // The symbols of 2.0 stand before its series.
                     context: if index <= 1 { &piece[..context] } else { &[] },
@@ -101,64 +129,88 @@ impl Reader {
         }
     }
 
-    fn series(&mut self, series: &[u8], origin: Origin<'_>, sink: &mut dyn RowSink) -> Result<(), Fault> {
-        if let Some((labels, samples)) = plain(series) {
-            return self.samples(samples, Series { labels, origin }, sink);
-        }
-        self.any_series(series, origin, sink)
+    fn series<'a>(
+        &mut self,
+        message: &'a [u8],
+        origin: Origin<'a>,
+        sink: &mut dyn RowSink,
+    ) -> Result<(), Placed<'a>> {
+        let Some((labels, samples)) = plain(message) else {
+            return self.any_series(message, origin, sink);
+        };
+        let series = Series {
+            labels,
+            origin,
+            message,
+            version: Version::One,
+        };
+        self.samples(samples, series, sink)
     }
 
-    fn any_series(&mut self, series: &[u8], origin: Origin<'_>, sink: &mut dyn RowSink) -> Result<(), Fault> {
+    fn any_series<'a>(
+        &mut self,
+        message: &'a [u8],
+        origin: Origin<'a>,
+        sink: &mut dyn RowSink,
+    ) -> Result<(), Placed<'a>> {
         // Labels come first and together from every sender; otherwise they are put together.
         let mut spelling = std::mem::take(&mut self.spelling);
         spelling.clear();
-        let mut message = Message::new(series);
         let (mut start, mut end, mut together) = (0, 0, true);
-        loop {
-            let begin = message.at();
-            let Some((number, wire)) = message.next_field()? else {
-                break;
-            };
+        for field in fields(message) {
+            let (begin, number, wire) = field?;
             if number != LABELS {
                 continue;
             }
-            wire.bytes().ok_or(Fault::BROKEN)?;
+            let label = wire
+                .bytes()
+                .ok_or(Placed::new(Fault::BROKEN, &message[begin..]))?;
+            let after = place_after(message, label);
             if together && end > start && end != begin {
                 together = false;
-                spelling.extend_from_slice(&series[start..end]);
+                spelling.extend_from_slice(&message[start..end]);
             }
             if !together {
-                spelling.extend_from_slice(&series[begin..message.at()]);
+                spelling.extend_from_slice(&message[begin..after]);
             } else if end == start {
                 start = begin;
             }
-            end = message.at();
+            end = after;
         }
-        let labels = if together { &series[start..end] } else { &spelling };
-        let read = self.values(series, Series { labels, origin }, field::HISTOGRAMS, sink);
+        let labels = if together { &message[start..end] } else { &spelling };
+        let series = Series {
+            labels,
+            origin,
+            message,
+            version: Version::One,
+        };
+        let read = self.values(message, series, field::HISTOGRAMS, sink);
         self.spelling = spelling;
         read
     }
 
-    fn series_v2(
+    fn series_v2<'a>(
         &mut self,
-        series: &[u8],
+        message: &'a [u8],
         symbols: &[&[u8]],
-        origin: Origin<'_>,
+        origin: Origin<'a>,
         sink: &mut dyn RowSink,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Placed<'a>> {
         let mut spelling = std::mem::take(&mut self.spelling);
         spelling.clear();
-        let mut message = Message::new(series);
         let mut name = None;
-        while let Some((number, wire)) = message.next_field()? {
+        for field in fields(message) {
+            let (begin, number, wire) = field?;
             if number != LABELS {
                 continue;
             }
+            let placed = |fault: Fault| Placed::new(fault, &message[begin..]);
             for reference in wire.varints() {
-                let symbol = usize::try_from(reference?).ok().and_then(|at| symbols.get(at));
-                let symbol = symbol.ok_or(Fault("label refers to a symbol that is not there"))?;
-                let symbol = std::str::from_utf8(symbol).map_err(|_| Fault("invalid UTF-8"))?;
+                let reference = reference.map_err(|broken| placed(broken.into()))?;
+                let symbol = usize::try_from(reference).ok().and_then(|at| symbols.get(at));
+                let symbol = symbol.ok_or(Fault("label refers to a symbol that is not there"));
+                let symbol = std::str::from_utf8(symbol.map_err(placed)?);
+                let symbol = symbol.map_err(|_| placed(Fault("invalid UTF-8")))?;
                 match name.take() {
                     None => name = Some(symbol),
                     Some(name) => write_label(name, symbol, &mut spelling),
@@ -166,76 +218,93 @@ impl Reader {
             }
         }
         if name.is_some() {
-            return Err(Fault("label without a value"));
+            return Err(Placed::new(Fault("label without a value"), message));
         }
-        let series_ref = Series {
+        let series = Series {
             labels: &spelling,
             origin,
+            message,
+            version: Version::Two,
         };
-        let read = self.values(series, series_ref, field::HISTOGRAMS_V2, sink);
+        let read = self.values(message, series, field::HISTOGRAMS_V2, sink);
         self.spelling = spelling;
         read
     }
 
     /// Samples one after the other, with nothing between, as [`plain`] found them.
-    fn samples(&mut self, mut bytes: &[u8], series: Series<'_>, sink: &mut dyn RowSink) -> Result<(), Fault> {
+    fn samples<'a>(
+        &mut self,
+        mut bytes: &'a [u8],
+        series: Series<'_>,
+        sink: &mut dyn RowSink,
+    ) -> Result<(), Placed<'a>> {
         while let [_, len, rest @ ..] = bytes {
-            let (one, rest) = rest.split_at_checked(usize::from(*len)).ok_or(Fault::BROKEN)?;
+            let (one, rest) = rest
+                .split_at_checked(usize::from(*len))
+                .ok_or(Placed::new(Fault::BROKEN, bytes))?;
             bytes = rest;
-            let (value, time) = match plain_sample(one) {
-                Some(read) => read,
-                None => sample(one)?,
-            };
-            self.sample(value, time, series, sink)?;
+            self.sample(one, series, sink)
+                .map_err(|fault| Placed::new(fault, one))?;
         }
         Ok(())
     }
 
     #[inline]
-    fn sample(
-        &mut self,
-        value: f64,
-        time: i64,
-        series: Series<'_>,
-        sink: &mut dyn RowSink,
-    ) -> Result<(), Fault> {
+    fn sample(&mut self, bytes: &[u8], series: Series<'_>, sink: &mut dyn RowSink) -> Result<(), Fault> {
+        let (value, time) = match plain_sample(bytes) {
+            Some(read) => read,
+            None => sample(bytes)?,
+        };
         self.counts.samples += 1;
         if value.is_finite() {
-            return row(series.labels, series.origin, time, value, sink);
+            return row(series.labels, series, bytes, time, value, sink);
         }
         sink.skip(1);
         Ok(())
     }
 
     /// The samples and histograms of a time series.
-    fn values(
+    fn values<'a>(
         &mut self,
-        bytes: &[u8],
+        bytes: &'a [u8],
         series: Series<'_>,
         histograms: u32,
         sink: &mut dyn RowSink,
-    ) -> Result<(), Fault> {
-        let mut message = Message::new(bytes);
-        while let Some((number, wire)) = message.next_field()? {
-            if number == field::SAMPLES {
-                let (value, time) = sample(wire.bytes().ok_or(Fault::BROKEN)?)?;
-                self.sample(value, time, series, sink)?;
-            } else if number == histograms {
-                let histogram = Histogram::read(wire.bytes().ok_or(Fault::BROKEN)?)?;
-                self.counts.histograms += 1;
-                if histogram.is_finite() {
-                    self.histogram(&histogram, series, sink)?;
-                } else {
-                    sink.skip(1);
-                }
+    ) -> Result<(), Placed<'a>> {
+        for field in fields(bytes) {
+            let (begin, number, wire) = field?;
+            if number != field::SAMPLES && number != histograms {
+                continue;
             }
+            let inner = wire.bytes().ok_or(Placed::new(Fault::BROKEN, &bytes[begin..]))?;
+            let read = match number == histograms {
+                true => self.any_histogram(inner, series, sink),
+                false => self.sample(inner, series, sink),
+            };
+            read.map_err(|fault| Placed::new(fault, inner))?;
         }
+        Ok(())
+    }
+
+    fn any_histogram(
+        &mut self,
+        bytes: &[u8],
+        series: Series<'_>,
+        sink: &mut dyn RowSink,
+    ) -> Result<(), Fault> {
+        let histogram = Histogram::read(bytes)?;
+        self.counts.histograms += 1;
+        if histogram.is_finite() {
+            return self.histogram(&histogram, bytes, series, sink);
+        }
+        sink.skip(1);
         Ok(())
     }
 
     fn histogram(
         &mut self,
         histogram: &Histogram<'_>,
+        bytes: &[u8],
         series: Series<'_>,
         sink: &mut dyn RowSink,
     ) -> Result<(), Fault> {
@@ -258,10 +327,15 @@ impl Reader {
                     count
                 }
             };
-            row(out, series.origin, histogram.time, value, sink)?;
+            row(out, series, bytes, histogram.time, value, sink)?;
         }
         Ok(())
     }
+}
+
+/// The byte of `message` behind `part` of it.
+fn place_after(message: &[u8], part: &[u8]) -> usize {
+    part.as_ptr() as usize + part.len() - message.as_ptr() as usize
 }
 
 /// Labels and samples of a time series that has nothing else, the labels first, each shorter than 128 bytes: what nearly all
@@ -322,9 +396,11 @@ fn sample(bytes: &[u8]) -> Result<(f64, i64), Fault> {
     Ok((value, time))
 }
 
+/// A row of a sample or histogram, `from`.
 fn row(
     labels: &[u8],
-    origin: Origin<'_>,
+    series: Series<'_>,
+    from: &[u8],
     milliseconds: i64,
     value: f64,
     sink: &mut dyn RowSink,
@@ -335,11 +411,16 @@ fn row(
     sink.row(&Row {
         series: SeriesRef {
             spelling: labels,
-            reader: &Labels,
+            reader: &Labels {
+                text: series.origin.text,
+                series: series.message,
+                version: series.version,
+                from,
+            },
         },
         time: Some(time),
         fields: &[Field::new("value", Value::Float(value))],
-        origin,
+        origin: series.origin,
     });
     Ok(())
 }
@@ -402,8 +483,8 @@ mod tests {
         ]
     }
 
-    fn read(
-        run: impl FnOnce(&mut Reader, Origin<'_>, &mut Collector) -> Result<(), Fault>,
+    fn read<'a>(
+        run: impl FnOnce(&mut Reader, Origin<'static>, &mut Collector) -> Result<(), Placed<'a>>,
     ) -> (Collector, String) {
         let (mut reader, mut collector) = (Reader::default(), Collector::default());
         let read = run(&mut reader, Origin { line: 1, text: b"" }, &mut collector);

@@ -323,6 +323,68 @@ fn bad_requests() {
 }
 
 #[test]
+fn messages_tell_the_byte_of_the_time_series() {
+    let two = series(&[("__name__", "m")], &[(1.0, 1), (2.0, i64::MAX)]);
+    let deep = of_histogram(Histogram {
+        schema: 99,
+        ..histogram()
+    });
+    let behind = |bytes: &[u8], mark: &[u8]| {
+        let at = bytes.windows(mark.len()).position(|part| part == mark);
+        at.expect("it is there") as u64 + 1
+    };
+    let name = v1(vec![series(&[("__name__", "m"), ("", "x")], &[(1.0, 1)])]);
+    kit::check_places(
+        &RemoteWrite,
+        &[],
+        &[
+            // Behind the head of the series (2), the label (2 + 13), the first sample (2 + 11) and the head of the second (2).
+            (v1(vec![two]), 1, 33, "time outside range"),
+            // Head, label.
+            (name, 1, 18, "label without a name"),
+            (
+                v2(vec![of_refs(&[1, 2], &[]), of_refs(&[1, 99], &[(1.0, 1)])]),
+                2,
+                3,
+                "label refers to a symbol that is not there",
+            ),
+            (vec![0x0A, 4, 0x0A, 0, 0x12, 9], 1, 5, "broken message"),
+            (
+                deep.clone(),
+                1,
+                behind(&deep, &[0x08, 13]),
+                "unknown histogram schema",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn rows_know_where_their_labels_and_samples_are() {
+    let labels = [("__name__", "m"), ("job", "x"), ("env", "y")];
+    let plain = v1(vec![series(&labels, &[(1.0, 1), (2.0, 2)])]);
+    // Heads of 2 bytes; labels of 13, 8 and 8; samples of 11.
+    let front = series(&labels[..2], &[(1.0, 1)]).encode_to_vec();
+    let apart = [front, series(&labels[2..], &[]).encode_to_vec()].concat();
+    let apart = [&[0x0A, apart.len() as u8][..], &apart].concat();
+    kit::check_columns(
+        &RemoteWrite,
+        &[],
+        &[
+            (plain, &[18, 28], &[53], 53),
+            (apart, &[18, 41], &[30], 30),
+            // References are a byte each behind two heads.
+            (
+                v2(vec![of_refs(&[1, 2, 3, 4, 5, 6], &[(1.0, 1)])]),
+                &[7, 9],
+                &[13],
+                13,
+            ),
+        ],
+    );
+}
+
+#[test]
 fn any_bytes() {
     let good = good().into_iter().map(|(request, _)| request);
     let inputs: Vec<Vec<u8>> = good
@@ -357,7 +419,7 @@ fn v2_is_told_what_was_written_and_v1_is_not() {
         let mut decoder = RemoteWrite
             .decoder(&options(&[]), Framing::Whole)
             .expect("no options");
-        decoder.decode(request, &mut Collector::default());
+        decoder.decode(request, &mut Collector::of(&RemoteWrite, request));
         decoder.answer(&Tally {
             rows: 0,
             rejected,

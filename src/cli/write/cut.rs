@@ -1,5 +1,6 @@
 //! Cuts a file into batches of whole elements: lines, CSV rows behind their header, JSON objects, or messages behind a length.
 
+use kymo_plugin_api::{Quotes, Quoting};
 use std::io::{self, BufRead, Read};
 
 /// An element longer than this is none: the file has another format.
@@ -16,8 +17,8 @@ pub enum Cut {
     Csv {
         /// Has the file a header?
         header: bool,
-        /// What quotes cells.
-        quote: u8,
+        /// How cells are quoted.
+        quoting: Quoting,
     },
     /// Between values, or between the members of lists at the top.
     Json,
@@ -122,24 +123,29 @@ impl<R: BufRead> Batches<R> {
     fn element(&mut self) -> io::Result<Option<Vec<u8>>> {
         match self.cut {
             Cut::Lines => self.row(None),
-            Cut::Csv { quote, .. } => self.row(Some(quote)),
+            Cut::Csv { quoting, .. } => self.row(Some(quoting)),
             Cut::Json => self.json(),
             Cut::Messages => self.message(),
         }
     }
 
     /// A line, or as many as it takes until all quotes are closed.
-    fn row(&mut self, quote: Option<u8>) -> io::Result<Option<Vec<u8>>> {
+    fn row(&mut self, quoting: Option<Quoting>) -> io::Result<Option<Vec<u8>>> {
         let mut row = Vec::new();
+        let mut quotes = quoting.map(Quotes::new);
         loop {
             let limit = (ELEMENT_BYTES_MAX - row.len().min(ELEMENT_BYTES_MAX)) as u64 + 1;
+            let begin = row.len();
             let read = (&mut self.input).take(limit).read_until(b'\n', &mut row)?;
             self.lines += u64::from(read > 0);
             if row.len() > ELEMENT_BYTES_MAX {
                 return Err(too_long(self.cut.unit()));
             }
-            let open = quote.is_some_and(|quote| row.iter().filter(|&&b| b == quote).count() % 2 == 1);
-            if read == 0 || !open {
+            let is_whole = match &mut quotes {
+                Some(quotes) => row[begin..].iter().fold(false, |_, byte| quotes.is_end(*byte)),
+                None => true,
+            };
+            if read == 0 || is_whole {
                 break;
             }
         }
@@ -259,9 +265,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const QUOTING: Quoting = Quoting {
+        delimiter: b',',
+        quote: b'"',
+    };
     const CSV: Cut = Cut::Csv {
         header: true,
-        quote: b'"',
+        quoting: QUOTING,
     };
 
     fn cut(text: &[u8], cut: Cut, elements: u64, skip: u64) -> Vec<(String, u64, u64)> {
@@ -299,11 +309,20 @@ mod tests {
         assert_eq!(cut(text, CSV, 2, 2), all[1..]);
         let bare = Cut::Csv {
             header: false,
-            quote: b'"',
+            quoting: QUOTING,
         };
         assert_eq!(
             cut(b"1,2\n3,4\n", bare, 1, 0),
             [("1,2\n".into(), 1, 1), ("3,4\n".into(), 1, 2)]
+        );
+        // A quote counts where a cell begins: here it opens none.
+        let inches = b"a,b\n5\",1\n7\",\"x\ny\"\n";
+        assert_eq!(
+            cut(inches, CSV, 1, 0),
+            [
+                ("a,b\n5\",1\n".to_string(), 1, 2),
+                ("a,b\n7\",\"x\ny\"\n".into(), 1, 3)
+            ]
         );
         let annotated = b"#datatype,double\n#default,\n,v\n,1\n,2\n\n#datatype,long\n,w\n,3\n";
         let tables: Vec<String> = cut(annotated, CSV, 100, 0)

@@ -6,11 +6,13 @@ mod send;
 
 use super::ServerArgs;
 use super::http::{Answer, Client, check, error_of};
+use crate::ingest::Registry;
 use anyhow::{Context, bail};
 use clap::Args;
 use cut::{Batch, Batches, Cut};
 use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
+use kymo_plugin_api::{Options, Quoting};
 use send::{Sender, Sent};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
@@ -181,6 +183,17 @@ impl Shape {
         Ok(shape)
     }
 
+    /// As the options have it; of those that are wrong the server will tell.
+    fn quoting(&self) -> Option<Quoting> {
+        let mut options = Options::new();
+        // Of equal ones the first counts.
+        for (name, value) in self.options.iter().rev() {
+            options.set(name, value.as_str());
+        }
+        let formats = Registry::standard();
+        formats.by_name(&self.format)?.quoting(&options)
+    }
+
     fn cut(&self) -> Cut {
         let option = |wanted: &str| {
             self.options
@@ -190,9 +203,10 @@ impl Shape {
         match self.format.as_str() {
             "csv" => Cut::Csv {
                 header: option("columns").is_none(),
-                quote: option("quote")
-                    .and_then(|(_, value)| value.bytes().next())
-                    .unwrap_or(b'"'),
+                quoting: self.quoting().unwrap_or(Quoting {
+                    delimiter: b',',
+                    quote: b'"',
+                }),
             },
             "json" => Cut::Json,
             "protobuf" | "flatbuffers" | "remote-write" | "otlp" | "collectd" => Cut::Messages,
