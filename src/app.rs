@@ -7,7 +7,7 @@ use crate::actors::live::Live;
 use crate::actors::sockets::{Flush, Ingest, Sockets};
 use crate::budget::governor::Governor;
 use crate::budget::pressure::observe;
-use crate::budget::{Budget, Budgets, Machine, Meter, Size, allocator};
+use crate::budget::{Budget, Budgets, Machine, Meter, Size, allocator, niceness};
 use crate::config::{Listen, ServeArgs, Switch};
 use crate::engine::{Engine, EngineOptions, OpenError, lock};
 use crate::host::Sampler;
@@ -108,6 +108,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let sockets = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(machine.cores)
         .thread_name("kymo-sockets")
+        .on_thread_start(|| niceness::set(niceness::LARGE))
         .enable_all()
         .build()
         .context("cannot start the threads of sockets")?;

@@ -11,6 +11,7 @@ pub mod current;
 pub mod governor;
 pub mod machine;
 pub mod meter;
+pub mod niceness;
 pub mod pressure;
 
 pub use current::Current;

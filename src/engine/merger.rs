@@ -4,7 +4,7 @@
 //! The first of them does everything; the others merge as well, in other stretches of time, while the server is idle and the
 //! budget (`merge_threads`) allows them. Both budgets are looked at before each merge, so they follow pressure and power.
 
-use crate::budget::{Budget, Current};
+use crate::budget::{Budget, Current, niceness};
 use crate::catalog::Catalog;
 use crate::model::{MeasurementId, TimeRange};
 use crate::shard::publish::Head;
@@ -25,8 +25,6 @@ const REVIEW: Duration = Duration::from_secs(5);
 const RETENTION_EVERY: Duration = Duration::from_secs(10);
 /// After a merge that failed for want of room, say.
 const RETRY: Duration = Duration::from_secs(30);
-/// Merging yields to everything else: the niceness of its thread.
-const NICENESS: i32 = 10;
 /// Bytes of the disk a merge leaves free, whatever it would free later.
 const ROOM_RESERVE_BYTES: u64 = 64 << 20;
 /// What a merge holds for each of its runs, about: a block of keys, a stripe of a column and a block of it.
@@ -146,10 +144,7 @@ impl Merger {
     }
 
     fn work(&self, memory: &Mutex<Memory>, number: usize) {
-        let own = rustix::thread::gettid();
-        if let Err(error) = rustix::process::setpriority_process(Some(own), NICENESS) {
-            tracing::debug!(%error, "merges run at normal priority");
-        }
+        niceness::set(niceness::LATER);
         while !self.control.is_stopping() {
             if !self.step(memory, number) {
                 self.control.pause(TICK);

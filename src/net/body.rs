@@ -4,6 +4,7 @@
 //! Whoever sends slowly holds what it has sent so far. So a body must come on: sooner where room is scarce, so that slow senders
 //! cannot keep the others out.
 
+use super::connection::Refused;
 use super::encoding::too_large;
 use super::error::HttpError;
 use super::seats::Seat;
@@ -68,6 +69,12 @@ impl Room {
         self.held.load(Relaxed)
     }
 
+    fn full(&self) -> HttpError {
+        let bytes_max = self.bytes_max;
+        let text = format!("too many bytes of requests at once (body_bytes {bytes_max}); retry");
+        HttpError::new(StatusCode::SERVICE_UNAVAILABLE, text)
+    }
+
     fn pace(&self) -> (Duration, usize) {
         match self.bytes() > self.bytes_max / 2 {
             true => PACE_SCARCE,
@@ -84,6 +91,21 @@ pub struct Held {
 }
 
 impl Held {
+    /// Is there room for a body that is said to be so long? Only looked at: what is announced and never sent must not take room.
+    ///
+    /// # Errors
+    /// 413: never. 503: not now.
+    fn could_be(&self, bytes: usize) -> Result<(), HttpError> {
+        if bytes > self.room.bytes_max {
+            return Err(too_large("body_bytes", self.room.bytes_max));
+        }
+        let others = self.room.held.load(Relaxed);
+        match others > 0 && others.saturating_add(bytes) > self.room.bytes_max {
+            true => Err(self.room.full()),
+            false => Ok(()),
+        }
+    }
+
     /// Holds more.
     ///
     /// # Errors
@@ -106,10 +128,7 @@ impl Held {
         let before = self.room.held.fetch_add(bytes, Relaxed);
         if before.saturating_add(bytes) > bytes_max {
             self.room.held.fetch_sub(bytes, Relaxed);
-            return Err(HttpError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("too many bytes of requests at once (body_bytes {bytes_max}); retry"),
-            ));
+            return Err(self.room.full());
         }
         self.bytes += bytes;
         Ok(())
@@ -194,7 +213,23 @@ impl Bodies {
     ///
     /// # Errors
     /// It is longer, it does not come on, there is no room for it, or the client went away.
-    pub async fn read(&self, request: &HttpRequest, mut body: Payload) -> Result<(Vec<u8>, Held), HttpError> {
+    pub async fn read(&self, request: &HttpRequest, body: Payload) -> Result<(Vec<u8>, Held), HttpError> {
+        let read = self.read_whole(request, body).await;
+        // Where its length was not announced, the end of it has to be looked for.
+        if read.is_err()
+            && request.headers().contains_key(CONTENT_LENGTH)
+            && let Some(refused) = Refused::of(request)
+        {
+            refused.set();
+        }
+        read
+    }
+
+    async fn read_whole(
+        &self,
+        request: &HttpRequest,
+        mut body: Payload,
+    ) -> Result<(Vec<u8>, Held), HttpError> {
         let announced = request.headers().get(CONTENT_LENGTH);
         let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         let announced = announced.unwrap_or(0);
@@ -203,6 +238,7 @@ impl Bodies {
         }
         let _reading = Seat::of(request).map(Seat::read);
         let mut held = self.room.held();
+        held.could_be(announced)?;
         let mut out = self.take(announced);
         out.clear();
         let began = Instant::now();

@@ -8,6 +8,7 @@ use super::outbox::Outbox;
 use super::stream::Shared;
 use super::udp::{Reader, receive_buffer_bytes};
 use super::waiting::{Datagrams, Waiting};
+use crate::budget::niceness;
 use crate::listen::SocketSettings;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
@@ -19,8 +20,9 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Received datagrams are handed on at so many bytes, or when no more have arrived.
+/// Received datagrams are handed on at so many bytes, or so many of them, or when no more have arrived.
 const HAND_ON_BYTES: usize = 256 << 10;
+const HAND_ON: usize = 8192;
 /// Bytes of datagrams in one batch, about.
 const BATCH_BYTES: usize = 2 << 20;
 /// After the first datagram of a batch, others may follow for so long: an fsync a datagram would keep nobody up to date.
@@ -32,8 +34,13 @@ const LOOK: Timespec = Timespec {
 };
 /// How often the kernel is asked what it dropped.
 const ASK_KERNEL: Duration = Duration::from_secs(5);
-/// Niceness of the threads that empty the kernel's buffers.
-const NICENESS: i32 = -10;
+/// What finds no room is thrown away as it comes up to so much, and so much a second from there on: the kernel throws away the rest, which
+/// costs us nothing.
+const FUTILE_MAX: usize = 16 << 20;
+/// The longest time without a look whether there is room again.
+const FUTILE_PAUSE_MAX: Duration = Duration::from_millis(100);
+/// Beside its bytes a datagram that is read for nothing counts as so many.
+const FUTILE_DATAGRAM: usize = 1 << 10;
 /// The largest datagram of a Unix socket that is taken whole.
 const UNIX_DATAGRAM_BYTES_MAX: usize = 256 << 10;
 
@@ -81,6 +88,7 @@ impl Receivers {
                 kernel_dropped: 0,
                 asked_kernel: Instant::now(),
                 waiting: waiting.clone(),
+                futile: Futile::default(),
                 ingest: feed.ingest.clone(),
                 source: feed.source.clone(),
                 stop: running.stop.clone(),
@@ -167,6 +175,7 @@ struct Receiver {
     kernel_dropped: u64,
     asked_kernel: Instant,
     waiting: Arc<Waiting>,
+    futile: Futile,
     ingest: Arc<Ingest>,
     source: String,
     stop: Arc<AtomicBool>,
@@ -176,8 +185,7 @@ impl Receiver {
     fn run(mut self) {
         // It does little and must do it at once: the kernel's buffer is full after some tenths of a second. Only the privileged
         // may ask for that; others rely on the buffer.
-        let own = rustix::thread::gettid();
-        let _ = rustix::process::setpriority_process(Some(own), NICENESS);
+        niceness::set(niceness::AT_ONCE);
         loop {
             let stopping = self.stop.load(Ordering::Acquire);
             if !stopping {
@@ -204,8 +212,13 @@ impl Receiver {
                 tracing::warn!(from = self.source, %error, "cannot read a datagram");
                 false
             });
-            if received.bytes() >= HAND_ON_BYTES || (!more && !received.is_empty()) {
-                self.hand_on(std::mem::take(&mut received));
+            let is_enough = received.bytes() >= HAND_ON_BYTES || received.len() >= HAND_ON;
+            if is_enough || (!more && !received.is_empty()) {
+                let pause = self.hand_on(std::mem::take(&mut received), Instant::now());
+                // One that is to stop reads to the end.
+                if !pause.is_zero() && !self.stop.load(Ordering::Acquire) {
+                    std::thread::sleep(pause);
+                }
             }
             if !more {
                 return;
@@ -213,13 +226,20 @@ impl Receiver {
         }
     }
 
-    fn hand_on(&self, received: Datagrams) {
+    /// Returns how long to leave what comes to the kernel, for there is no room for it.
+    fn hand_on(&mut self, received: Datagrams, now: Instant) -> Duration {
         add(&self.ingest.requests, received.len() as u64);
         add(&self.ingest.bytes, received.bytes() as u64);
-        let cost = received.cost() as u64;
+        let cost = received.cost();
         match self.waiting.push(received) {
-            Ok(()) => add(&self.ingest.waiting_bytes, cost),
-            Err(count) => add(&self.ingest.datagrams_dropped, count as u64),
+            Ok(()) => {
+                add(&self.ingest.waiting_bytes, cost as u64);
+                Duration::ZERO
+            }
+            Err(count) => {
+                add(&self.ingest.datagrams_dropped, count as u64);
+                self.futile.add(cost + count * FUTILE_DATAGRAM, now)
+            }
         }
     }
 
@@ -241,6 +261,25 @@ impl Receiver {
     }
 }
 
+/// What was read for nothing, less what time has made good.
+#[derive(Default)]
+struct Futile {
+    bytes: usize,
+    looked: Option<Instant>,
+}
+
+impl Futile {
+    /// More of it; how long to read no more.
+    fn add(&mut self, bytes: usize, now: Instant) -> Duration {
+        let since = self.looked.map_or(Duration::ZERO, |looked| now - looked);
+        let good = since.as_secs_f64() * FUTILE_MAX as f64;
+        self.bytes = (self.bytes.saturating_sub(good as usize) + bytes).min(2 * FUTILE_MAX);
+        self.looked = Some(now);
+        let much = self.bytes.saturating_sub(FUTILE_MAX) as f64 / FUTILE_MAX as f64;
+        Duration::from_secs_f64(much).min(FUTILE_PAUSE_MAX)
+    }
+}
+
 /// Turns what waits into batches.
 struct Decoding {
     own: Shared,
@@ -251,6 +290,7 @@ struct Decoding {
 
 impl Decoding {
     fn run(mut self) {
+        niceness::set(niceness::LARGE);
         while let Some(sets) = self.waiting.take(BATCH_BYTES, GATHER) {
             if sets.is_empty() {
                 self.outbox.settle();
@@ -284,5 +324,50 @@ impl Decoding {
             }
             Err(error) => tracing::warn!(from = self.feed.source, error, "the mapping cannot be used"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::received::Received;
+
+    #[test]
+    fn what_finds_no_room_is_left_to_the_kernel() {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
+        let mut receiver = Receiver {
+            reader: AnyReader::new(Source::Udp(socket)).expect("a reader"),
+            inode: 0,
+            kernel_dropped: 0,
+            asked_kernel: Instant::now(),
+            waiting: Arc::new(Waiting::new(4 << 20, Received::new(8 << 20, 0))),
+            futile: Futile::default(),
+            ingest: Arc::default(),
+            source: "here".into(),
+            stop: Arc::default(),
+        };
+        // Of a MiB each, and as much again for their number.
+        let set = || {
+            let mut set = Datagrams::default();
+            (0..1024).for_each(|_| set.push(&[0; 1020]));
+            set
+        };
+        let began = Instant::now();
+        for _ in 0..4 {
+            assert_eq!(receiver.hand_on(set(), began), Duration::ZERO, "there is room");
+        }
+        for _ in 0..8 {
+            assert_eq!(
+                receiver.hand_on(set(), began),
+                Duration::ZERO,
+                "16 MiB for nothing"
+            );
+        }
+        assert_eq!(receiver.hand_on(set(), began), FUTILE_PAUSE_MAX);
+        let later = began + Duration::from_secs(2);
+        assert_eq!(receiver.hand_on(set(), later), Duration::ZERO, "it is made good");
+        let counted = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        assert_eq!(counted(&receiver.ingest.requests), 14 * 1024);
+        assert_eq!(counted(&receiver.ingest.datagrams_dropped), 10 * 1024);
     }
 }

@@ -4,10 +4,11 @@
 //! network does not tell them apart. So requests are answered whatever the client did with its side, and only a query that runs on for
 //! a while after it was closed is stopped, as InfluxDB does.
 
+use super::connection::Connection;
 use crate::query::{Cancel, Why};
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
-use actix_web::rt::net::{TcpStream, UnixStream};
+use actix_web::rt::net::UnixStream;
 use actix_web::rt::task::JoinHandle;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::any::Any;
@@ -24,7 +25,11 @@ pub struct Peer(Arc<OwnedFd>);
 
 /// Keeps a connection with its requests.
 pub fn remember(connection: &dyn Any, kept: &mut Extensions) {
-    let tcp = connection.downcast_ref::<TcpStream>().map(AsFd::as_fd);
+    let tcp = connection.downcast_ref::<Connection>();
+    if let Some(tcp) = tcp {
+        kept.insert(tcp.refused());
+    }
+    let tcp = tcp.map(AsFd::as_fd);
     let unix = connection.downcast_ref::<UnixStream>().map(AsFd::as_fd);
     // Out of file descriptors: its queries are stopped when writing their answers fails.
     if let Some(Ok(fd)) = tcp.or(unix).map(|fd| fd.try_clone_to_owned()) {

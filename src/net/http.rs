@@ -1,5 +1,6 @@
 //! The HTTP server: routes, and the headers of every answer.
 
+use super::connection::{Connection, Refused};
 use super::error::HttpError;
 use super::parameters::Parameters;
 use super::seats::{Seat, Seats, Turn};
@@ -14,6 +15,7 @@ use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_se
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 pub use actix_web::dev::ServerHandle;
 use actix_web::dev::{AppConfig, Extensions, ServiceRequest, ServiceResponse};
+use actix_web::http::ConnectionType;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use actix_web::middleware::{Compress, Next, from_fn};
 use actix_web::rt::net::{TcpStream, UnixStream};
@@ -65,11 +67,11 @@ pub fn serve(
     if let Some(listener) = listener {
         let (services, stopping) = (services.clone(), server.graceful_shutdown_signal());
         server = server.listen("http", listener, move || {
-            let nodelay = |io: &TcpStream| drop(io.set_nodelay(true));
+            let nodelay = |io: &Connection| drop(io.stream().set_nodelay(true));
             let http = connections(services.clone(), stopping.clone(), nodelay);
             fn_service(|io: TcpStream| {
                 let peer = io.peer_addr().ok();
-                ready(Ok((io, peer)))
+                ready(Ok((Connection::new(io), peer)))
             })
             .and_then(http)
         })?;
@@ -192,7 +194,14 @@ async fn headers(
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let asked = request.headers().clone();
     let turn = Seat::of(request.request()).map(Seat::answer);
+    let refused = Refused::of(request.request()).cloned();
     let mut response = next.call(request).await?;
+    if refused.is_some_and(|refused| refused.is_set()) {
+        response
+            .response_mut()
+            .head_mut()
+            .set_connection_type(ConnectionType::Close);
+    }
     dress(&asked, response.headers_mut());
     Ok(response.map_body(|_, body| Answer {
         body: body.boxed(),

@@ -6,6 +6,7 @@
 pub mod body;
 pub mod clock;
 pub mod committing;
+pub mod connection;
 pub mod counters;
 pub mod datagrams;
 pub mod encoding;

@@ -10,6 +10,7 @@ use super::encoding::Encoding;
 use super::error::HttpError;
 use super::feed::{Reading, provenance};
 use super::parameters::Parameters;
+use crate::budget::niceness;
 use crate::engine::WriteError;
 use crate::ingest::Outcome;
 use crate::ingest::framing::split_message;
@@ -202,6 +203,7 @@ async fn write(
         let _permit = services.bodies.decoding(decoded_len).await?;
         let meter = services.engine.budgets().meter().clone();
         let work = move || {
+            niceness::set(niceness::LARGE);
             let done = work();
             meter.settle();
             done

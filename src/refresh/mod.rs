@@ -8,6 +8,7 @@
 mod property;
 mod stretch;
 
+use crate::budget::niceness;
 use crate::engine::Engine;
 use crate::live::background::Background;
 use crate::query::Cancel;
@@ -27,8 +28,6 @@ const SETTLE: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// An interval is over so long after its end, nanoseconds: what is on its way is not late.
 const GRACE: i64 = 5_000_000_000;
-/// As that of merges.
-const NICENESS: i32 = 10;
 /// What failed is tried again after this time.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -50,10 +49,7 @@ impl Refresh {
         };
         let run = move |stopped: &Receiver<()>| {
             // As merges: behind everything that somebody waits for.
-            let own = rustix::thread::gettid();
-            if let Err(error) = rustix::process::setpriority_process(Some(own), NICENESS) {
-                tracing::debug!(%error, "rollups are kept up to date at normal priority");
-            }
+            niceness::set(niceness::LATER);
             keeper.run(stopped, &clock);
         };
         Background::start("kymo-rollup", cancel, run).map(Self)

@@ -22,6 +22,7 @@ mod live_state;
 mod live_terminal;
 mod mappings;
 mod memory;
+mod niceness;
 mod queries;
 mod query_limits;
 mod rejected;

@@ -140,6 +140,29 @@ fn bodies_hold_no_more_together_than_they_may() {
     assert_eq!(first.end(), "204");
 }
 
+/// Reading a body only to refuse it costs as much as taking it.
+#[test]
+fn a_body_that_finds_no_room_is_refused_before_it_comes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &["--body-bytes", "12M", "--host-metrics", "off"]);
+    server.create("d");
+    let first = Begun::new(&server, &lines(10 * MIB), 9 * MIB);
+    let ask = |bytes: usize| {
+        let mut stream = TcpStream::connect(&server.http).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let head = format!("POST /write?db=d HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).expect("an answer");
+        String::from_utf8_lossy(&answer[9..]).into_owned()
+    };
+    assert_eq!(ask(5 * MIB), "503");
+    assert_eq!(ask(13 * MIB), "413", "there never is room for it");
+    is_taken(&server, b"m v=1");
+    assert_eq!(first.end(), "204");
+    is_taken(&server, &lines(5 * MIB));
+}
+
 #[test]
 fn connections_hold_no_more_together_than_they_may() {
     let folder = tempfile::tempdir().expect("a folder");
