@@ -7,7 +7,7 @@ use crate::store::repair::Lost;
 use crate::store::{Store, StoreOptions, files};
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes of cache: every block is read once.
 const CACHE_BYTES: usize = 16 << 20;
@@ -17,32 +17,41 @@ const CACHE_BYTES: usize = 16 << 20;
 /// # Errors
 /// Input/output; a store that does not open even so.
 pub fn repair(dir: &Path) -> anyhow::Result<()> {
-    for path in files::put_back(&dir.join("store"), u64::MAX, &mut |path| keep(dir, path))? {
-        println!("{}: put back from its copy", path.display());
+    let store = dir.join("store");
+    let mut keep_file = |path: &Path, from: u64| keep(dir, path, from);
+    for back in files::put_back(&store, u64::MAX, &mut keep_file)? {
+        println!("{}: {}", back.path.display(), back.what);
     }
-    for path in files::repair_lists(&dir.join("store"), &mut |path| keep(dir, path))? {
+    for path in files::repair_lists(&store, &mut keep_file)? {
         println!("{}: made anew", path.display());
+    }
+    let missing = files::stand_in(&store)?;
+    for path in &missing {
+        println!(
+            "{}: it is missing; its end was put back from its copy",
+            path.display()
+        );
     }
     let folder = dir.join("journal");
     if folder.is_dir() {
         let mut damaged = replay(&Folder::open(&folder)?, 0, |_, _| Ok(()))?.damage;
         damaged.dedup_by(|a, b| a.file == b.file);
         for damage in damaged {
-            keep(dir, &folder.join(&damage.file)).context("cannot keep a damaged segment")?;
+            keep(dir, &folder.join(&damage.file), 0).context("cannot keep a damaged segment")?;
         }
     }
-    repair_runs(dir)?;
+    repair_runs(dir, &missing)?;
     // What is sound in the journal goes into the store, and the journal's files go.
     settle(dir).context("the store does not open: restore a backup")
 }
 
-/// Rewrites runs around what is damaged in them, after keeping the files they are in.
-fn repair_runs(dir: &Path) -> anyhow::Result<()> {
+/// Rewrites runs around what is damaged in them, after keeping the files they are in, but for those that were missing.
+fn repair_runs(dir: &Path, missing: &[PathBuf]) -> anyhow::Result<()> {
     let folder = dir.join("store");
     for flaw in files::check_files(&folder, &mut |_| {})? {
         let path = Path::new(&flaw.place);
-        if path.is_file() {
-            keep(dir, path).context("cannot keep a damaged file")?;
+        if path.is_file() && !missing.iter().any(|missing| missing == path) {
+            keep(dir, path, 0).context("cannot keep a damaged file")?;
         }
     }
     let mut lost = rewrite(&folder, false)?;
@@ -79,14 +88,10 @@ fn rewrite(folder: &Path, all: bool) -> anyhow::Result<Vec<Lost>> {
     lost.context("cannot rewrite a run")
 }
 
-/// Copies a file to the quarantine.
-fn keep(dir: &Path, path: &Path) -> std::io::Result<()> {
-    let quarantine = dir.join("quarantine");
-    std::fs::create_dir_all(&quarantine)?;
-    let below = path.strip_prefix(dir).unwrap_or(path);
-    let name = below.to_string_lossy().replace('/', "_");
-    let to = quarantine.join(name);
-    std::fs::copy(path, &to)?;
-    println!("{}: a copy is kept in {}", path.display(), to.display());
+/// Copies what a file has from a byte on to the quarantine.
+fn keep(dir: &Path, path: &Path, from: u64) -> std::io::Result<()> {
+    let to = files::keep_in(&dir.join("quarantine"), dir, path, from)?;
+    let what = if from > 0 { "its end" } else { "a copy" };
+    println!("{}: {what} is kept in {}", path.display(), to.display());
     Ok(())
 }

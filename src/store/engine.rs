@@ -73,13 +73,15 @@ impl Engine {
     /// Looks at no more than so many bytes of what has copies, unless it cannot be read without.
     pub(super) fn open_within(dir: &Path, quick_bytes: u64) -> Result<Self, StoreError> {
         let mut healed = super::files::heal_lists(dir, quick_bytes)?;
-        let mut engine = Self::open_as_is(dir)?;
-        if let Err(damage) = engine.read_headers() {
-            drop(engine);
-            tracing::error!(%damage, "the store cannot be read: every file that has a copy is looked at");
-            healed += super::files::heal_lists(dir, u64::MAX)?;
-            engine = Self::open_as_is(dir)?;
-        }
+        let opened = Self::open_as_is(dir).and_then(|engine| engine.read_headers().map(|()| engine));
+        let mut engine = match opened {
+            Ok(engine) => engine,
+            Err(damage) => {
+                tracing::error!(%damage, "the store cannot be read: every file that has a copy is looked at");
+                healed += super::files::heal_lists(dir, u64::MAX)?;
+                Self::open_as_is(dir)?
+            }
+        };
         engine.healed = healed;
         Ok(engine)
     }

@@ -4,11 +4,12 @@
 //! open, [`check_lists`] compares each list with the checksum that was written beside it; [`check_files`] goes on and compares
 //! every file whole with the checksum in its list. What is in here follows fjall 3.1.13 and lsm-tree 3.1.10 (docs/adr/0003).
 
+use super::ends;
 use super::error::StoreError;
-pub use super::mirror::{QUICK_BYTES, put_back};
+pub use super::mirror::{PutBack, QUICK_BYTES, What, put_back, stand_in};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3Default;
@@ -21,6 +22,9 @@ pub struct Flaw {
     /// What is wrong.
     pub reason: String,
 }
+
+/// Is given each file before it is changed, and from which byte on it will be.
+pub type Keep<'a> = dyn FnMut(&Path, u64) -> io::Result<()> + 'a;
 
 /// Damaged files that were healed go here, below the store's folder.
 const DAMAGED: &str = "damaged";
@@ -36,7 +40,7 @@ const CURRENT_BYTES: usize = 25;
 /// differ in 64 of 128 bits, give or take 6.
 const ROTTEN_BITS_MAX: u32 = 8;
 /// The end of an archive: magic, version, kind of checksum, checksum of the table of contents, its place and length.
-const TRAILER_BYTES: usize = 38;
+pub(super) const TRAILER_BYTES: usize = 38;
 const TRAILER_START: &[u8; 6] = b"SFA!\x01\0";
 /// No honest table of contents is longer.
 const CONTENTS_BYTES_MAX: u64 = 1 << 16;
@@ -68,16 +72,13 @@ pub fn check_lists(dir: &Path) -> Result<(), StoreError> {
 /// # Errors
 /// As [`check_lists`].
 pub fn heal_lists(dir: &Path, bytes_max: u64) -> Result<u64, StoreError> {
-    let mut keep = |path: &Path| {
-        let kept = dir.join(DAMAGED);
-        std::fs::create_dir_all(&kept)?;
-        let below = path.strip_prefix(dir).unwrap_or(path);
-        std::fs::copy(path, kept.join(below.to_string_lossy().replace('/', "_"))).map(drop)
-    };
+    let kept = dir.join(DAMAGED);
+    let mut keep = |path: &Path, from: u64| keep_in(&kept, dir, path, from).map(drop);
     let mut healed = 0;
-    for path in put_back(dir, bytes_max, &mut keep).map_err(StoreError::Io)? {
+    for back in put_back(dir, bytes_max, &mut keep).map_err(StoreError::Io)? {
         healed += 1;
-        tracing::error!(file = %path.display(), "a damaged file of the storage engine was put back from its copy");
+        let file = back.path.display();
+        tracing::error!(%file, "a damaged file of the storage engine: {}", back.what);
     }
     let Err(damage) = check_lists(dir) else {
         return Ok(healed);
@@ -88,6 +89,21 @@ pub fn heal_lists(dir: &Path, bytes_max: u64) -> Result<u64, StoreError> {
     }
     check_lists(dir)?;
     Ok(healed)
+}
+
+/// Keeps what a file below `dir` has from a byte on in a folder: where.
+///
+/// # Errors
+/// Input/output.
+pub fn keep_in(folder: &Path, dir: &Path, path: &Path, from: u64) -> io::Result<PathBuf> {
+    std::fs::create_dir_all(folder)?;
+    let below = path.strip_prefix(dir).unwrap_or(path);
+    let end = if from > 0 { "_end" } else { "" };
+    let kept = folder.join(below.to_string_lossy().replace('/', "_") + end);
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
+    io::copy(&mut file, &mut File::create(&kept)?)?;
+    Ok(kept)
 }
 
 /// Compares every file with its checksum; `read` hears how many bytes were read. Nothing is changed.
@@ -241,7 +257,7 @@ fn listed_files(dir: &Path, flaws: &mut Vec<Flaw>) -> io::Result<Vec<Listed>> {
         for file in listed {
             if !file.path.try_exists()? {
                 flaws.push(flaw(&file.path, "it is missing"));
-            } else if !ends_soundly(&file.path)? {
+            } else if !opens(&file.path)? {
                 flaws.push(flaw(&file.path, "its end is damaged"));
             } else if number == META_KEYSPACE && checksum(&file.path, &mut |_| {})? != file.checksum {
                 flaws.push(flaw(&file.path, "its content does not match its checksum"));
@@ -284,6 +300,15 @@ fn list_of(keyspace: &Path) -> Result<Vec<Listed>, Flaw> {
         return Err(flaw(&current, format!("it does not match {}", list.display())));
     }
     parse(&content, keyspace).ok_or_else(|| flaw(&list, "a list of another shape"))
+}
+
+/// Can the storage engine open this table or file of values, as far as its end goes?
+pub(super) fn opens(path: &Path) -> io::Result<bool> {
+    let has_values = path.parent().is_some_and(|folder| folder.ends_with("blobs"));
+    match has_values {
+        true => ends::opens(path),
+        false => ends_soundly(path),
+    }
 }
 
 /// Does the end of an archive, which says where its parts are, match its own checksum? Those who read archives believe what
@@ -443,7 +468,7 @@ pub fn checksum_of(content: &[u8]) -> u128 {
 ///
 /// # Errors
 /// Input/output, and what `keep` gives.
-pub fn repair_lists(dir: &Path, keep: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<Vec<PathBuf>> {
+pub fn repair_lists(dir: &Path, keep: &mut Keep<'_>) -> io::Result<Vec<PathBuf>> {
     let mut made = Vec::new();
     for keyspace in sorted(&dir.join("keyspaces"))? {
         let current = keyspace.join("current");
@@ -453,13 +478,13 @@ pub fn repair_lists(dir: &Path, keep: &mut dyn FnMut(&Path) -> io::Result<()>) -
         let Some(content) = sound_list(&keyspace, &std::fs::read(&current)?)? else {
             continue;
         };
-        keep(&current)?;
+        keep(&current, 0)?;
         replace(&current, &content)?;
         made.push(current);
     }
     let marker = dir.join("version");
     if marker.try_exists()? && std::fs::read(&marker)? != MARKER {
-        keep(&marker)?;
+        keep(&marker, 0)?;
         replace(&marker, MARKER)?;
         made.push(marker);
     }

@@ -8,6 +8,7 @@
 pub mod cache;
 pub mod deletes;
 pub mod directory;
+mod ends;
 pub mod engine;
 pub mod error;
 pub mod files;
@@ -560,6 +561,30 @@ mod tests {
         assert_eq!(
             read(&open(dir.path()).0, SeriesFilter::All, TimeRange::ALL),
             [(0, 1, 10)]
+        );
+    }
+
+    /// The same when the engine does not even open: what it needs of a table is not all at the very end, where a start looks.
+    #[test]
+    fn a_table_that_does_not_open_is_put_back_however_much_there_is() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        seal(&open(dir.path()).0, 7, vec![(0, rows(5, &[(0, 1, 10)]))]);
+        let tables = std::fs::read_dir(dir.path().join("keyspaces/2/tables")).expect("a keyspace");
+        let paths: Vec<_> = tables.map(|entry| entry.expect("a file").path()).collect();
+        let sound = std::fs::read(&paths[0]).expect("a table");
+        let (mut did_not_open, mut healed) = (0, 0);
+        for at in (0..sound.len()).step_by(11) {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1;
+            std::fs::write(&paths[0], bytes).expect("room");
+            did_not_open += u64::from(Engine::open_as_is(dir.path()).is_err());
+            let engine =
+                Engine::open_within(dir.path(), 0).unwrap_or_else(|error| panic!("byte {at}: {error}"));
+            healed += engine.healed();
+        }
+        assert!(
+            did_not_open > 10 && healed >= did_not_open,
+            "{did_not_open}, {healed}"
         );
     }
 

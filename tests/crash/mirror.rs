@@ -1,16 +1,23 @@
-//! The files without which much or all could not be read have copies: whatever happens to one of them, the next start puts it back.
+//! The files without which much or all could not be read have copies, and so have the ends of files of values: whatever happens to one of them, the next start puts it
+//! back.
 
-use crate::db::Db;
+use crate::db::{Db, Rows};
 use crate::flips::{MEASUREMENTS, example};
 use crate::folder::{Content, Image, fast_folder};
 use crate::support::KYMO;
 use crate::{Random, rounds};
 use kymo::store::files;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const MIRROR: &str = "store/mirror";
 const ORIGINALS: &str = "store/keyspaces";
+/// Files of values, below the originals, and the copies of their ends, below the copies.
+const VALUES: &str = "2/blobs";
+const ENDS: &str = "2/ends";
+/// Bytes of the copy of an end that are not of the end: version, length of the file, checksum.
+const ABOUT_COPY: u64 = 17;
 
 fn verify(data: &Path, flags: &[&str]) -> (bool, String) {
     let mut command = Command::new(KYMO);
@@ -30,7 +37,10 @@ fn a_start_looks_at_no_more_than_it_has_time_for() {
     let (image, _) = example(&dir.path().join("example"));
     let work = dir.path().join("work");
     let store = work.join("store");
-    let put_back = |bytes_max| files::put_back(&store, bytes_max, &mut |_| Ok(())).expect("room");
+    let put_back = |bytes_max| {
+        let back = files::put_back(&store, bytes_max, &mut |_, _| Ok(())).expect("room");
+        back.into_iter().map(|back| back.path).collect::<Vec<PathBuf>>()
+    };
     let is_long = |path: &Path| {
         ["2", "3"]
             .map(|n| Path::new(ORIGINALS).join(n))
@@ -139,11 +149,23 @@ fn files_of_values_have_nothing_that_others_need() {
     db.0.stop();
 }
 
-/// Files that have a copy, as (original, copy).
+/// Files that have a whole copy, as (original, copy).
 fn pairs(image: &Image) -> Vec<(PathBuf, PathBuf)> {
     let copies = image.0.keys().filter_map(|copy| {
         let below = copy.strip_prefix(MIRROR).ok()?;
-        Some((Path::new(ORIGINALS).join(below), copy.clone()))
+        let is_end = below.starts_with(ENDS);
+        (!is_end).then(|| (Path::new(ORIGINALS).join(below), copy.clone()))
+    });
+    copies.collect()
+}
+
+/// Files of values, with the copies of their ends: (original, copy, where the end begins).
+fn ends(image: &Image) -> Vec<(PathBuf, PathBuf, u64)> {
+    let copies = image.0.iter().filter_map(|(copy, content)| {
+        let number = copy.strip_prefix(Path::new(MIRROR).join(ENDS)).ok()?;
+        let original = Path::new(ORIGINALS).join(VALUES).join(number);
+        let start = image.0[&original].len - (content.len - ABOUT_COPY);
+        Some((original, copy.clone(), start))
     });
     copies.collect()
 }
@@ -213,13 +235,209 @@ fn what_has_a_copy_is_put_back_whatever_happens_to_it() {
     }
 }
 
+/// Everything that a database answers is as expected, or, if so much may be lost, an error or nothing.
+fn check(db: &Db, expected: &[Rows], may_be_lost: bool, place: &str) -> u64 {
+    let mut lost = 0;
+    for (measurement, expected) in MEASUREMENTS.iter().zip(expected) {
+        match db.rows(measurement) {
+            Ok(rows) if rows == *expected => {}
+            Ok(rows) => panic!(
+                "{place}: {measurement}: {} of {} rows",
+                rows.len(),
+                expected.len()
+            ),
+            Err(error) => {
+                assert!(
+                    may_be_lost && error.contains("damaged"),
+                    "{place}: {measurement}: {error}"
+                );
+                lost += 1;
+            }
+        }
+    }
+    lost
+}
+
+#[test]
+fn the_end_of_a_file_of_values_is_put_back_whatever_happens_to_it() {
+    let dir = fast_folder();
+    let (image, expected) = example(&dir.path().join("example"));
+    let work = dir.path().join("work");
+    let ends = ends(&image);
+    let files = image
+        .0
+        .keys()
+        .filter(|path| path.starts_with(Path::new(ORIGINALS).join(VALUES)));
+    let copied: BTreeSet<&PathBuf> = ends.iter().map(|(original, ..)| original).collect();
+    assert_eq!(files.collect::<BTreeSet<_>>(), copied, "each has one");
+    assert!(ends.len() > 1, "{ends:?}");
+    let mut random = Random(rounds("KYMO_SEED", 14));
+    for (original, copy, start) in &ends {
+        let whole = &image.0[original];
+        let end = whole.len - start;
+        assert!((100..4096).contains(&end), "{original:?}: {end} bytes");
+        for way in 0..5 {
+            let mut bytes = whole.bytes.clone();
+            match way {
+                // Nothing but the end.
+                0 => bytes.truncate(*start as usize + random.below(end) as usize),
+                // Values, too.
+                1 => bytes.truncate(random.below(*start) as usize),
+                2 => bytes.extend(b"what does not belong there"),
+                _ => {}
+            }
+            let cut = start.saturating_sub(bytes.len() as u64);
+            let mut content = Content::new(bytes);
+            if way > 2 {
+                content.flip((start + random.below(end)) * 8 + random.below(8));
+            }
+            let mut bad = image.clone();
+            bad.0.insert(original.clone(), content.clone());
+            bad.put(&work);
+            let place = format!("{original:?}, way {way}");
+            let (sound, said) = verify(&work, &[]);
+            assert!(!sound, "{place}: {said}");
+            let db = Db::open(&work).unwrap_or_else(|error| panic!("{place}: {error}"));
+            assert_eq!(db.0.store_figures().healed_files, 1, "{place}");
+            let lost = check(&db, &expected, cut > 0, &place);
+            db.0.stop();
+            drop(db);
+            let now = Image::take(&work);
+            assert_eq!(
+                now.0[original].bytes[*start as usize..],
+                whole.bytes[*start as usize..],
+                "{place}"
+            );
+            assert_eq!(now.0[original].bytes == whole.bytes, cut == 0, "{place}");
+            let kept = now.0.iter().find(|(path, _)| path.starts_with("store/damaged"));
+            let replaced = content.bytes.get(*start as usize..).unwrap_or_default();
+            assert_eq!(
+                kept.map_or(&[][..], |(_, kept)| &kept.bytes),
+                replaced,
+                "{place}: what was put back took the place of it"
+            );
+            let (sound, said) = verify(&work, &[]);
+            assert_eq!(sound, cut == 0, "{place}: {said}");
+            // The tool does the same without a server, and then goes on around what is lost.
+            bad.put(&work);
+            let (sound, said) = verify(&work, &["--repair"]);
+            assert!(
+                sound && said.contains("its end was put back from its copy"),
+                "{place}: {said}"
+            );
+            assert_eq!(
+                said.contains("bytes before it are lost"),
+                cut > 0,
+                "{place}: {said}"
+            );
+            assert!(lost == 0 || said.contains("\nlost: "), "{place}: {said}");
+            let db = Db::open(&work).unwrap_or_else(|error| panic!("{place}: {error}"));
+            if cut == 0 {
+                check(&db, &expected, false, &place);
+            }
+            db.0.stop();
+        }
+        removed(&image, original, copy, &expected, &work);
+    }
+}
+
+/// A file of values that is not there may be elsewhere: a start says so and does nothing. The tool goes on without it.
+fn removed(image: &Image, original: &Path, copy: &Path, expected: &[Rows], work: &Path) {
+    let mut bad = image.clone();
+    bad.0.remove(original);
+    bad.put(work);
+    let place = format!("{original:?}, removed");
+    let error = Db::open(work)
+        .map(|db| db.0.stop())
+        .expect_err("it is missing")
+        .to_string();
+    let error = format!("{error} {}", verify(work, &[]).1);
+    assert!(
+        error.contains(&work.join(original).display().to_string()),
+        "{place}: {error}"
+    );
+    let (sound, said) = verify(work, &["--repair"]);
+    assert!(
+        sound && said.contains("it is missing; its end") && said.contains("\nlost: "),
+        "{place}: {said}"
+    );
+    let kept = Image::take(&work.join("quarantine"));
+    let stood_in = kept
+        .0
+        .keys()
+        .filter(|path| path.to_string_lossy().contains("2_blobs"));
+    assert_eq!(stood_in.count(), 0, "{place}: zeroes are nothing to keep");
+    let db = Db::open(work).unwrap_or_else(|error| panic!("{place}: {error}"));
+    for (measurement, expected) in MEASUREMENTS.iter().zip(expected) {
+        let rows = db
+            .rows(measurement)
+            .unwrap_or_else(|error| panic!("{place}: {error}"));
+        assert!(
+            rows.keys().all(|key| expected.contains_key(key)),
+            "{place}: {measurement}"
+        );
+    }
+    db.0.stop();
+    drop(db);
+    // What was written instead has other files, and their ends have copies.
+    let now = Image::take(work);
+    assert!(
+        !now.0.contains_key(original) && !now.0.contains_key(copy),
+        "{place}"
+    );
+    let (sound, said) = verify(work, &[]);
+    assert!(sound, "{place}: {said}");
+}
+
+/// A store that was made before there were copies of ends gets them at its first start.
+#[test]
+fn ends_without_a_copy_get_one_at_the_next_start() {
+    let dir = fast_folder();
+    let (image, expected) = example(&dir.path().join("example"));
+    let work = dir.path().join("work");
+    let mut old = image.clone();
+    old.0
+        .retain(|path, _| !path.starts_with(Path::new(MIRROR).join(ENDS)));
+    old.put(&work);
+    let db = Db::open(&work).expect("as before");
+    assert_eq!(db.0.store_figures().healed_files, 0);
+    check(&db, &expected, false, "without copies");
+    let made = Image::take(&work);
+    let copies = |image: &Image| {
+        ends(image)
+            .into_iter()
+            .map(|(_, copy, _)| image.0[&copy].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(copies(&made).len(), copies(&image).len());
+    db.0.stop();
+    // Each file that is there has a copy, and no other.
+    let now = Image::take(&work);
+    let values = now
+        .0
+        .keys()
+        .filter(|path| path.starts_with(Path::new(ORIGINALS).join(VALUES)));
+    let copies = now
+        .0
+        .keys()
+        .filter(|path| path.starts_with(Path::new(MIRROR).join(ENDS)));
+    let number = |path: &PathBuf| path.file_name().expect("a number").to_owned();
+    assert_eq!(
+        values.map(number).collect::<Vec<_>>(),
+        copies.map(number).collect::<Vec<_>>()
+    );
+}
+
 #[test]
 fn a_damaged_copy_is_found_and_made_again_and_never_put_back() {
     let dir = fast_folder();
     let (image, expected) = example(&dir.path().join("example"));
     let work = dir.path().join("work");
     let mut random = Random(rounds("KYMO_SEED", 13));
-    for (original, copy) in &pairs(&image) {
+    let pairs = pairs(&image)
+        .into_iter()
+        .map(|(original, copy)| (original, copy, 0));
+    for (original, copy, start) in &pairs.chain(ends(&image)).collect::<Vec<_>>() {
         let mut bad = image.clone();
         let content = bad.0.get_mut(copy).expect("it is in there");
         content.flip(random.below(content.len * 8));
@@ -231,9 +449,20 @@ fn a_damaged_copy_is_found_and_made_again_and_never_put_back() {
         let db = Db::open(&work).unwrap_or_else(|error| panic!("{copy:?}: {error}"));
         assert_eq!(db.rows("cpu").as_ref(), Ok(&expected[0]), "{copy:?}");
         db.0.stop();
+        drop(db);
+        if *start > 0 {
+            // A start makes it again by itself.
+            bad.put(&work);
+            Db::open(&work)
+                .unwrap_or_else(|error| panic!("{copy:?}: {error}"))
+                .0
+                .stop();
+            let (sound, said) = verify(&work, &[]);
+            assert!(sound, "{copy:?}: {said}");
+        }
         // Both damaged: no copy is put back that is not what the list says.
         let content = bad.0.get_mut(original).expect("it is in there");
-        content.flip(random.below(content.len * 8));
+        content.flip(start * 8 + random.below((content.len - start) * 8));
         bad.put(&work);
         let (sound, said) = verify(&work, &["--repair"]);
         let told = said.contains("put back from its copy");
