@@ -226,12 +226,11 @@ impl<'a> MeasurementAndTags<'a> {
     /// Members of the point that `is_wanted` takes, from the byte on where each begins.
     fn members(&self, is_wanted: impl Fn(u32) -> bool) -> impl Iterator<Item = &'a [u8]> {
         let (point, mut message) = (self.point, Message::new(self.point));
-        let mut next = move || {
+        let all = std::iter::from_fn(move || {
             let begin = message.at();
             let (number, _) = message.next_field().ok()??;
             Some((number, point.get(begin..message.at())?))
-        };
-        let all = std::iter::from_fn(move || next());
+        });
         all.filter(move |(number, _)| is_wanted(*number))
             .map(|(_, member)| member)
     }

@@ -46,7 +46,7 @@ impl<'a> Placed<'a> {
 }
 
 /// The fields of a message, and where each begins; what is broken is told with its place.
-fn fields<'a>(bytes: &'a [u8]) -> impl Iterator<Item = Result<(usize, u32, Wire<'a>), Placed<'a>>> {
+fn fields(bytes: &[u8]) -> impl Iterator<Item = Result<(usize, u32, Wire<'_>), Placed<'_>>> {
     let mut message = Message::new(bytes);
     std::iter::from_fn(move || {
         let begin = message.at();
