@@ -128,7 +128,7 @@ fn quoted_newlines_of_csv_come_through_connections() {
     server.wait_rows("own", "SELECT note FROM m WHERE host = 'q'", |rows| {
         rows.len() == 1
     });
-    let told = server.rows("", "SHOW REJECTED");
+    let told = server.wait_rows("", "SHOW REJECTED", |rows| !rows.is_empty());
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
         told[0][7]
