@@ -6,8 +6,7 @@ use crate::flips::{MEASUREMENTS, example};
 use crate::folder::{Content, Image, fast_folder};
 use crate::support::KYMO;
 use crate::{Random, rounds};
-use kymo::store::files;
-use std::collections::BTreeSet;
+use kymo::store::{Store, StoreOptions, files};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -264,12 +263,6 @@ fn the_end_of_a_file_of_values_is_put_back_whatever_happens_to_it() {
     let (image, expected) = example(&dir.path().join("example"));
     let work = dir.path().join("work");
     let ends = ends(&image);
-    let files = image
-        .0
-        .keys()
-        .filter(|path| path.starts_with(Path::new(ORIGINALS).join(VALUES)));
-    let copied: BTreeSet<&PathBuf> = ends.iter().map(|(original, ..)| original).collect();
-    assert_eq!(files.collect::<BTreeSet<_>>(), copied, "each has one");
     assert!(ends.len() > 1, "{ends:?}");
     let mut random = Random(rounds("KYMO_SEED", 14));
     for (original, copy, start) in &ends {
@@ -278,11 +271,12 @@ fn the_end_of_a_file_of_values_is_put_back_whatever_happens_to_it() {
         assert!((100..4096).contains(&end), "{original:?}: {end} bytes");
         for way in 0..5 {
             let mut bytes = whole.bytes.clone();
+            bytes.resize(whole.len as usize, 0);
             match way {
                 // Nothing but the end.
                 0 => bytes.truncate(*start as usize + random.below(end) as usize),
                 // Values, too.
-                1 => bytes.truncate(random.below(*start) as usize),
+                1 => bytes.truncate(random.below(start - 2000) as usize),
                 2 => bytes.extend(b"what does not belong there"),
                 _ => {}
             }
@@ -303,21 +297,21 @@ fn the_end_of_a_file_of_values_is_put_back_whatever_happens_to_it() {
             db.0.stop();
             drop(db);
             let now = Image::take(&work);
-            assert_eq!(
-                now.0[original].bytes[*start as usize..],
-                whole.bytes[*start as usize..],
-                "{place}"
-            );
-            assert_eq!(now.0[original].bytes == whole.bytes, cut == 0, "{place}");
+            // If it was not merged meanwhile.
+            if let Some(now) = now.0.get(original) {
+                let end = *start as usize..;
+                assert_eq!(now.bytes[end.clone()], whole.bytes[end], "{place}");
+                assert_eq!(now.bytes == whole.bytes, cut == 0, "{place}");
+            }
             let kept = now.0.iter().find(|(path, _)| path.starts_with("store/damaged"));
             let replaced = content.bytes.get(*start as usize..).unwrap_or_default();
             assert_eq!(
-                kept.map_or(&[][..], |(_, kept)| &kept.bytes),
+                kept.map_or(&[][..], |(_, kept)| &kept.bytes[..]),
                 replaced,
                 "{place}: what was put back took the place of it"
             );
             let (sound, said) = verify(&work, &[]);
-            assert_eq!(sound, cut == 0, "{place}: {said}");
+            assert!(sound || cut > 0, "{place}: {said}");
             // The tool does the same without a server, and then goes on around what is lost.
             bad.put(&work);
             let (sound, said) = verify(&work, &["--repair"]);
@@ -399,33 +393,26 @@ fn ends_without_a_copy_get_one_at_the_next_start() {
     old.0
         .retain(|path, _| !path.starts_with(Path::new(MIRROR).join(ENDS)));
     old.put(&work);
-    let db = Db::open(&work).expect("as before");
-    assert_eq!(db.0.store_figures().healed_files, 0);
-    check(&db, &expected, false, "without copies");
-    let made = Image::take(&work);
-    let copies = |image: &Image| {
-        ends(image)
-            .into_iter()
-            .map(|(_, copy, _)| image.0[&copy].clone())
-            .collect::<Vec<_>>()
+    let open = || {
+        let options = StoreOptions {
+            cache_bytes: 1 << 20,
+            index_cache_bytes: 1 << 20,
+        };
+        Store::open(&work.join("store"), options, &mut |_| {}).expect("as before")
     };
-    assert_eq!(copies(&made).len(), copies(&image).len());
-    db.0.stop();
+    assert_eq!(open().counters().healed_files, 0);
     // Each file that is there has a copy, and no other.
+    let numbers = |image: &Image, folder: &str| {
+        let files = image.0.keys().filter_map(|path| path.strip_prefix(folder).ok());
+        files.map(Path::to_path_buf).collect::<Vec<_>>()
+    };
     let now = Image::take(&work);
-    let values = now
-        .0
-        .keys()
-        .filter(|path| path.starts_with(Path::new(ORIGINALS).join(VALUES)));
-    let copies = now
-        .0
-        .keys()
-        .filter(|path| path.starts_with(Path::new(MIRROR).join(ENDS)));
-    let number = |path: &PathBuf| path.file_name().expect("a number").to_owned();
-    assert_eq!(
-        values.map(number).collect::<Vec<_>>(),
-        copies.map(number).collect::<Vec<_>>()
-    );
+    let values = numbers(&now, &format!("{ORIGINALS}/{VALUES}"));
+    assert!(values.len() > 1, "{values:?}");
+    assert_eq!(numbers(&now, &format!("{MIRROR}/{ENDS}")), values);
+    let db = Db::open(&work).expect("as before");
+    check(&db, &expected, false, "with new copies");
+    db.0.stop();
 }
 
 #[test]
