@@ -22,6 +22,8 @@ use world::World;
 /// Seeds in CI, ordinary ones and small ones.
 const SEEDS: u64 = 500;
 const SMALL_SEEDS: (u64, u64) = (10_000_000, 2000);
+/// Of those in which requests wait on their way.
+const LATE_SEEDS: u64 = 2000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|n| n.parse().ok())
@@ -40,6 +42,17 @@ fn the_core_keeps_what_it_acknowledged_on_any_disk() {
 #[test]
 fn the_core_keeps_it_in_many_small_lives() {
     run(SMALL_SEEDS.0, SMALL_SEEDS.1).check();
+}
+
+/// Requests whose names are resolved wait while others are committed, things are dropped, sealed and merged, until they are committed or a crash takes them.
+#[test]
+fn the_core_keeps_what_was_on_its_way_as_it_was_first_seen() {
+    let total = run(world::LATE_SEEDS, LATE_SEEDS);
+    total.check();
+    assert!(
+        total.late > 0 && total.settled.iter().all(|&count| count > 0),
+        "{total:#?}"
+    );
 }
 
 fn run(first: u64, seeds: u64) -> world::Tally {
@@ -337,6 +350,49 @@ fn what_was_on_its_way_during_a_drop_stays_as_it_is() {
                 "{drop_text}, way {way}: merged: {found}, {before}"
             );
         }
+    }
+}
+
+/// A request that was on its way while a policy was altered defines the policy as it was: that changes nothing, now or after any start.
+#[test]
+fn what_was_on_its_way_while_a_policy_was_altered_leaves_it_so() {
+    for way in 0..8 {
+        // Is the policy durable before?
+        let (is_sealed, starts, is_known) = (way & 1 > 0, way & 2 > 0, way & 4 > 0);
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let world = World::new(0);
+        let open = || {
+            let opened = (0..50).find_map(|_| Life::open(&world, 1, dir.path()).ok());
+            opened.expect("a sound disk").0
+        };
+        let kept = |life: &Life| {
+            let answer = life.query("SHOW RETENTION POLICIES ON d");
+            answer["results"][0]["series"][0]["values"][0][1].to_string()
+        };
+        let mut life = open();
+        let make = |life: &Life, host, time: i64| {
+            let points = vec![((0, host), time, Fields::from([("v", time)]))];
+            (life.batch(&points), Op::Write(points))
+        };
+        let late = vec![make(&life, 0, 1)];
+        if is_known {
+            life.commit_group(vec![make(&life, 1, 2)]);
+        }
+        *life.statement.lock().expect("one thread") = Op::Retention(1234);
+        life.query("ALTER RETENTION POLICY autogen ON d DURATION 1234h");
+        if is_sealed {
+            life.seal().expect("a sound disk");
+        }
+        life.commit_group(late);
+        assert_eq!(kept(&life), "\"1234h0m0s\"", "way {way}: at once");
+        if starts {
+            drop(life);
+            life = open();
+            assert_eq!(kept(&life), "\"1234h0m0s\"", "way {way}: after a start");
+        }
+        life.seal().expect("a sound disk");
+        drop(life);
+        assert_eq!(kept(&open()), "\"1234h0m0s\"", "way {way}: sealed and started");
     }
 }
 

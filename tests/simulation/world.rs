@@ -2,6 +2,7 @@
 
 use super::life::{GROUP_BYTES, Life};
 use super::model::{Fields, Key, MEASUREMENTS, Model, Op, Points};
+use crate::batch::Batch;
 use crate::journal::simulated::{Random, SimDisk};
 use crate::shard::CommitError;
 use crate::store::simulated::{Fate, Spaces, Step};
@@ -48,6 +49,12 @@ const SMALL: Size = Size {
 };
 /// Seeds from here on are small.
 const SMALL_SEEDS: u64 = 10_000_000;
+/// In seeds from here on requests wait on their way, for as long as chance has it, while others are committed and things are dropped.
+pub const LATE_SEEDS: u64 = 20_000_000;
+/// Requests that wait at once.
+const WAITING_MAX: usize = 6;
+/// Values of requests that wait; no other has them.
+const LATE_VALUES: u64 = 1000;
 
 /// What was done, to see that everything was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,6 +85,10 @@ pub struct Tally {
     pub rot: [u64; 3],
     /// The most memory a replay took.
     pub replay_bytes: u64,
+    /// Requests that were committed after they had waited.
+    pub late: u64,
+    /// Of those that waited while something was dropped, as far as that was seen: they did not count, or did.
+    pub settled: [u64; 2],
 }
 
 impl Tally {
@@ -98,6 +109,10 @@ impl Tally {
             *own += other;
         }
         self.replay_bytes = self.replay_bytes.max(other.replay_bytes);
+        self.late += other.late;
+        for (own, other) in self.settled.iter_mut().zip(other.settled) {
+            *own += other;
+        }
     }
 
     /// Nothing was left out.
@@ -145,8 +160,18 @@ pub struct World {
     tally: Mutex<Tally>,
     /// The next steps of the store fail, each after this was done.
     pub failures: Mutex<VecDeque<Meanwhile>>,
+    /// Requests that were made, and wait; those of seeds that have such.
+    waiting: Option<Mutex<Vec<Waiting>>>,
+    late_values: AtomicU64,
     /// Tell what is done: `KYMO_CORE_TRACE`.
     traced: bool,
+}
+
+/// A request whose names are resolved: the last sequence that was seen then.
+struct Waiting {
+    made: u64,
+    points: Vec<(Key, i64, Fields)>,
+    batch: Batch,
 }
 
 impl World {
@@ -194,6 +219,8 @@ impl World {
                 poisoned: AtomicBool::new(false),
                 tally: Mutex::default(),
                 failures: Mutex::default(),
+                waiting: (seed >= LATE_SEEDS).then(Mutex::default),
+                late_values: AtomicU64::new(LATE_VALUES),
                 traced: std::env::var_os("KYMO_CORE_TRACE").is_some(),
             }
         })
@@ -290,6 +317,7 @@ impl World {
     /// While a seal or a merge writes.
     fn meanwhile(&self, life: &Life) {
         for _ in 0..=self.below(2) {
+            self.wait(life);
             match self.below(8) {
                 0 => self.delete(life),
                 1 => self.check(life),
@@ -363,6 +391,9 @@ impl World {
         }
         drop(life);
         self.life.lock().expect("one thread").take();
+        if let Some(waiting) = &self.waiting {
+            waiting.lock().expect("one thread").clear();
+        }
         self.crash();
     }
 
@@ -378,6 +409,7 @@ impl World {
     }
 
     fn act(&self, life: &Life) {
+        self.wait(life);
         match self.below(20) {
             0 | 1 => self.delete(life),
             2 | 3 => self.seal(life),
@@ -441,6 +473,75 @@ impl World {
         life.commit_group(group);
     }
 
+    /// Makes requests that wait, commits some of those that did, and loses others, in seeds that have such.
+    fn wait(&self, life: &Life) {
+        let Some(waiting) = &self.waiting else { return };
+        match self.below(8) {
+            0..=2 if waiting.lock().expect("one thread").len() < WAITING_MAX => {
+                let points: Vec<_> = (0..=self.below(self.size.points.0))
+                    .map(|_| self.late_point())
+                    .collect();
+                let (made, batch) = (life.sequence(), life.batch(&points));
+                self.trace(|| format!("made after {made}: {points:?}"));
+                waiting
+                    .lock()
+                    .expect("one thread")
+                    .push(Waiting { made, points, batch });
+            }
+            3 | 4 if self.may_commit(life) => {
+                let mut group = Vec::new();
+                for _ in 0..=self.below(3) {
+                    let mut waiting = waiting.lock().expect("one thread");
+                    if !waiting.is_empty() {
+                        let at = self.below(waiting.len() as u64) as usize;
+                        let Waiting { made, points, batch } = waiting.remove(at);
+                        group.push((batch, Op::Late(made, points)));
+                    }
+                }
+                if group.is_empty() {
+                    return;
+                }
+                self.tally().late += group.len() as u64;
+                self.trace(|| format!("late {:?}", group.iter().map(|(_, op)| op).collect::<Vec<_>>()));
+                life.commit_group(group);
+            }
+            5 => {
+                let mut waiting = waiting.lock().expect("one thread");
+                if self.one_in(4) && !waiting.is_empty() {
+                    let at = self.below(waiting.len() as u64) as usize;
+                    waiting.remove(at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn late_point(&self) -> (Key, i64, Fields) {
+        let (key, time, mut fields) = self.point();
+        let value = self.late_values.fetch_add(1, Relaxed) as i64;
+        fields.values_mut().for_each(|own| *own = value);
+        (key, time, fields)
+    }
+
+    /// Whatever drops more than rows.
+    fn drop_all(&self, life: &Life) {
+        let hours = 1000 + self.below(100_000);
+        let (text, op) = match self.below(3) {
+            0 => ("DROP DATABASE d".to_string(), Op::DropDatabase),
+            _ => (
+                format!("ALTER RETENTION POLICY autogen ON d DURATION {hours}h"),
+                Op::Retention(hours),
+            ),
+        };
+        self.command(life, &text, op);
+    }
+
+    fn command(&self, life: &Life, text: &str, op: Op) {
+        self.trace(|| text.to_string());
+        *life.statement.lock().expect("one thread") = op;
+        life.query(text);
+    }
+
     fn point(&self) -> (Key, i64, Fields) {
         let key = (self.below(MEASUREMENTS.len() as u64) as usize, self.below(HOSTS));
         let mut fields = Fields::new();
@@ -455,6 +556,9 @@ impl World {
     fn delete(&self, life: &Life) {
         if !self.may_commit(life) {
             return;
+        }
+        if self.waiting.is_some() && self.one_in(4) {
+            return self.drop_all(life);
         }
         let (measurement, host) = (self.below(MEASUREMENTS.len() as u64) as usize, self.below(HOSTS));
         let from = self.below(SLOTS) as i64 * SLOT;
@@ -478,9 +582,7 @@ impl World {
                 Op::Delete(measurement, Some(host), (from, to)),
             ),
         };
-        self.trace(|| text.clone());
-        *life.statement.lock().expect("one thread") = op;
-        life.query(&text);
+        self.command(life, &text, op);
     }
 
     /// Everything there is, and sums of it, against the model.
@@ -488,9 +590,18 @@ impl World {
         self.tally().checks += 1;
         let (from, to) = (self.below(SLOTS) as i64 * SLOT, self.below(SLOTS) as i64 * SLOT);
         let mut model = self.model();
-        let points = model.up_to(life.sequence());
         let found = all(life, false).expect("nothing is damaged");
+        self.settle(&mut model, life, &found);
+        let kept = model.retention(life.sequence());
+        let points = model.up_to(life.sequence());
         assert_same(&found, points);
+        let policies = life.query("SHOW RETENTION POLICIES ON d");
+        let policy = &policies["results"][0]["series"][0]["values"][0];
+        let expected = kept.map_or("0s".to_string(), |hours| format!("{hours}h0m0s"));
+        assert!(
+            policy.is_null() || policy[1] == expected.as_str(),
+            "{policies}, not {expected}"
+        );
         for (measurement, name) in MEASUREMENTS.iter().enumerate() {
             let answer = life.query(&format!(
                 "SELECT count(v), sum(v), min(v), max(v) FROM {name} WHERE time >= {from} AND time <= {to} GROUP BY host"
@@ -514,6 +625,13 @@ impl World {
                 }
             }
             assert_eq!(sums, expected, "{name} from {from} to {to}");
+        }
+    }
+
+    fn settle(&self, model: &mut Model, life: &Life, found: &Points) {
+        let counts = model.settle(life.sequence(), found);
+        for (own, count) in self.tally().settled.iter_mut().zip(counts) {
+            *own += count;
         }
     }
 
@@ -559,6 +677,7 @@ impl World {
                     }
                 }
                 if let (false, Ok(found)) = (told, &found) {
+                    self.settle(&mut model, &life, found);
                     assert_same(found, model.up_to(life.sequence()));
                 }
                 1 + usize::from(!told)

@@ -316,9 +316,11 @@ impl Catalog {
                 .databases
                 .values()
                 .any(|db| db.all_policies().any(|p| p.id == policy.id));
-            if !known {
-                names.put_policy(policy.clone());
+            // A later batch may define it once more as it was when its request was made, and it may have been altered since.
+            if known {
+                continue;
             }
+            names.put_policy(policy.clone());
             if !sealed {
                 names.unsealed.policies.push(policy.clone());
             }

@@ -1,6 +1,6 @@
 //! Databases and retention policies: what can be said of them, and how they change.
 
-use super::{Target, commands, commit};
+use super::{Target, commands, commands_with, commit};
 use crate::batch::{Batch, Command};
 use crate::catalog::state::{DEFAULT_POLICY, PolicySettings, shard_duration};
 use crate::catalog::{Catalog, Policy, WriteSettings};
@@ -250,7 +250,8 @@ pub(super) fn alter_policy(
     if after != before {
         list.push(after.command(policy.id));
     }
-    commands(target, list)
+    // It may have been named only by requests that are on their way: at a start, what is not known yet is not altered.
+    commands_with(target, ctx.catalog.define_database(&database.name), list)
 }
 
 /// DROP RETENTION POLICY; nothing happens when there is none.
