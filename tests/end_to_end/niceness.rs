@@ -40,7 +40,10 @@ fn large_work_yields_to_those_who_answer() {
         };
         let (answer, merge) = (most("actix"), most("kymo-merge"));
         let large = ["kymo-sockets", "kymo-datagrams", "tokio-rt-worker"].map(most);
-        if answer.is_some() && large.iter().all(|large| *large > answer && *large < merge) {
+        // However nice the tests are themselves: nobody may take that back.
+        let wanted = |least: i64| answer.map(|own| own.max(least));
+        let are_wanted = large.iter().all(|large| *large == wanted(5)) && merge == wanted(10);
+        if answer.is_some() && are_wanted {
             return;
         }
         assert!(Instant::now() < deadline, "{threads:?}");
