@@ -477,17 +477,7 @@ impl World {
     fn wait(&self, life: &Life) {
         let Some(waiting) = &self.waiting else { return };
         match self.below(8) {
-            0..=2 if waiting.lock().expect("one thread").len() < WAITING_MAX => {
-                let points: Vec<_> = (0..=self.below(self.size.points.0))
-                    .map(|_| self.late_point())
-                    .collect();
-                let (made, batch) = (life.sequence(), life.batch(&points));
-                self.trace(|| format!("made after {made}: {points:?}"));
-                waiting
-                    .lock()
-                    .expect("one thread")
-                    .push(Waiting { made, points, batch });
-            }
+            0..=2 => self.make(life),
             3 | 4 if self.may_commit(life) => {
                 let mut group = Vec::new();
                 for _ in 0..=self.below(3) {
@@ -512,8 +502,23 @@ impl World {
                     waiting.remove(at);
                 }
             }
+            6 if self.may_commit(life) => self.drop_all(life),
             _ => {}
         }
+    }
+
+    /// Makes a request that waits, if there are not too many.
+    fn make(&self, life: &Life) {
+        let Some(waiting) = &self.waiting else { return };
+        let mut waiting = waiting.lock().expect("one thread");
+        if waiting.len() == WAITING_MAX {
+            return;
+        }
+        let few = self.below(self.size.points.0);
+        let points: Vec<_> = (0..=few).map(|_| self.late_point()).collect();
+        let (made, batch) = (life.sequence(), life.batch(&points));
+        self.trace(|| format!("made after {made}: {points:?}"));
+        waiting.push(Waiting { made, points, batch });
     }
 
     fn late_point(&self) -> (Key, i64, Fields) {
@@ -523,17 +528,25 @@ impl World {
         (key, time, fields)
     }
 
-    /// Whatever drops more than rows.
+    /// Drops more than rows, or alters what has them; often a request is made at once that names all of it anew.
     fn drop_all(&self, life: &Life) {
         let hours = 1000 + self.below(100_000);
-        let (text, op) = match self.below(3) {
+        let measurement = self.below(MEASUREMENTS.len() as u64) as usize;
+        let (text, op) = match self.below(6) {
             0 => ("DROP DATABASE d".to_string(), Op::DropDatabase),
+            1..=3 => (
+                format!("DROP MEASUREMENT {}", MEASUREMENTS[measurement]),
+                Op::DropMeasurement(measurement),
+            ),
             _ => (
                 format!("ALTER RETENTION POLICY autogen ON d DURATION {hours}h"),
                 Op::Retention(hours),
             ),
         };
         self.command(life, &text, op);
+        if self.one_in(2) {
+            self.make(life);
+        }
     }
 
     fn command(&self, life: &Life, text: &str, op: Op) {
@@ -556,9 +569,6 @@ impl World {
     fn delete(&self, life: &Life) {
         if !self.may_commit(life) {
             return;
-        }
-        if self.waiting.is_some() && self.one_in(4) {
-            return self.drop_all(life);
         }
         let (measurement, host) = (self.below(MEASUREMENTS.len() as u64) as usize, self.below(HOSTS));
         let from = self.below(SLOTS) as i64 * SLOT;
