@@ -5,6 +5,7 @@ use crate::catalog::{Fields, Measurement};
 use crate::model::{Bitmap, Column, FieldId, FieldType, MeasurementId, SeriesId, StringColumn, Values};
 use kymo_plugin_api::{Field, Value};
 use roaring::RoaringBitmap;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Rows of one number that wait to be put to the others: as many as stay in the processor's cache.
@@ -346,13 +347,14 @@ impl MeasurementTable {
                 continue;
             }
             let columns = rows.columns.iter_mut().zip(&self.slots);
-            let mut columns: Vec<(FieldId, &Column)> = columns
+            let columns = columns
                 .filter(|(column, _)| !column.is_empty())
                 .map(|(column, slot)| {
                     column.push_missing(len - column.len());
                     (slot.id, &*column)
-                })
-                .collect();
+                });
+            // Most tables have one column, or a few.
+            let mut columns: SmallVec<[(FieldId, &Column); 8]> = columns.collect();
             into.push(shard, self.id, &rows.series, &rows.times, &mut columns);
             rows.clear();
         }

@@ -217,20 +217,23 @@ impl JsonDecoder {
         if self.settings.flat.is_none()
             && let Some(point) = self.fast(cursor, known)
         {
-            let object = &text[start.at()..cursor.at()];
-            let apart = Apart {
-                settings: &self.settings,
-                text: object,
-            };
+            let object = &text.as_bytes()[start.at()..cursor.at()];
+            let apart;
             let series = match point.spelling {
                 Spelling::Text(range) => SeriesRef {
                     spelling: &text.as_bytes()[range],
                     reader: &self.settings,
                 },
-                Spelling::Scratch => SeriesRef {
-                    spelling: &self.scratch,
-                    reader: &apart,
-                },
+                Spelling::Scratch => {
+                    apart = Apart {
+                        settings: &self.settings,
+                        text: &text[start.at()..cursor.at()],
+                    };
+                    SeriesRef {
+                        spelling: &self.scratch,
+                        reader: &apart,
+                    }
+                }
             };
             let line = lines.of(start.at());
             if point.is_line {
@@ -240,10 +243,7 @@ impl JsonDecoder {
                 series,
                 time: point.time,
                 fields: &known.fields,
-                origin: Origin {
-                    line,
-                    text: object.as_bytes(),
-                },
+                origin: Origin { line, text: object },
             });
             return Ok(());
         }

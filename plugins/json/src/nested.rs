@@ -215,28 +215,21 @@ pub fn read_value<'a>(settings: &Settings, cursor: &mut Cursor<'a>) -> Option<Op
     }))
 }
 
-/// A number, read as it is passed over. `01` and `1.` are left to the careful way, which refuses them.
+/// A number, read as it is passed over.
 #[inline]
 fn read_float(cursor: &mut Cursor<'_>) -> Option<f64> {
     let rest = cursor.rest();
-    let (value, len) = number::float(rest)?;
-    let digits = rest[..len].strip_prefix(b"-").unwrap_or(&rest[..len]);
-    let odd = match digits {
-        [b'0', b'0'..=b'9', ..] | [b'.', ..] | [.., b'.'] => true,
-        _ => !value.is_finite() || is_point_before_exponent(digits),
+    let Some((value, len)) = number::plain(rest) else {
+        let (value, _) = number::float(cursor.number().ok()?.as_bytes())?;
+        return Some(value).filter(|value| value.is_finite());
     };
-    if odd {
+    let digits = rest[..len].strip_prefix(b"-").unwrap_or(&rest[..len]);
+    // `01` and `1.` are left to the careful way, which refuses them.
+    if matches!(digits, [b'0', b'0'..=b'9', ..] | [b'.', ..] | [.., b'.']) {
         return None;
     }
     cursor.pass(len);
     Some(value)
-}
-
-/// `1.e5`
-#[inline]
-fn is_point_before_exponent(number: &[u8]) -> bool {
-    let point = any_of([b'.'], number);
-    matches!(number.get(point + 1), Some(b'e' | b'E'))
 }
 
 #[inline]

@@ -48,7 +48,8 @@ struct Shape<'a> {
     tail: Known<'a>,
     /// No part of it has a newline.
     is_line: bool,
-    series: Option<SeriesAt>,
+    /// Where the spelling of the series begins in the text before its first part; it ends one byte behind its last.
+    series_offset: usize,
     /// The shape of the point that came next the last time.
     next: usize,
 }
@@ -69,13 +70,6 @@ enum What<'a> {
     /// Of this field.
     Value(&'a str),
     Time,
-}
-
-/// Where the spelling of the series is: from within the text before one part to one byte behind another.
-struct SeriesAt {
-    first: usize,
-    offset: usize,
-    last: usize,
 }
 
 /// A point beside its fields.
@@ -152,7 +146,7 @@ impl<'a> Shape<'a> {
         let mut cursor = Cursor::new(text, point.start);
         let bytes = text.as_bytes();
         let mut parts: Vec<Part<'a>> = Vec::new();
-        let mut series: Option<SeriesAt> = None;
+        let mut series_offset = None;
         // Where the part before ended.
         let mut from = point.start;
         cursor.enter(b'{').ok()?;
@@ -170,21 +164,11 @@ impl<'a> Shape<'a> {
                         _ => What::Name,
                     };
                     let offset = begin.checked_sub(from)?;
+                    series_offset.get_or_insert(offset);
                     parts.push(Part {
                         before: Known::new(&bytes[from..at]),
                         what,
                     });
-                    let last = parts.len() - 1;
-                    match &mut series {
-                        Some(series) => series.last = last,
-                        None => {
-                            series = Some(SeriesAt {
-                                first: last,
-                                offset,
-                                last,
-                            });
-                        }
-                    }
                     cursor.skip().ok()?;
                     from = cursor.at() - 1;
                 }
@@ -222,7 +206,7 @@ impl<'a> Shape<'a> {
             parts,
             tail: Known::new(tail),
             is_line,
-            series,
+            series_offset: series_offset.unwrap_or(0),
             next: 0,
         })
     }
@@ -237,13 +221,12 @@ impl<'a> Shape<'a> {
     ) -> Option<Shaped> {
         fields.clear();
         let (mut spelling, mut time, mut is_line) = (0..0, None, self.is_line);
-        for (at, part) in self.parts.iter().enumerate() {
-            if let Some(series) = &self.series
-                && series.first == at
-            {
-                spelling.start = cursor.at() + series.offset;
-            }
+        for part in &self.parts {
+            let begin = cursor.at();
             pass(cursor, &part.before)?;
+            if matches!(part.what, What::Name | What::Tags) && spelling.end == 0 {
+                spelling.start = begin + self.series_offset;
+            }
             match part.what {
                 What::Name => {
                     let len = plain_end(cursor.rest());
@@ -264,9 +247,7 @@ impl<'a> Shape<'a> {
                     time = Some(read_known_time(settings, cursor, before)?);
                 }
             }
-            if let Some(series) = &self.series
-                && series.last == at
-            {
+            if matches!(part.what, What::Name | What::Tags) {
                 spelling.end = cursor.at() + 1;
             }
         }

@@ -5,6 +5,16 @@ pub const EXACT_POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
     1e19, 1e20, 1e21, 1e22,
 ];
+/// The same that fit 64 bits.
+const WHOLE_POWERS: [u64; DIGITS_MAX + 1] = {
+    let mut powers = [1; DIGITS_MAX + 1];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};
 /// Integers up to here are exact in an f64.
 pub const EXACT_MAX: u64 = 1 << 53;
 /// So many digits fit 64 bits, whatever they are.
@@ -14,6 +24,17 @@ pub const DIGITS_MAX: usize = 19;
 /// length. A leading `+`, `inf` and `nan` are no numbers here. The caller looks at what follows.
 #[inline]
 pub fn float(bytes: &[u8]) -> Option<(f64, usize)> {
+    plain(bytes).or_else(|| {
+        let digits = bytes.strip_prefix(b"-").unwrap_or(bytes);
+        // Not `inf`.
+        let is_number = matches!(digits, [b'0'..=b'9' | b'.', ..]);
+        is_number.then(|| fast_float2::parse_partial(bytes).ok())?
+    })
+}
+
+/// As [`float`], of a number that has no exponent and at most [`DIGITS_MAX`] digits; others are none here.
+#[inline]
+pub fn plain(bytes: &[u8]) -> Option<(f64, usize)> {
     let negative = bytes.first() == Some(&b'-');
     let first = usize::from(negative);
     let (mut mantissa, mut at) = digits(bytes, first, 0);
@@ -25,16 +46,27 @@ pub fn float(bytes: &[u8]) -> Option<(f64, usize)> {
         scale = at - point;
         count += scale;
     }
-    if count == 0 {
+    if count == 0 || count > DIGITS_MAX || matches!(bytes.get(at), Some(b'e' | b'E')) {
         return None;
     }
-    // Both numbers are exact, so the division rounds once: correctly.
-    let is_exact = count <= DIGITS_MAX && mantissa <= EXACT_MAX && scale < EXACT_POWERS.len();
-    if is_exact && !matches!(bytes.get(at), Some(b'e' | b'E')) {
-        let value = mantissa as f64 / EXACT_POWERS[scale];
-        return Some((if negative { -value } else { value }, at));
-    }
-    fast_float2::parse_partial(bytes).ok()
+    let value = match mantissa <= EXACT_MAX {
+        // Both numbers are exact, so the division rounds once: correctly.
+        true => mantissa as f64 / EXACT_POWERS[scale],
+        false => divided(mantissa, WHOLE_POWERS[scale]),
+    };
+    Some((if negative { -value } else { value }, at))
+}
+
+/// A number that is not 0 by a power of ten, correctly rounded.
+fn divided(number: u64, power: u64) -> f64 {
+    let (shift, power_shift) = (number.leading_zeros(), power.leading_zeros());
+    let (number, power) = (u128::from(number << shift), u128::from(power << power_shift));
+    // At least 63 bits of the quotient. The last stands for all behind it, so that what is rounded to 53 bits is neither half nor whole
+    // where the quotient is not.
+    let dividend = number << 63;
+    let quotient = dividend / power;
+    let bits = quotient as u64 | u64::from(quotient * power != dividend);
+    bits as f64 * f64::from_bits(u64::from(1023 + power_shift - shift - 63) << 52)
 }
 
 /// Takes the digits at `at` behind those of a number: what it comes to, modulo 2^64, and where they end. Eight at a time: how many digits
@@ -183,10 +215,39 @@ mod tests {
         }
 
         #[test]
+        fn long_numbers_are_rounded_once(mantissa in EXACT_MAX..10_000_000_000_000_000_000, scale in 0usize..=19) {
+            let digits = format!("{mantissa:020}");
+            let text = format!("{}.{}", &digits[..20 - scale], &digits[20 - scale..]);
+            let want: f64 = text.parse().expect("a number");
+            prop_assert_eq!(divided(mantissa, WHOLE_POWERS[scale]).to_bits(), want.to_bits());
+        }
+
+        #[test]
         fn every_float_is_read_back(value in any::<f64>().prop_filter("finite", |v| v.is_finite())) {
             for text in [format!("{value}"), format!("{value:e}")] {
                 prop_assert_eq!(float(text.as_bytes()).map(|(v, len)| (v.to_bits(), len)), Some((value.to_bits(), text.len())));
             }
+        }
+    }
+
+    /// Halves between two floats go to the even one, and what is a little more or less does not.
+    #[test]
+    fn halves_are_rounded_to_even() {
+        for text in [
+            "9007199254740993",
+            "9007199254740995",
+            "900719925474099.3",
+            "1801439850948198.5",
+            "18014398509481986",
+            "18014398509481990",
+            "4503599627370497.5",
+            "4503599627370496.5",
+            "450359962737049.75",
+            "4503599627370496.501",
+            "4503599627370496.499",
+        ] {
+            let want: f64 = text.parse().expect("a number");
+            assert_eq!(float(text.as_bytes()), Some((want, text.len())), "{text}");
         }
     }
 
