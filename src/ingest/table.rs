@@ -356,6 +356,7 @@ impl MeasurementTable {
             // Most tables have one column, or a few.
             let mut columns: SmallVec<[(FieldId, &Column); 8]> = columns.collect();
             into.push(shard, self.id, &rows.series, &rows.times, &mut columns);
+            drop(columns);
             rows.clear();
         }
         self.uncommitted.clear();
