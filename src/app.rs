@@ -50,6 +50,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const BACKLOG: u32 = 1024;
 /// Sockets that share a UDP address unless more are asked for.
 const READERS_MAX: usize = 4;
+/// Bytes of receive buffer that are asked for a UDP socket.
+const RECEIVE_BYTES_MIN: u64 = 128 << 10;
+const RECEIVE_BYTES_MAX: u64 = 16 << 20;
 
 /// Runs the server until SIGTERM or SIGINT.
 ///
@@ -230,7 +233,7 @@ async fn start(
 ) -> anyhow::Result<Actors> {
     // Bind everything before anything starts: an address in use must not leave half a server.
     let mut unix = Vec::new();
-    let mut bound = Vec::new();
+    let (mut unbound, mut udp_sockets) = (Vec::new(), 0);
     for way in ways(args) {
         let cannot = || format!("cannot listen on {} (choose another address, or off)", way.flag);
         if let ("http", Transport::Unix(path)) = (way.address.format.as_str(), &way.address.transport) {
@@ -244,8 +247,17 @@ async fn start(
             (0, None) => (machine.cores / 2).clamp(1, READERS_MAX),
             (readers, _) => readers,
         };
-        let sockets = bind_way(&way.address, readers).with_context(cannot)?;
-        bound.push((way.address, Arc::new(feed), sockets));
+        if matches!(way.address.transport, Transport::Udp(_)) {
+            udp_sockets += readers;
+        }
+        unbound.push((way, Arc::new(feed), readers));
+    }
+    let receive_bytes = receive_bytes(machine.memory, udp_sockets);
+    let mut bound = Vec::new();
+    for (way, feed, readers) in unbound {
+        let cannot = || format!("cannot listen on {} (choose another address, or off)", way.flag);
+        let sockets = bind_way(&way.address, readers, receive_bytes).with_context(cannot)?;
+        bound.push((way.address, feed, sockets));
     }
     let mut gathered: Vec<(String, Shared)> = Vec::new();
     let engine = services.engine.clone();
@@ -375,13 +387,20 @@ fn ways(args: &ServeArgs) -> Vec<Way> {
     ways
 }
 
-fn bind_way(address: &ListenAddress, readers: usize) -> std::io::Result<Sockets> {
+/// Bytes of receive buffer to ask for each of the UDP sockets. The kernel gives twice as many, outside of what the process holds: together
+/// a 32nd of the memory.
+fn receive_bytes(memory: u64, sockets: usize) -> usize {
+    let share = memory / 64 / (sockets.max(1) as u64);
+    share.clamp(RECEIVE_BYTES_MIN, RECEIVE_BYTES_MAX) as usize
+}
+
+fn bind_way(address: &ListenAddress, readers: usize, receive_bytes: usize) -> std::io::Result<Sockets> {
     let settings = &address.socket;
     Ok(match &address.transport {
         Transport::Tcp(at) => Sockets::Streams(Bound::Tcp(listen(*at)?)),
         Transport::Unix(path) => Sockets::Streams(Bound::Unix(unix::listen(path, settings.mode)?)),
         Transport::Udp(at) => {
-            let sockets = udp::bind(*at, readers, settings.receive_bytes)?;
+            let sockets = udp::bind(*at, readers, settings.receive_bytes.unwrap_or(receive_bytes))?;
             Sockets::Datagrams(sockets.into_iter().map(Source::Udp).collect())
         }
         Transport::UnixDatagram(path) => {
@@ -482,5 +501,22 @@ fn banner(args: &ServeArgs, folder: &Path, machine: &Machine, services: &Service
         println!(
             "try: kymo query --url http://{address} --database host 'SELECT mean(usage) FROM cpu WHERE time > now() - 1m GROUP BY cpu'"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receive_buffers_together_are_a_small_part_of_the_memory() {
+        for (memory, sockets, each) in [
+            (64 << 30, 3, RECEIVE_BYTES_MAX),
+            (256 << 20, 2, 2 << 20),
+            (256 << 20, 64, RECEIVE_BYTES_MIN),
+            (1 << 30, 0, RECEIVE_BYTES_MAX),
+        ] {
+            assert_eq!(receive_bytes(memory, sockets) as u64, each, "{memory} {sockets}");
+        }
     }
 }

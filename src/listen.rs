@@ -48,8 +48,8 @@ pub struct SocketSettings {
     pub idle_seconds: u64,
     /// Bytes of datagrams that wait inside the server while it cannot keep up (`buffer`).
     pub buffer_bytes_max: usize,
-    /// Bytes of receive buffer asked of the kernel (`receive_buffer`).
-    pub receive_bytes: usize,
+    /// Bytes of receive buffer asked of the kernel (`receive_buffer`); none: what suits the machine's memory.
+    pub receive_bytes: Option<usize>,
     /// Sockets that share the address, each with threads of its own (`readers`); 0: as many as fit the machine.
     pub readers: usize,
     /// Who may write to a socket in the file system (`mode`, octal).
@@ -62,7 +62,7 @@ impl Default for SocketSettings {
             connections_max: 4096,
             idle_seconds: 3600,
             buffer_bytes_max: 32 << 20,
-            receive_bytes: 16 << 20,
+            receive_bytes: None,
             readers: 0,
             mode: 0o660,
         }
@@ -101,7 +101,7 @@ impl ListenAddress {
             "connections" => self.socket.connections_max = number(1, 1 << 20)?,
             "idle" => self.socket.idle_seconds = number(0, 1 << 32)?,
             "buffer" => self.socket.buffer_bytes_max = number(1 << 16, BUFFER_BYTES_MAX)? as usize,
-            "receive_buffer" => self.socket.receive_bytes = number(1 << 12, 1 << 30)? as usize,
+            "receive_buffer" => self.socket.receive_bytes = Some(number(1 << 12, 1 << 30)? as usize),
             "readers" => self.socket.readers = number(0, READERS_MAX)? as usize,
             "mode" => {
                 let mode = u32::from_str_radix(&value, 8).ok().filter(|mode| *mode <= 0o777);

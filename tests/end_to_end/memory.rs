@@ -206,3 +206,27 @@ fn too_little_address_space_is_told_and_not_stumbled_over() {
         "{said}"
     );
 }
+
+/// Datagrams that nobody has read yet are the kernel's, which counts them to the server's cgroup.
+#[test]
+fn receive_buffers_of_udp_follow_the_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = 256 * MIB as u64;
+    let listen: Vec<String> = (0..6)
+        .map(|at| format!("graphite+udp://127.0.0.1:0?readers=2&database=d{at}"))
+        .collect();
+    let mut flags = vec!["--memory", "256MiB", "--host-metrics", "off"];
+    listen
+        .iter()
+        .for_each(|address| flags.extend(["--listen", address]));
+    let server = Server::start(folder.path(), &flags);
+    let (_, metrics) = get(&server.url("/metrics")).expect("an answer");
+    let given: Vec<u64> = metrics
+        .lines()
+        .filter(|line| line.starts_with("kymo_ingest_receive_buffer_bytes{"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .collect();
+    assert!(given.len() >= 6, "{metrics}");
+    let all: u64 = given.iter().sum();
+    assert!((1..=memory / 16).contains(&all), "{given:?}");
+}
