@@ -231,7 +231,7 @@ mod tests {
             Transport::Udp("127.0.0.1:8089".parse().expect("an address"))
         );
         assert_eq!(udp.database, "a b");
-        assert_eq!((udp.socket.receive_bytes, udp.socket.readers), (65536, 4));
+        assert_eq!((udp.socket.receive_bytes, udp.socket.readers), (Some(65536), 4));
         assert_eq!(udp.options, [("precision".to_string(), "s".to_string())]);
 
         let unix = read("http+unix:///run/kymo.sock").expect("an address");
