@@ -2,10 +2,11 @@
 //! clock; `now` is a parameter.
 //!
 //! Read in this order: [`registry`] lists the formats, [`framing`] cuts streams, [`sink`] resolves rows into a batch,
-//! [`outcome`] says what happened in InfluxDB's words, [`reject`] is what was not stored, [`limits`] names every limit.
+//! [`outcome`] says what happened in InfluxDB's words, [`reject`] is what was not stored (`line`: as line protocol), [`limits`] names every limit.
 
 pub mod framing;
 pub mod limits;
+mod line;
 pub mod mapping;
 pub mod outcome;
 pub mod registry;

@@ -33,6 +33,11 @@ impl Outcome {
         self.unparsed == 0 && self.dropped == 0
     }
 
+    /// Is the format text, so that what was sent of a row can be read again on its own?
+    pub fn is_text(&self) -> bool {
+        matches!(self.counts, "" | "line")
+    }
+
     /// The rejections that the sender is told of.
     pub fn told(&self, limits: &Limits) -> Vec<Told> {
         let told = self.rejects.iter().take(limits.rejections_told_max);
@@ -47,7 +52,7 @@ impl Outcome {
 
     /// Which part of a message was rejected, where the format is no text: InfluxDB's clients know it by the line itself, which here nobody can read.
     fn item(&self, reject: &Reject) -> Option<String> {
-        if matches!(self.counts, "" | "line") {
+        if self.is_text() {
             return None;
         }
         let byte = match (reject.kind, reject.column) {
@@ -122,6 +127,7 @@ mod tests {
             text: text.into(),
             context: Vec::new(),
             is_cut: false,
+            instead: None,
         }
     }
 

@@ -93,6 +93,12 @@ impl<'a> Ingestor<'a> {
         self
     }
 
+    /// The format's lines are these ([`kymo_plugin_api::Format::counts`]). Without this: lines of text.
+    pub fn counting(mut self, counts: &'static str) -> Self {
+        self.outcome.counts = counts;
+        self
+    }
+
     /// Rows taken so far.
     pub fn rows(&self) -> u64 {
         self.outcome.rows
@@ -318,13 +324,23 @@ impl<'a> Ingestor<'a> {
     }
 
     /// What a decoder read and should not have: as if it could not be read.
+    #[cold]
     fn refuse(&mut self, row: &Row<'_>, column: u64, reason: &str) {
-        self.reject(&Rejection {
+        let rejection = Rejection {
             origin: row.origin,
             column,
             reason,
             context: row.series.reader.context(),
-        });
+        };
+        if self.outcome.is_text() {
+            return self.reject(&rejection);
+        }
+        self.outcome.unparsed += 1;
+        if self.outcome.rejects.len() < self.limits.rejections_kept_max {
+            let time = row.time.unwrap_or(self.now);
+            let reject = Reject::refused(row, &rejection, time, self.limits);
+            self.outcome.rejects.push(reject);
+        }
     }
 
     /// A point that was read and cannot be stored.
@@ -333,7 +349,7 @@ impl<'a> Ingestor<'a> {
         self.outcome.dropped += 1;
         if self.outcome.rejects.len() < self.limits.rejections_kept_max {
             let time = row.time.unwrap_or(self.now);
-            let reject = Reject::dropped(row, column, time, reason, self.limits);
+            let reject = Reject::dropped(row, column, time, &reason, self.limits);
             self.outcome.rejects.push(reject);
         }
     }

@@ -107,6 +107,7 @@ impl Services {
         run: impl FnOnce(&mut dyn RowSink),
     ) -> Outcome {
         let engine = &self.engine;
+        let format = engine.formats().by_name(reading.format);
         let mut ingestor = Ingestor::new(
             engine.catalog(),
             engine.limits(),
@@ -116,12 +117,10 @@ impl Services {
             now,
             engine.shards(),
         )
+        .counting(format.map_or("line", |format| format.counts()))
         .reusing(&self.tables);
         run(&mut ingestor);
-        let mut outcome = self.finish(ingestor, database);
-        let format = engine.formats().by_name(reading.format);
-        outcome.counts = format.map_or("line", |format| format.counts());
-        outcome
+        self.finish(ingestor, database)
     }
 
     /// What came of rows for a database.

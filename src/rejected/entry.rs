@@ -29,7 +29,7 @@ pub struct Entry {
     pub time: i64,
     /// Where from.
     pub provenance: Provenance,
-    /// Could it not be read, or not be stored?
+    /// What it is read as again: what was sent, or line protocol.
     pub kind: RejectKind,
     /// Line of its request, from 1.
     pub line: u64,
@@ -46,10 +46,12 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Of something rejected. Points that could be read are kept as line protocol, whatever they came as.
-    pub fn new(reject: Reject, provenance: &Provenance, time: i64) -> Self {
+    /// Of something rejected. What is kept as line protocol is read as that again, whatever it came as.
+    pub fn new(mut reject: Reject, provenance: &Provenance, time: i64) -> Self {
         let mut provenance = provenance.clone();
-        if reject.kind == RejectKind::Dropped {
+        let (line, column, reason) = (reject.line, reject.column, std::mem::take(&mut reject.reason));
+        let kept = reject.kept();
+        if kept.kind == RejectKind::Dropped {
             provenance.format = "line-protocol".into();
             provenance.options.clear();
         }
@@ -57,13 +59,13 @@ impl Entry {
             id: 0,
             time,
             provenance,
-            kind: reject.kind,
-            line: reject.line,
-            column: reject.column,
-            reason: reject.reason,
-            text: reject.text,
-            context: reject.context,
-            is_cut: reject.is_cut,
+            kind: kept.kind,
+            line,
+            column,
+            reason,
+            text: kept.text,
+            context: kept.context,
+            is_cut: kept.is_cut,
         }
     }
 

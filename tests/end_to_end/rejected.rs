@@ -188,3 +188,119 @@ fn lines_without_a_time_keep_that_of_their_arrival() {
     assert_eq!(server.rows("d", "SELECT f FROM m"), [json!([times[0], 2])]);
     assert_eq!(server.rows("", "SHOW REJECTED").len(), 1);
 }
+
+/// A member of a Protobuf message: bytes behind their number and length.
+fn member(number: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let bytes = parts.concat();
+    let mut member = vec![number << 3 | 2];
+    let mut len = bytes.len();
+    while len > 127 {
+        member.push(len as u8 | 128);
+        len >>= 7;
+    }
+    member.push(len as u8);
+    [member, bytes].concat()
+}
+
+/// A gauge of OTLP: name, times and value.
+fn gauge(name: &str, times: &[u64], value: f64) -> Vec<u8> {
+    let point = |time: &u64| {
+        let fixed = |head: u8, bytes: [u8; 8]| [&[head][..], &bytes].concat();
+        member(
+            1,
+            &[
+                &fixed(0x19, time.to_le_bytes()),
+                &fixed(0x21, value.to_le_bytes()),
+            ],
+        )
+    };
+    let points: Vec<u8> = times.iter().flat_map(point).collect();
+    let metric = member(2, &[&member(1, &[name.as_bytes()]), &member(5, &[&points])]);
+    member(1, &[&member(2, &[&metric])])
+}
+
+/// A time series of remote write 1.0 with so many labels beside its name, and a sample of 1.5 at 7 ms.
+fn series(name: &str, labels: usize) -> Vec<u8> {
+    let label = |name: &str, value: &str| {
+        member(
+            1,
+            &[&member(1, &[name.as_bytes()]), &member(2, &[value.as_bytes()])],
+        )
+    };
+    let mut message = label("__name__", name);
+    message.extend((0..labels).flat_map(|i| label(&format!("t{i}"), "v")));
+    let sample = [&[0x09][..], &1.5f64.to_le_bytes(), &[0x10, 7]].concat();
+    message.extend(member(2, &[&sample]));
+    member(1, &[&message])
+}
+
+/// No limit can be lifted while a server runs. What it keeps is the point itself all the same, so that a later one can store it.
+#[test]
+fn points_of_formats_that_are_no_text_are_kept_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::quiet(folder.path());
+    server.create("d");
+    server.write("d", "clash value=\"text\" 1");
+    let outside = i64::MAX as u64;
+    let send = |format: &str, body: &[u8], told: &str| {
+        let url = server.url(&format!("/write?db=d&format={format}"));
+        let (status, text) = post(&url, body).expect("an answer");
+        assert_eq!(status, 400, "{text}");
+        let answer: Value = serde_json::from_str(&text).expect("JSON");
+        let error = answer["error"].as_str().expect("text");
+        assert!(error.starts_with(told), "{error}");
+        assert_eq!(answer["rejected"].as_array().map(Vec::len), Some(1), "{answer}");
+        answer["rejected"][0].clone()
+    };
+    // Its sender is told of it by its name, as before.
+    let told = send(
+        "otlp",
+        &gauge("t", &[7, outside], 2.5),
+        "partial write: unable to parse point 2 ('t'), byte 34: time outside range",
+    );
+    assert_eq!((&told["text"], &told["column"]), (&json!("t"), &json!(34)));
+    let many = [series("up", 1), series("up", 257)].concat();
+    let told = send(
+        "remote-write",
+        &many,
+        "partial write: unable to parse time series 2, byte ",
+    );
+    assert_eq!(told["reason"], "too many tags: 257 (tags_max 256)");
+    send(
+        "otlp",
+        &gauge("clash", &[8], 3.5),
+        "partial write: point 1: field type conflict",
+    );
+    let rows = server.rows("", "SHOW REJECTED ON d");
+    let tags: String = (0..257).map(|i| format!(",t{i}=v")).collect();
+    let texts: Vec<(&Value, &Value)> = rows.iter().map(|row| (&row[4], &row[8])).collect();
+    let line = json!("line-protocol");
+    let want = [
+        json!("clash value=3.5 8"),
+        json!(format!("up{tags} value=1.5 7000000")),
+        json!(format!("t value=2.5 {outside}")),
+    ];
+    assert_eq!(texts, want.iter().map(|text| (&line, text)).collect::<Vec<_>>());
+    server.query("d", "DROP MEASUREMENT clash");
+    for stored in [1, 0] {
+        let (_, said, why) = rejected(&server, &["replay"]);
+        let tried = 2 + stored;
+        assert!(
+            said.contains(&format!("{tried} tried again, {stored} stored")),
+            "{said}"
+        );
+        // They were read, and are refused for what they were before.
+        assert!(
+            why.contains("time outside range") && why.contains("too many tags: 257 (tags_max 256)"),
+            "{why}"
+        );
+        assert_eq!(server.rows("", "SHOW REJECTED ON d"), rows[1..]);
+    }
+    for (q, want) in [
+        ("SELECT * FROM t", json!([7, 2.5])),
+        ("SELECT * FROM up", json!([7_000_000, "v", 1.5])),
+        ("SELECT * FROM clash", json!([8, 3.5])),
+    ] {
+        assert_eq!(server.rows("d", q), [want], "{q}");
+    }
+}

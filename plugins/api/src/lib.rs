@@ -85,7 +85,8 @@ pub trait Format: Send + Sync {
     }
 
     /// What [`Origin::line`] counts, for messages. Where it is anything but a line, the part is named by its number (and by its text, where
-    /// that can be read), and columns are bytes: of the text or, where what is at fault is no part of it, of the piece.
+    /// that can be read), and columns are bytes: of the text or, where what is at fault is no part of it, of the piece. A row that a limit refuses is
+    /// then kept as line protocol, since its text may be no more than a name.
     fn counts(&self) -> &'static str {
         "line"
     }
