@@ -237,6 +237,19 @@ fn files_of_every_kind() {
         let q = format!("SELECT count(v), sum(v), max(v) FROM {measurement}");
         assert_eq!(server.rows("w", &q), [json!([0, 50, 1275, 50])], "{name}");
     }
+    // Quoted as the options say, not as it is usual.
+    let file = folder.path().join("q.csv");
+    let rows: String = (1..=50).map(|i| format!("{i};{i};'\"a\nb'\n")).collect();
+    std::fs::write(&file, format!("time;v;s\n{rows}")).expect("written");
+    let mut arguments = vec!["--format", "csv", "--batch-size", "7"];
+    for option in ["measurement=q", "delimiter=;", "quote='"] {
+        arguments.extend(["-o", option]);
+    }
+    run(&mut write(&url, &arguments, &file));
+    assert_eq!(
+        server.rows("w", "SELECT count(v), count(s) FROM q WHERE s = '\"a\\nb'"),
+        [json!([0, 50, 50])]
+    );
     assert_eq!(
         server.rows("w", "SELECT count(s) FROM c WHERE host = 'h1' AND s = 'a\\nb'"),
         [json!([0, 17])]

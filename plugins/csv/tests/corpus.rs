@@ -2,7 +2,7 @@
 
 use kymo_csv::Csv;
 use kymo_plugin_api::kit::{self, options};
-use kymo_plugin_api::{Format, Framing, Options};
+use kymo_plugin_api::{Format, Framing, Options, Quoting};
 use kymo_plugin_fuzz as fuzz;
 
 const CPU: &[(&str, &str)] = &[
@@ -211,4 +211,23 @@ fn streams_keep_their_header_and_pieces_can_get_one() {
     let mut columns = Options::new();
     columns.set("columns", "a,b");
     assert_eq!(keep(&columns, &["1,2\n"]), "");
+}
+
+#[test]
+fn cells_have_columns() {
+    let with = [("measurement", "m"), ("tag_columns", "b,a")];
+    let table = "a,time,v,b\n\"x,\"\"y\",5,1.5,z";
+    // Tags stand in the order of the header.
+    kit::check_columns(&Csv, &with, &[(table, &[1, 15], &[11], 9)]);
+    kit::check_columns(&Csv, &with, &[("a,b,v\n,z,1", &[2], &[4], 0)]);
+}
+
+#[test]
+fn records_end_at_newlines_outside_of_quotes() {
+    let with = options(&[("measurement", "m"), ("delimiter", ";"), ("quote", "'")]);
+    let (delimiter, quote) = (b';', b'\'');
+    assert_eq!(Csv.quoting(&with), Some(Quoting { delimiter, quote }));
+    kit::check_cuts(&Csv, &with, b"s;v;time\n'a\n''b;';1;1\n\"c;2;2\n");
+    let with = options(&[("measurement", "m")]);
+    kit::check_cuts(&Csv, &with, b"s,v,time\n\"a\n\"\"b,\",1,1\nc,2,2\n");
 }

@@ -442,3 +442,28 @@ proptest! {
         }
     }
 }
+
+/// Where `part` stands in a text, as a column.
+fn at(text: &str, part: &str) -> u64 {
+    text.find(part).expect("it is there") as u64 + 1
+}
+
+#[test]
+fn parts_have_columns() {
+    let together = r#"{"measurement":"m","tags":{"a":"1","b":null,"c":"3"},"fields":{"v":1},"time":100}"#;
+    let apart = r#"{"tags": {"a":"1","b":null,"c":"3"},"time":100,"fields":{"v":1},"measurement":"m"}"#;
+    let turned = r#"{"fields":{"v":1},"time":100, "tags":{"a":"1" , "c":"3"},"measurement":"m"}"#;
+    for text in [together, apart, turned] {
+        let tags = ["\"a\"", "\"c\""].map(|tag| at(text, tag));
+        // A field is found by its key.
+        kit::check_columns(&Json, &[], &[(text, &tags, &[0], at(text, "100"))]);
+    }
+    let flat = r#"{"h":{"i":"x"},"time":100,"o":{"v":1},"j":"y"}"#;
+    let with = [("shape", "flat"), ("measurement", "m"), ("tag_keys", "h.i,j")];
+    let tags = ["\"i\"", "\"j\""].map(|tag| at(flat, tag));
+    kit::check_columns(
+        &Json,
+        &with,
+        &[(flat, &tags, &[at(flat, "\"v\"")], at(flat, "100"))],
+    );
+}

@@ -162,3 +162,18 @@ fn answers_are_opentsdbs() {
         )
     );
 }
+
+#[test]
+fn parts_have_columns() {
+    let cases: [(&str, &[u64], &[u64], u64); 3] = [
+        ("put m 5 1.5 a=1  b=2", &[13, 18], &[9], 7),
+        ("put  m 5  1.5 a=1", &[15], &[11], 8),
+        (
+            r#"{"metric":"m","tags":{"a":"1","b":"2"},"timestamp":5,"value":1.5}"#,
+            &[23, 31],
+            &[62],
+            52,
+        ),
+    ];
+    kit::check_columns(&OpenTsdb, &[], &cases);
+}
