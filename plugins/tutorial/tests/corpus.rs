@@ -70,4 +70,15 @@ fn the_document_shows_this_very_code() {
     for block in blocks {
         assert!(sources.contains(&plain(block)), "not in the plug-in:\n{block}");
     }
+    // Put one behind the other they are all of it: who follows the document lacks nothing.
+    let before_tests = document.split("## 6").next().expect("a text");
+    let blocks = before_tests.split("```rust\n").skip(1);
+    let code: Vec<&str> = blocks
+        .map(|block| block.split("```").next().unwrap_or(""))
+        .collect();
+    let source = include_str!("../src/lib.rs")
+        .split_once("use ")
+        .expect("imports")
+        .1;
+    assert_eq!(plain(&code.concat()), format!("use {}", plain(source)));
 }
