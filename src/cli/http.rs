@@ -2,7 +2,9 @@
 
 use super::ServerArgs;
 use anyhow::{Context, anyhow, bail};
+use std::io::ErrorKind;
 use std::time::Duration;
+use ureq::Timeout;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -41,12 +43,7 @@ impl Client {
     }
 
     fn answer(&self, sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Answer> {
-        let mut response = sent.map_err(|error| {
-            anyhow!(
-                "cannot reach the server at {}: {error}; is it running? start one with `kymo serve`",
-                self.url
-            )
-        })?;
+        let mut response = sent.map_err(|error| anyhow!("{}", unanswered(&self.url, &error)))?;
         let status = response.status().as_u16();
         let header = response.headers().get("Retry-After");
         let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok());
@@ -111,6 +108,25 @@ impl Client {
     }
 }
 
+/// Why there is no answer. One that was reached is running: a server that has more to do than it can ends connections whose body it
+/// will not read, and the end may come before what it said.
+fn unanswered(url: &str, error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(broken)
+            if matches!(
+                broken.kind(),
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted
+            ) =>
+        {
+            format!("the server at {url} ended the connection: {error}; it may be overloaded, or stopping")
+        }
+        ureq::Error::Timeout(Timeout::Global | Timeout::RecvResponse | Timeout::RecvBody) => {
+            format!("the server at {url} does not answer in time: {error}")
+        }
+        _ => format!("cannot reach the server at {url}: {error}; is it running? start one with `kymo serve`"),
+    }
+}
+
 /// The text of an error answer, with its hint.
 pub fn error_of(answer: &Answer) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_str(&answer.body).ok();
@@ -131,4 +147,34 @@ pub fn check(answer: Answer) -> anyhow::Result<String> {
         return Ok(answer.body);
     }
     bail!("{}", error_of(&answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn only_who_was_not_reached_is_asked_whether_it_runs() {
+        let said = |kind: ErrorKind| unanswered("u", &ureq::Error::Io(io::Error::from(kind)));
+        for kind in [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe] {
+            let said = said(kind);
+            assert!(
+                said.starts_with("the server at u ended the connection: "),
+                "{said}"
+            );
+        }
+        let said = said(ErrorKind::ConnectionRefused);
+        assert!(
+            said.starts_with("cannot reach the server at u: ") && said.contains("is it running?"),
+            "{said}"
+        );
+        let said = unanswered("u", &ureq::Error::Timeout(Timeout::Global));
+        assert!(
+            said.starts_with("the server at u does not answer in time: "),
+            "{said}"
+        );
+        let said = unanswered("u", &ureq::Error::Timeout(Timeout::Connect));
+        assert!(said.starts_with("cannot reach the server at u: "), "{said}");
+    }
 }
