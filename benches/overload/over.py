@@ -9,7 +9,8 @@ last answer. Prints the most that was resident, what parts held then (/metrics),
 clients offered and had taken a second, and what is left afterwards.
 With --cgroup the server runs in a memory cgroup (version 1) of that size instead of --memory. --cpus 0.2 gives it so much of a core (a cpu
 cgroup, version 1), and that much whatever else runs, so that clients on the same machine can offer several times what it can take. --alone first measures, on a server of its own
-each, what the server takes of each protocol when it is the only one; then --times 4.5 times as much is offered of each at once (--patience: seconds
+each, what the server takes of each protocol when it is the only one, from 4 clients by HTTP (of which none is refused: what a server takes that refuses
+most of what comes is less), from others as much as they can send; then --times 4.5 times as much is offered of each at once (--patience: seconds
 after which a request is given up), and it ends with what was offered against what is taken alone.
 """
 
@@ -24,7 +25,7 @@ import tempfile
 import threading
 import time
 import urllib.parse
-from clients import GRAPHITE, LOADS, PORT, STATSD_DATAGRAM, STATSD_PIECE, STATSD_ROWS, Load, ask, lines, stop
+from clients import GRAPHITE, LOADS, PORT, STATSD_DATAGRAMS, STATSD_PIECE_ROWS, STATSD_PIECES, STATSD_ROWS, Load, ask, lines, stop
 
 UNITS = {"KiB": 10, "MiB": 20, "GiB": 30}
 # Loads of each protocol, and how what is taken is known: by HTTP rows are acknowledged; by connections and datagrams they are stored; statsd sums up, so
@@ -39,6 +40,8 @@ PROTOCOLS = {
     "statsd by UDP": (["statsd-udp"], "datagrams"),
     "graphite": (["graphite"], f"graphite+tcp://127.0.0.1:{GRAPHITE}"),
 }
+# Who asks for /health and the like waits so long.
+ASKED_SECONDS = 30
 LIGHT_QUERY = "/query?db=d&q=" + urllib.parse.quote("SELECT count(v) FROM m WHERE w = '1' AND time > now() - 5s")
 
 args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -50,6 +53,7 @@ args.add_argument("--rest", type=int, default=8, help="seconds after the load un
 args.add_argument("--cgroup", action="store_true")
 args.add_argument("--cpus", type=float, help="cores that the server may use")
 args.add_argument("--alone", action="store_true")
+args.add_argument("--few", action="store_true", help="4 clients of each load by HTTP, so that nothing is refused")
 args.add_argument("--times", type=float, default=4.5)
 args.add_argument("--patience", type=float, default=2)
 args.add_argument("--rates", help="a file for what each protocol offered and what was taken of it, JSON")
@@ -66,7 +70,7 @@ def measure_alone():
         if not loads:
             continue
         with tempfile.NamedTemporaryFile() as rates:
-            flags = ["--memory", args.memory, "--seconds", str(args.seconds), "--rest", "0", "--rates", rates.name]
+            flags = ["--memory", args.memory, "--seconds", str(args.seconds), "--rest", "0", "--few", "--rates", rates.name]
             flags += ["--cgroup"] * args.cgroup + (["--cpus", str(args.cpus)] if args.cpus else [])
             subprocess.run([sys.executable, __file__, args.kymo, *flags, *loads], check=True, stdout=subprocess.DEVNULL)
             alone[protocol] = json.load(rates)[protocol][1]
@@ -116,9 +120,14 @@ def status(name):
         return next(int(line.split()[1]) >> 10 for line in lines if line.startswith(name))
 
 
+def cpu_seconds():
+    with open(f"/proc/{server.pid}/stat") as stat:
+        return sum(int(ticks) for ticks in stat.read().rsplit(")", 1)[1].split()[11:13]) / os.sysconf("SC_CLK_TCK")
+
+
 def metrics():
     try:
-        text = ask("GET", "/metrics")[1].decode()
+        text = ask("GET", "/metrics", patience=ASKED_SECONDS)[1].decode()
         return dict(line.rsplit(" ", 1) for line in text.split("\n") if line and line[0] != "#")
     except (OSError, http.client.HTTPException):
         return {}
@@ -135,33 +144,51 @@ def taken():
         if known == "acknowledged":
             out[protocol] = sum(loads[name].tally[1] for name in names if name in loads)
         elif known == "bytes":
-            out[protocol] = ingested("bytes_total", "statsd") / len(STATSD_PIECE) * 1000
+            out[protocol] = ingested("bytes_total", "statsd") / len(STATSD_PIECES[0]) * STATSD_PIECE_ROWS
         elif known == "datagrams":
             read = ingested("requests_total", "statsd") - ingested("datagrams_dropped_total", "statsd")
-            out[protocol] = STATSD_ROWS * (read - ingested("waiting_bytes", "statsd") / len(STATSD_DATAGRAM))
+            out[protocol] = STATSD_ROWS * (read - ingested("waiting_bytes", "statsd") / len(STATSD_DATAGRAMS[0]))
         else:
             out[protocol] = ingested("rows_total", known)
     return out
 
 
 class Asked:
-    """Asks for something a second after each answer. In processes of their own: clients' threads keep each other waiting."""
+    """Asks for something a second after each answer: by a connection each, or by one that is kept open. In processes of their own: clients' threads keep
+    each other waiting."""
 
-    def __init__(self, path):
+    def __init__(self, path, kept=False):
         self.path, self.took, self.outcomes = path, [], {}
-        self.thread = threading.Thread(target=self.ask)
+        self.thread = threading.Thread(target=self.ask_kept if kept else self.ask)
         self.thread.start()
+
+    def add(self, what, took):
+        self.outcomes[what] = self.outcomes.get(what, 0) + 1
+        self.took.append(took)
+        time.sleep(1)
+
+    def ask_kept(self):
+        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=ASKED_SECONDS)
+        while time.time() - began < args.seconds and server.poll() is None:
+            asked = time.time()
+            try:
+                connection.request("GET", self.path)
+                answer = connection.getresponse()
+                answer.read()
+                what = "answered" if answer.status == 200 else str(answer.status)
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                what = f"closed, or no answer: {type(error).__name__}"
+            self.add(what, time.time() - asked)
 
     def ask(self):
         while time.time() - began < args.seconds and server.poll() is None:
             form = "%{stderr}%{http_code} %{time_total} %header{retry-after}"
-            asked = subprocess.run(["curl", "-s", "-m", "60", "-w", form, f"http://127.0.0.1:{PORT}{self.path}"], capture_output=True, text=True)
+            asked = subprocess.run(["curl", "-s", "-m", str(ASKED_SECONDS), "-w", form, f"http://127.0.0.1:{PORT}{self.path}"], capture_output=True, text=True)
             code, took, *retry = asked.stderr.split()
             error = code == "200" and '"error"' in asked.stdout
             what = {"200": "answered with an error" if error else "answered", "503": f"refused, retry after {retry}", "000": "no answer"}.get(code, code)
-            self.outcomes[what] = self.outcomes.get(what, 0) + 1
-            self.took.append(float(took))
-            time.sleep(1)
+            self.add(what, float(took))
 
     def told(self):
         took = sorted(self.took)
@@ -176,19 +203,22 @@ while True:
         time.sleep(0.1)
 ask("POST", "/query?q=CREATE+DATABASE+d")
 rates = {name: alone[protocol] * args.times for protocol, (names, _) in PROTOCOLS.items() for name in names if protocol in alone}
-loads = {name: Load(name, rates.get(name), args.patience) for name in args.loads}
+loads = {name: Load(name, rates.get(name), args.patience, args.few) for name in args.loads}
 
 now = metrics()
 before, began = taken(), time.time()
 tallies = {name: list(load.tally) for name, load in loads.items()}
 paths = {"/health": "/health", "/ready": "/ready", "/metrics": "/metrics", "a light query": LIGHT_QUERY}
 asked = {name: Asked(path) for name, path in paths.items()}
+asked["/health, by a connection kept open"] = Asked("/health", kept=True)
+cpu = cpu_seconds()
 peak = 0
 while any(one.thread.is_alive() for one in asked.values()) and server.poll() is None:
     peak = max(peak, status("VmRSS"))
     time.sleep(0.25)
 now = metrics() if server.poll() is None else {}
 lasted, after = time.time() - began, taken()
+cpu = cpu_seconds() - cpu if server.poll() is None else 0
 tallies = {name: [n - b for n, b in zip(load.tally, tallies[name])] for name, load in loads.items()}
 stop.value = 1
 counts = {what: n for load in loads.values() for what, n in load.ended().items()}
@@ -196,7 +226,7 @@ if server.poll() is not None:
     print("THE SERVER ENDED:", server.returncode)
 else:
     used = {name.split('"')[1]: int(float(n)) >> 20 for name, n in now.items() if name.startswith("kymo_budget_used")}
-    print(f"{args.memory} {'cgroup ' if group else ''}{' '.join(args.loads) if args.loads != list(LOADS) else 'all'}: {status('VmHWM')} MiB resident at most ({peak} seen), {lasted:.0f} s")
+    print(f"{args.memory} {'cgroup ' if group else ''}{' '.join(args.loads) if args.loads != list(LOADS) else 'all'}: {status('VmHWM')} MiB resident at most ({peak} seen), {lasted:.0f} s, {cpu / lasted:.2f} of a core used")
     for name, one in asked.items():
         print(f"  {name}: {one.told()}")
     print("  held at the end, MiB:", used, "refused for want of memory:", now.get("kymo_memory_refused_total"))
