@@ -27,6 +27,8 @@ QUERIES = [
     "SELECT count(v) FROM m, f GROUP BY time(1ns), *",
     "SELECT top(v, 1000) FROM f",
 ]
+# Of datagrams, where they come at a rate.
+SENDERS = 2
 # Of all processes.
 stop = multiprocessing.RawValue("b", 0)
 
@@ -112,8 +114,8 @@ class Load:
                 self.request(path, body(turn), headers, method, rows, self.patience)
 
         if self.rate:
-            # Connecting, sending and waiting for the answer may each take as long as one is patient.
-            self.go(int(self.rate / rows * self.patience * 3) + 2, at_the_rate)
+            # Connecting, sending and waiting for the answer may each take as long as one is patient, and these clients wait for each other, too.
+            self.go(int(self.rate / rows * self.patience * 5) + 2, at_the_rate)
         else:
             self.go(min(clients, 4) if self.few else clients, again)
 
@@ -165,7 +167,7 @@ class Load:
                 if self.rate:
                     due = max(due, time.time() - 0.1)
                     time.sleep(max(0, due - time.time()))
-                    due += rows * len(many) / self.rate
+                    due += rows * len(many) * SENDERS / self.rate
                 lost = 0
                 for datagram in many:
                     try:
@@ -175,7 +177,7 @@ class Load:
                 part = 1 - lost / len(many)
                 self.add(rows=rows * len(many) * part, bytes_=bytes_ * part, taken=bytes_ * part)
 
-        self.go(1, work)
+        self.go(SENDERS if self.rate else 1, work)
 
 
 def bulk(load):

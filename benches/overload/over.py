@@ -54,7 +54,7 @@ args.add_argument("--cgroup", action="store_true")
 args.add_argument("--cpus", type=float, help="cores that the server may use")
 args.add_argument("--alone", action="store_true")
 args.add_argument("--few", action="store_true", help="4 clients of each load by HTTP, so that nothing is refused")
-args.add_argument("--times", type=float, default=4.5)
+args.add_argument("--times", type=float, default=5)
 args.add_argument("--patience", type=float, default=2)
 args.add_argument("--rates", help="a file for what each protocol offered and what was taken of it, JSON")
 args.add_argument("--alone-rates", help="a file with what is taken alone, JSON, from an earlier --alone; written if it is not there")
@@ -253,6 +253,10 @@ else:
             own = int(float(now.get("kymo_memory_own_bytes", 0))) >> 20
             print(f"  {time.time() - ended:.0f} s after the load: {status('VmRSS')} MiB resident, {own} of them its own, parts hold",
                   sum(int(float(n)) for name, n in now.items() if name.startswith("kymo_budget_used")) >> 20)
+    if args.rest and "small" in loads:
+        q = "/query?db=d&q=" + urllib.parse.quote("SELECT count(v) FROM m")
+        found = json.loads(ask("GET", q)[1])["results"][0].get("series", [{"values": [[0, 0]]}])[0]["values"][0][1]
+        print(f"  small requests acknowledged: {counts.get('small 204', 0)}, of these and of those that were given up there are {found}")
     if args.rest:
         print("  a large body was taken", f"{large} s after the load" if large else "NOT AGAIN")
     if group:
