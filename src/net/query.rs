@@ -19,6 +19,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -144,6 +145,9 @@ pub async fn query(
             "the query failed",
         ));
     };
+    if let Some(text) = first.busy {
+        return Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, text));
+    }
     let mut response = HttpResponse::Ok();
     response.insert_header((CONTENT_TYPE, media));
     let sequence = first.sequence;
@@ -195,6 +199,8 @@ struct Part {
     last: bool,
     /// What statements have committed by now.
     sequence: Option<u64>,
+    /// Instead of an answer: there is no room for the query now.
+    busy: Option<String>,
 }
 
 /// The parts of an answer as a body. When the last one does not come, the body ends in an error, so that the client is
@@ -273,6 +279,7 @@ fn answer(
     let began = Instant::now();
     let counters = &services.counters;
     let target = Committing::new(&services.engine);
+    let was_sent = Cell::new(false);
     // However long a chunk is, only so much of it waits for the client.
     let send = |text: Vec<u8>, last: bool| {
         let mut text = Bytes::from(text);
@@ -283,7 +290,9 @@ fn answer(
                 text: part,
                 last,
                 sequence: target.sequence(),
+                busy: None,
             };
+            was_sent.set(true);
             if !send(sender, part, cancel, options.deadline) {
                 return false;
             }
@@ -292,10 +301,12 @@ fn answer(
             }
         }
     };
-    let mut hung_up = false;
+    let (mut hung_up, mut is_busy, mut busy) = (false, false, None);
     run(statements, options, &target, cancel, &mut |event| {
-        if matches!(event, Event::End { error: Some(_) }) {
+        is_busy |= matches!(event, Event::Busy);
+        if let Event::End { error: Some(error) } = &event {
             add(&counters.query_errors, 1);
+            busy = is_busy.then(|| error.clone());
         }
         if let Some(text) = writer.event(event) {
             hung_up = !send(text, false);
@@ -308,7 +319,18 @@ fn answer(
     });
     add(&counters.queries, 1);
     add(&counters.query_nanoseconds, began.elapsed().as_nanos() as u64);
-    if !hung_up {
+    // The only statement: whoever asks is told to ask again, as long as nothing was said and nothing is done.
+    let busy =
+        busy.filter(|_| statements.statements.len() == 1 && !was_sent.get() && target.sequence().is_none());
+    if busy.is_some() {
+        let part = Part {
+            text: Bytes::new(),
+            last: true,
+            sequence: None,
+            busy,
+        };
+        _ = self::send(sender, part, cancel, options.deadline);
+    } else if !hung_up {
         // Nobody listens any more when this fails.
         let _ = send(writer.finish(), true);
     }

@@ -13,6 +13,9 @@ pub enum QueryError {
     /// A limit was reached; the text names it.
     #[error("{0}")]
     Limit(String),
+    /// There is no room for it now, for others have it; the text says what is short.
+    #[error("{0}")]
+    Busy(String),
     /// It was stopped from outside.
     #[error("query interrupted{}", match .0 {
         Why::HungUp => ": nobody waits for the answer",

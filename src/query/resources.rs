@@ -110,7 +110,7 @@ impl Pool {
         if let Some(meter) = self.meter.as_ref().filter(|_| !alone) {
             meter
                 .go_on()
-                .map_err(|short| QueryError::Limit(short.to_string()))?;
+                .map_err(|short| QueryError::Busy(short.to_string()))?;
         }
         let used = self
             .used
@@ -119,7 +119,7 @@ impl Pool {
         let bytes_max = self.bytes_max.load(Ordering::Relaxed);
         if used > bytes_max {
             self.shrink(bytes);
-            return Err(QueryError::Limit(format!(
+            return Err(QueryError::Busy(format!(
                 "the queries that run hold as much memory as they may together (all_queries_bytes {bytes_max}), and this one needs more; retry when others have ended, or narrow its time or its series"
             )));
         }

@@ -140,7 +140,7 @@ fn ask(engine: &Arc<Engine>, now: i64, text: &str) -> Result<Vec<Series>, String
         &Cancel::default(),
         &mut |event| {
             match event {
-                Event::Begin { .. } | Event::Hint(_) => {}
+                Event::Begin { .. } | Event::Hint(_) | Event::Busy => {}
                 Event::Piece(piece) => {
                     match found.last_mut() {
                         Some(last) if open => last.append(piece.series),

@@ -539,11 +539,20 @@ fn queries_that_need_more_together_than_all_may_have_fail_alone() {
     assert!(!ask(large).1.contains("error"), "there is room for one");
     let held = stalled(&server);
     for _ in 0..3 {
-        let (status, body) = ask(large);
-        let short = &body[..body.len().min(300)];
+        let (head, body) = answer_with(&server, &[("db", "d"), ("q", large)], "");
+        let body = String::from_utf8_lossy(&body);
         assert!(
-            status == 200 && body.contains("all_queries_bytes 41943040"),
-            "{short}"
+            head.contains(" 503 ") && head.contains("retry-after: 1"),
+            "{head}"
+        );
+        assert!(body.contains("all_queries_bytes 41943040"), "{body}");
+        // What was answered of other statements is not thrown away.
+        let both = format!("SELECT count(v) FROM m; {large}");
+        let (status, body) = server.query_text(&[("db", "d"), ("q", &both)]);
+        assert_eq!(status, 200);
+        assert!(
+            body.contains("all_queries_bytes") && body.contains("\"series\""),
+            "{body}"
         );
         assert_eq!(server.rows("d", "SELECT count(v) FROM m")[0][1], ROWS);
     }

@@ -126,6 +126,7 @@ impl Server {
                         open = piece.goes_on;
                     }
                     Event::Hint(hint) => hinted = Some(hint),
+                    Event::Busy => {}
                     Event::End { error } => {
                         if let (Some(text), None) = (error, &failed) {
                             failed = Some(Failure {

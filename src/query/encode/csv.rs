@@ -74,7 +74,7 @@ impl Encoder for Csv {
                 text(&error, out);
                 out.put("\n");
             }
-            Event::Hint(_) | Event::End { error: None } => {}
+            Event::Hint(_) | Event::Busy | Event::End { error: None } => {}
         }
     }
 

@@ -83,6 +83,7 @@ impl Encoder for Json {
                 self.place = if goes_on { Place::Rows } else { Place::Series };
             }
             Event::Hint(hint) => self.hint = Some(hint),
+            Event::Busy => {}
             Event::End { error } => {
                 match self.place {
                     Place::Statement => {}
@@ -203,6 +204,7 @@ impl Encoder for ChunkedJson {
                 }
             }
             Event::Hint(hint) => self.hint = Some(hint),
+            Event::Busy => {}
             Event::End { error } => {
                 let last = self.waiting.take();
                 self.document(last, false, error.as_deref(), out);

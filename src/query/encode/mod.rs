@@ -34,6 +34,8 @@ pub enum Event {
     Piece(Piece),
     /// It failed, as [`End`](Self::End) will tell; this would be right.
     Hint(String),
+    /// It failed, as [`End`](Self::End) will tell; what it lacked others have now, and it may be asked again.
+    Busy,
     /// It is over.
     End {
         /// Why it failed. What was found before is not all there is.

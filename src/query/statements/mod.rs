@@ -113,6 +113,7 @@ pub fn run(
             let outcome = execute(statement, options, target, cancel, &mut give);
             outcome.err().map(|(error, hint)| {
                 stopped |= hint.is_some_and(|hint| sink(Event::Hint(hint)).is_break());
+                stopped |= matches!(error, QueryError::Busy(_)) && sink(Event::Busy).is_break();
                 error.to_string()
             })
         };
