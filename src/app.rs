@@ -7,6 +7,7 @@ use crate::actors::live::Live;
 use crate::actors::sockets::{Flush, Ingest, Sockets};
 use crate::budget::governor::Governor;
 use crate::budget::pressure::observe;
+use crate::budget::turns::Turns;
 use crate::budget::{Budget, Budgets, Machine, Meter, Size, allocator, niceness};
 use crate::config::{Listen, ServeArgs, Switch};
 use crate::engine::{Engine, EngineOptions, OpenError, lock};
@@ -48,6 +49,10 @@ const QUERIES_PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// While the processor is short, one part in so many of its time is for emptying sockets of datagrams,
+const RECEIVING_PART: u32 = 8;
+/// and one in so many for what refused clients still send.
+const THROWING_AWAY_PART: u32 = 8;
 /// Sockets that share a UDP address unless more are asked for.
 const READERS_MAX: usize = 4;
 /// Bytes of receive buffer that are asked for a UDP socket.
@@ -85,12 +90,23 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let seats = http_seats(engine.budgets().meter().bytes_max(), machine.cores);
     // Half of the connections are left for those who do not wait for their turn to query.
     let queries_waiting_max = (args.queries_waiting as usize).min(seats.seats_max() / 2);
+    // Threads of their own: a thread that has become nicer stays so, and others answer whoever asks for /metrics.
+    let large = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("kymo-large")
+        .on_thread_start(|| niceness::set(niceness::LARGE))
+        .enable_time()
+        .build()
+        .context("cannot start the threads of large work")?;
     let services = Arc::new(Services {
+        large: large.handle().clone(),
         engine: engine.clone(),
         hub: hub.clone(),
         counters: Counters::default(),
         bodies: Bodies::new(body_bytes, machine.cores, engine.budgets().meter().clone()),
         received: Received::new(received_bytes, waiting_bytes),
+        receiving: Arc::new(Turns::new(RECEIVING_PART)),
+        throwing_away: Arc::new(Turns::new(THROWING_AWAY_PART)),
         tables: TablePool::default(),
         queries: Arc::new(Semaphore::new(queries)),
         query_limits: QueryLimits {
@@ -118,6 +134,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let running = run(args, &folder, &machine, &services, hub, sockets.handle(), http);
     let outcome = actix::System::new().block_on(running);
     sockets.shutdown_background();
+    large.shutdown_background();
     drop(stop_governing);
     engine.stop();
     outcome

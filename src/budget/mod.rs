@@ -13,6 +13,7 @@ pub mod machine;
 pub mod meter;
 pub mod niceness;
 pub mod pressure;
+pub mod turns;
 
 pub use current::Current;
 pub use machine::Machine;

@@ -5,10 +5,15 @@ use std::cell::Cell;
 
 /// Little, that must be done at once. Only the privileged may ask for it; others get what everybody has.
 pub const AT_ONCE: i32 = -10;
+/// Requests are read and answered. Whoever asks for `/health` waits behind all that were refused before, so these must not take long. Again
+/// for the privileged; others get what everybody has.
+pub const ANSWER: i32 = -5;
+/// Subscriptions: many may want much.
+pub const LIVE: i32 = 5;
 /// In large pieces: what comes by the megabyte is decoded, queries that are not small are answered.
-pub const LARGE: i32 = 5;
+pub const LARGE: i32 = 10;
 /// What may be done later: merges, rollups.
-pub const LATER: i32 = 10;
+pub const LATER: i32 = 15;
 
 thread_local! {
     static OWN: Cell<Option<i32>> = const { Cell::new(None) };

@@ -9,6 +9,7 @@ use super::stream::Shared;
 use super::udp::{Reader, receive_buffer_bytes};
 use super::waiting::{Datagrams, Waiting};
 use crate::budget::niceness;
+use crate::budget::turns::Turns;
 use crate::listen::SocketSettings;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
@@ -89,6 +90,7 @@ impl Receivers {
                 asked_kernel: Instant::now(),
                 waiting: waiting.clone(),
                 futile: Futile::default(),
+                turns: feed.services.receiving.clone(),
                 ingest: feed.ingest.clone(),
                 source: feed.source.clone(),
                 stop: running.stop.clone(),
@@ -176,6 +178,7 @@ struct Receiver {
     asked_kernel: Instant,
     waiting: Arc<Waiting>,
     futile: Futile,
+    turns: Arc<Turns>,
     ingest: Arc<Ingest>,
     source: String,
     stop: Arc<AtomicBool>,
@@ -205,25 +208,36 @@ impl Receiver {
 
     /// Hands on all that has arrived.
     fn empty(&mut self) {
+        let turns = self.turns.clone();
         let mut received = Datagrams::default();
         loop {
-            let more = self.reader.read(&mut received).unwrap_or_else(|error| {
-                add(&self.ingest.datagrams_dropped, 1);
-                tracing::warn!(from = self.source, %error, "cannot read a datagram");
-                false
-            });
-            let is_enough = received.bytes() >= HAND_ON_BYTES || received.len() >= HAND_ON;
-            if is_enough || (!more && !received.is_empty()) {
-                let pause = self.hand_on(std::mem::take(&mut received), Instant::now());
-                // One that is to stop reads to the end.
-                if !pause.is_zero() && !self.stop.load(Ordering::Acquire) {
-                    std::thread::sleep(pause);
-                }
+            let (more, mut pause) = turns.spend(|| self.fill(&mut received));
+            if !received.is_empty() {
+                pause = pause.max(self.hand_on(std::mem::take(&mut received), Instant::now()));
+            }
+            // One that is to stop reads to the end.
+            if !pause.is_zero() && !self.stop.load(Ordering::Acquire) {
+                std::thread::sleep(pause);
             }
             if !more {
                 return;
             }
         }
+    }
+
+    /// Reads until there is enough to hand on; false when no more has arrived.
+    fn fill(&mut self, received: &mut Datagrams) -> bool {
+        while received.bytes() < HAND_ON_BYTES && received.len() < HAND_ON {
+            let more = self.reader.read(received).unwrap_or_else(|error| {
+                add(&self.ingest.datagrams_dropped, 1);
+                tracing::warn!(from = self.source, %error, "cannot read a datagram");
+                false
+            });
+            if !more {
+                return false;
+            }
+        }
+        true
     }
 
     /// Returns how long to leave what comes to the kernel, for there is no room for it.
@@ -342,6 +356,7 @@ mod tests {
             asked_kernel: Instant::now(),
             waiting: Arc::new(Waiting::new(4 << 20, Received::new(8 << 20, 0))),
             futile: Futile::default(),
+            turns: Arc::new(Turns::new(4)),
             ingest: Arc::default(),
             source: "here".into(),
             stop: Arc::default(),

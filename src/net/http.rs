@@ -6,6 +6,7 @@ use super::parameters::Parameters;
 use super::seats::{Seat, Seats, Turn};
 use super::{Services, hangup, live, mappings, metrics, query, rejected, sse, write};
 use crate::budget::machine::files_max;
+use crate::budget::niceness;
 use actix_codec::Framed;
 use actix_http::error::DispatchError;
 use actix_http::h1::Codec;
@@ -67,11 +68,14 @@ pub fn serve(
     if let Some(listener) = listener {
         let (services, stopping) = (services.clone(), server.graceful_shutdown_signal());
         server = server.listen("http", listener, move || {
+            // By each of the server's threads.
+            niceness::set(niceness::ANSWER);
             let nodelay = |io: &Connection| drop(io.stream().set_nodelay(true));
             let http = connections(services.clone(), stopping.clone(), nodelay);
-            fn_service(|io: TcpStream| {
+            let turns = services.throwing_away.clone();
+            fn_service(move |io: TcpStream| {
                 let peer = io.peer_addr().ok();
-                ready(Ok((Connection::new(io), peer)))
+                ready(Ok((Connection::new(io, turns.clone()), peer)))
             })
             .and_then(http)
         })?;

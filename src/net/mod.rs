@@ -34,6 +34,7 @@ pub mod unix;
 pub mod waiting;
 pub mod write;
 
+use crate::budget::turns::Turns;
 use crate::engine::Engine;
 use crate::ingest::TablePool;
 use crate::live::hub::Hub;
@@ -44,6 +45,7 @@ use received::Received;
 use seats::Seats;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 /// What every connection needs.
@@ -58,6 +60,12 @@ pub struct Services {
     pub bodies: Bodies,
     /// What connections and datagrams hold.
     pub received: Arc<Received>,
+    /// Whose turn it is to empty sockets of datagrams.
+    pub receiving: Arc<Turns>,
+    /// And to throw away what refused clients send.
+    pub throwing_away: Arc<Turns>,
+    /// Where large work blocks.
+    pub large: Handle,
     /// Tables of requests, used again.
     pub tables: TablePool,
     /// Queries that may run at once.

@@ -7,7 +7,7 @@ use super::counters::add;
 use super::error::HttpError;
 use super::hangup::{Watch, watch};
 use super::parameters::Parameters;
-use crate::budget::{Budget, niceness};
+use crate::budget::Budget;
 use crate::lang::{Params, Query, Statement, params_from_json, parse};
 use crate::model::Precision;
 use crate::query::at_once;
@@ -133,9 +133,9 @@ pub async fn query(
             return Ok(response.insert_header((CONTENT_TYPE, media)).body(text));
         }
     }
-    tokio::task::spawn_blocking(move || {
+    let large = services.large.clone();
+    large.spawn_blocking(move || {
         let (_permit, _ticket) = (permit, ticket);
-        niceness::set(niceness::LARGE);
         answer(&services, &statements, &options, &cancel, writer, &sender);
         services.engine.budgets().meter().settle();
     });

@@ -42,7 +42,8 @@ async fn blocking(
     work: impl FnOnce(&Arc<Services>) -> Result<Value, HttpError> + Send + 'static,
 ) -> Result<HttpResponse, HttpError> {
     let services = services.into_inner();
-    let done = tokio::task::spawn_blocking(move || work(&services)).await;
+    let large = services.large.clone();
+    let done = large.spawn_blocking(move || work(&services)).await;
     let failed = |_| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "reading rejected lines failed");
     let answer = done.map_err(failed)??;
     Ok(HttpResponse::Ok()

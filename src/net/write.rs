@@ -10,7 +10,6 @@ use super::encoding::Encoding;
 use super::error::HttpError;
 use super::feed::{Reading, provenance};
 use super::parameters::Parameters;
-use crate::budget::niceness;
 use crate::engine::WriteError;
 use crate::ingest::Outcome;
 use crate::ingest::framing::split_message;
@@ -203,12 +202,11 @@ async fn write(
         let _permit = services.bodies.decoding(decoded_len).await?;
         let meter = services.engine.budgets().meter().clone();
         let work = move || {
-            niceness::set(niceness::LARGE);
             let done = work();
             meter.settle();
             done
         };
-        let done = tokio::task::spawn_blocking(work).await;
+        let done = services.large.spawn_blocking(work).await;
         done.map_err(|_| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "decoding failed"))??
     };
     add(&counters.unparsed, outcome.unparsed);
