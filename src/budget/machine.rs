@@ -168,27 +168,49 @@ pub(super) fn groups() -> Vec<Group> {
 
 /// The groups that `own` (/proc/self/cgroup) names, and those above them; where the hierarchies are.
 fn groups_of(own: &str, mounts: &Path) -> Vec<Group> {
-    let mut groups = Vec::new();
+    let folders = folders_of(own, mounts, "memory");
+    let group = |(folder, is_version_2)| Group {
+        folder,
+        files: if is_version_2 { &VERSION_2 } else { &VERSION_1 },
+    };
+    folders.into_iter().map(group).collect()
+}
+
+/// Where the groups that `own` names are that a controller may limit, and those above them; whether they are of version 2.
+fn folders_of(own: &str, mounts: &Path, controller: &str) -> Vec<(PathBuf, bool)> {
+    let mut folders = Vec::new();
     for line in own.lines() {
         let mut parts = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
             continue;
         };
-        let (root, files) = match controllers {
-            "" => (mounts.to_path_buf(), &VERSION_2),
-            other if other.split(',').any(|name| name == "memory") => (mounts.join("memory"), &VERSION_1),
+        let root = match controllers {
+            "" => mounts.to_path_buf(),
+            other if other.split(',').any(|name| name == controller) => mounts.join(controller),
             _ => continue,
         };
         let mut folder = root.join(path.trim_start_matches('/'));
         while folder.starts_with(&root) {
-            groups.push(Group {
-                folder: folder.clone(),
-                files,
-            });
+            folders.push((folder.clone(), controllers.is_empty()));
             folder.pop();
         }
     }
-    groups
+    folders
+}
+
+/// Files that tell how often a quota of processor time was used up, of the groups this process is in.
+pub(super) fn throttle_files() -> Vec<PathBuf> {
+    let own = read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let folders = folders_of(&own, Path::new("/sys/fs/cgroup"), "cpu");
+    let files = folders.into_iter().map(|(folder, _)| folder.join("cpu.stat"));
+    files.filter(|file| throttled(file).is_some()).collect()
+}
+
+/// How often the quota of the group with this file was used up.
+pub(super) fn throttled(file: &Path) -> Option<u64> {
+    let text = read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("nr_throttled "))?;
+    line.trim().parse().ok()
 }
 
 /// The group whose limit is the least.
@@ -321,6 +343,23 @@ mod tests {
             );
         }
         assert!(tightest_of(groups_of("4:memory:/\n", root.path())).is_none());
+    }
+
+    #[test]
+    fn what_tells_of_quotas_is_found_and_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mounts = folder.path();
+        let own = "5:memory:/other\n4:cpu,cpuacct:/docker/a\n0::/user.slice\n";
+        let found: Vec<PathBuf> = folders_of(own, mounts, "cpu")
+            .into_iter()
+            .map(|(folder, _)| folder)
+            .collect();
+        let want = ["cpu/docker/a", "cpu/docker", "cpu", "user.slice", ""];
+        assert_eq!(found, want.map(|path| mounts.join(path)));
+        let file = mounts.join("cpu.stat");
+        assert_eq!(throttled(&file), None);
+        std::fs::write(&file, "nr_periods 9\nnr_throttled 7\nthrottled_time 12\n").expect("written");
+        assert_eq!(throttled(&file), Some(7));
     }
 
     #[test]

@@ -11,9 +11,9 @@ pub const ANSWER: i32 = -5;
 /// Subscriptions: many may want much.
 pub const LIVE: i32 = 5;
 /// In large pieces: what comes by the megabyte is decoded, queries that are not small are answered.
-pub const LARGE: i32 = 10;
+pub const LARGE: i32 = 5;
 /// What may be done later: merges, rollups.
-pub const LATER: i32 = 15;
+pub const LATER: i32 = 10;
 
 thread_local! {
     static OWN: Cell<Option<i32>> = const { Cell::new(None) };

@@ -1,17 +1,21 @@
 //! How much of what this process gets of the processors work may take that is worth less than what waits behind it: emptying sockets of
 //! datagrams, throwing away what refused clients send. While there is enough, as much as it likes; while the processor is short, a part.
 //!
-//! Short is what the kernel says: this thread could have run, and had to wait for longer than it ran. That is so where other programs want
-//! the processor, and where a cgroup's quota is used up; how many cores there are does not tell.
+//! Short is what the kernel says: a cgroup's quota was used up lately, and this thread could have run and had to wait for longer than it ran.
+//! Where other programs want the processor, the kernel shares it by threads and how nice they are: there datagrams are not left to be dropped.
 
+use super::machine::{throttle_files, throttled};
 use rustix::time::{ClockId, clock_gettime};
 use std::cell::Cell;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The kernel is asked so often.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// A quota that was not used up for so long is enough.
+const LATELY: Duration = Duration::from_secs(1);
 /// The longest time to leave off.
 const PAUSE_MAX: Duration = Duration::from_millis(400);
 
@@ -27,6 +31,8 @@ pub struct Turns {
     part: u32,
     /// Their processor time, in nanoseconds.
     spent: AtomicU64,
+    /// Files that tell how often a quota was used up.
+    quotas: Vec<PathBuf>,
     seen: Mutex<Seen>,
 }
 
@@ -36,6 +42,9 @@ struct Seen {
     at: Instant,
     spent: Duration,
     process: Duration,
+    /// How often a quota was used up, and when that last became more.
+    throttled: u64,
+    throttled_at: Option<Instant>,
     /// Until then they leave off.
     until: Instant,
 }
@@ -44,6 +53,7 @@ impl Turns {
     /// One part in `part` is theirs.
     pub fn new(part: u32) -> Self {
         let now = Instant::now();
+        let quotas = throttle_files();
         Self {
             part,
             spent: AtomicU64::new(0),
@@ -51,8 +61,11 @@ impl Turns {
                 at: now,
                 spent: Duration::ZERO,
                 process: clock(ClockId::ProcessCPUTime),
+                throttled: times_throttled(&quotas),
+                throttled_at: None,
                 until: now,
             }),
+            quotas,
         }
     }
 
@@ -69,7 +82,13 @@ impl Turns {
             let process = clock(ClockId::ProcessCPUTime);
             let own = spent.saturating_sub(seen.spent);
             let all = process.saturating_sub(seen.process);
-            let pause = match is_short() {
+            let throttled = times_throttled(&self.quotas);
+            let throttled_at = match throttled > seen.throttled {
+                true => Some(now),
+                false => seen.throttled_at,
+            };
+            let is_throttled = throttled_at.is_some_and(|at| now.saturating_duration_since(at) < LATELY);
+            let pause = match is_throttled && has_waited() {
                 true => pause(elapsed, own, all, self.part),
                 false => Duration::ZERO,
             };
@@ -77,6 +96,8 @@ impl Turns {
                 at: now,
                 spent,
                 process,
+                throttled,
+                throttled_at,
                 until: now + pause,
             };
         }
@@ -84,8 +105,12 @@ impl Turns {
     }
 }
 
+fn times_throttled(quotas: &[PathBuf]) -> u64 {
+    quotas.iter().filter_map(|file| throttled(file)).sum()
+}
+
 /// Did this thread wait for longer than it ran, since it last looked?
-fn is_short() -> bool {
+fn has_waited() -> bool {
     let Some((ran, waited)) = std::fs::read_to_string("/proc/thread-self/schedstat")
         .ok()
         .and_then(|text| parse(&text))
