@@ -8,8 +8,6 @@ pub const AT_ONCE: i32 = -10;
 /// Requests are read and answered. Whoever asks for `/health` waits behind all that were refused before, so these must not take long. Again
 /// for the privileged; others get what everybody has.
 pub const ANSWER: i32 = -5;
-/// Subscriptions: many may want much.
-pub const LIVE: i32 = 5;
 /// In large pieces: what comes by the megabyte is decoded, queries that are not small are answered.
 pub const LARGE: i32 = 5;
 /// What may be done later: merges, rollups.

@@ -25,7 +25,6 @@ use super::shares::Shares;
 use super::tail::Tail;
 use super::watch::Watch;
 use crate::budget::Budget;
-use crate::budget::niceness;
 use crate::engine::{Commits, Engine};
 use crate::model::MeasurementId;
 use crate::query::snapshot::Snapshot;
@@ -232,7 +231,6 @@ impl Keeper {
 
     /// Runs until it is told to stop.
     pub fn run(&mut self, requests: &Receiver<Request>, clock: &dyn Fn() -> i64) {
-        niceness::set(niceness::LIVE);
         let mut next_tick = Instant::now();
         let mut next_sweep = next_tick;
         loop {
