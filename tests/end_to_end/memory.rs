@@ -226,7 +226,6 @@ fn receive_buffers_of_udp_follow_the_memory() {
         .filter(|line| line.starts_with("kymo_ingest_receive_buffer_bytes{"))
         .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
         .collect();
-    assert!(given.len() >= 6, "{metrics}");
     let all: u64 = given.iter().sum();
-    assert!((1..=memory / 16).contains(&all), "{given:?}");
+    assert!((1..=memory / 16).contains(&all), "{given:?} {metrics}");
 }
