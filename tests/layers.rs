@@ -39,7 +39,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("actix_web", &["src/net"]),
     ("actix_http", &["src/net"]),
     ("actix_server", &["src/net"]),
-    ("flatbuffers", &["src/live/flat"]),
+    // Its tests make a message of each format that is no text.
+    ("flatbuffers", &["src/live/flat", "src/ingest/reject/tests"]),
     ("actix", &["src/actors", "src/app.rs"]),
     ("logos", &["src/lang"]),
     ("tdigests", &["src/query"]),
