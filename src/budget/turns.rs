@@ -172,6 +172,19 @@ mod tests {
     }
 
     #[test]
+    fn while_they_are_to_leave_off_everybody_is_told() {
+        let (turns, hour) = (Turns::new(4), Duration::from_secs(3600));
+        assert_eq!(turns.spend(|| ()).1, Duration::ZERO);
+        {
+            let mut seen = turns.seen.lock().expect("no panic");
+            // Not looked at anew.
+            seen.at = Instant::now() + hour;
+            seen.until = seen.at;
+        }
+        assert!(turns.spend(|| ()).1 > hour / 2);
+    }
+
+    #[test]
     fn what_the_work_takes_is_counted() {
         let turns = Turns::new(4);
         let (sum, _) =
