@@ -2,12 +2,26 @@
 //!
 //! `cargo bench --bench decode` measures the formats on data as their senders make it. `cargo bench --bench decode -- --file FORMAT PATH`
 //! decodes a file of lines five times in pieces of 5,000 lines, as requests bring them, and prints CPU seconds, MB/s and lines/s.
+//! `.. -- --ingest FORMAT PATH ROUNDS` takes such a file all the way but for sockets and the journal, and prints the least that each step
+//! costs: rows to tables, these packed, batches to bytes, bytes to the head, the head to tables in order, and those into a store (below
+//! `TMPDIR`).
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use kymo::batch::{Definitions, EncodedBatch};
+use kymo::block::Level;
+use kymo::catalog::Catalog;
 use kymo::ingest::registry::Registry;
+use kymo::ingest::{Ingestor, Limits, TablePool};
+use kymo::shard::Group;
+use kymo::shard::head::{PartMap, ShardHead};
+use kymo::shard::seal::sealed_tables;
+use kymo::store::{SealInput, Store, StoreOptions};
 use kymo_plugin_api::{Decoder, Framing, Options, Rejection, Row, RowSink};
+use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
-use std::time::Instant;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Lines of a request.
 const LINES: usize = 5000;
@@ -142,21 +156,26 @@ fn cpu() -> f64 {
     (ticks(12) + ticks(13)) / 100.0
 }
 
-fn measure_file(format: &str, path: &str) {
+/// A file, and where in it requests of so many lines are.
+fn requests_of(path: &str) -> (Vec<u8>, Vec<Range<usize>>) {
     let text = std::fs::read(path).expect("a file that can be read");
-    let ends = text
-        .iter()
-        .enumerate()
-        .filter(|(_, b)| **b == b'\n')
-        .map(|(at, _)| at + 1);
-    let mut cuts: Vec<usize> = ends.skip(LINES - 1).step_by(LINES).collect();
-    cuts.push(text.len());
+    let ends = memchr::memchr_iter(b'\n', &text).map(|at| at + 1);
+    let mut begin = 0;
+    let mut requests = Vec::new();
+    for end in ends.skip(LINES - 1).step_by(LINES).chain([text.len()]) {
+        requests.push(std::mem::replace(&mut begin, end)..end);
+    }
+    requests.retain(|request| !request.is_empty());
+    (text, requests)
+}
+
+fn measure_file(format: &str, path: &str) {
+    let (text, requests) = requests_of(path);
     for round in 1..=5 {
         let (began, before) = (Instant::now(), cpu());
-        let (mut count, mut start) = (Count::default(), 0);
-        for &end in &cuts {
-            decoder(format).decode(&text[start..end], &mut count);
-            start = end;
+        let mut count = Count::default();
+        for request in requests.iter().cloned() {
+            decoder(format).decode(&text[request], &mut count);
         }
         let (cpu, wall) = (cpu() - before, began.elapsed().as_secs_f64());
         println!(
@@ -170,10 +189,132 @@ fn measure_file(format: &str, path: &str) {
     }
 }
 
+/// CPU time of this thread.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// CPU time of the steps that a row takes.
+#[derive(Default)]
+struct Steps(Vec<(&'static str, Duration)>);
+
+impl Steps {
+    fn take<T>(&mut self, name: &'static str, work: impl FnOnce() -> T) -> T {
+        let before = thread_cpu();
+        let done = work();
+        let took = thread_cpu() - before;
+        match self.0.iter_mut().find(|step| step.0 == name) {
+            Some(step) => step.1 += took,
+            None => self.0.push((name, took)),
+        }
+        done
+    }
+}
+
+/// As the server has it: much of what is measured is memory that comes and goes.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SHARDS: u16 = 2;
+
+/// As the engine is when the series are known: names are committed, tables are used again.
+fn measure_ingest(format: &str, path: &str, rounds: usize) {
+    let (text, requests) = requests_of(path);
+    let mut least: Vec<(&str, f64)> = Vec::new();
+    for _ in 0..rounds {
+        let catalog = Catalog::new();
+        catalog.create_database("d", None).expect("a good name");
+        let database = catalog.database("d").expect("it was just made");
+        let policy = database.policy(None).expect("made with it").id;
+        let (limits, options, pool) = (Limits::default(), Options::new(), TablePool::default());
+        let (mut steps, mut rows) = (Steps::default(), 0);
+        let mut heads: Vec<(ShardHead, PartMap)> = (0..SHARDS)
+            .map(|shard| (ShardHead::new(shard), PartMap::default()))
+            .collect();
+        // Once for the names: series are new once and known ever after.
+        for request in requests.iter().cloned() {
+            let mut ingestor =
+                Ingestor::new(&catalog, &limits, policy, format, &options, 0, SHARDS).reusing(&pool);
+            decoder(format).decode(&text[request], &mut ingestor);
+            let batch = ingestor.finish().batch.expect("rows");
+            catalog.commit(&EncodedBatch::encode(batch));
+        }
+        for (sequence, request) in (1..).zip(requests.iter().cloned()) {
+            let mut decoder = decoder(format);
+            let batch = steps.take("rows", || {
+                let ingestor = Ingestor::new(&catalog, &limits, policy, format, &options, 0, SHARDS);
+                let mut ingestor = ingestor.reusing(&pool);
+                decoder.decode(&text[request], &mut ingestor);
+                ingestor
+            });
+            let outcome = steps.take("packing", || batch.finish());
+            rows += outcome.rows;
+            let batch = outcome.batch.expect("rows");
+            let batch = steps.take("encoding", || Arc::new(EncodedBatch::encode(batch)));
+            let group = Group {
+                first: sequence,
+                last: sequence,
+                batches: vec![batch],
+            };
+            group.batches.iter().for_each(|batch| catalog.commit(batch));
+            for (head, parts) in &mut heads {
+                let update = steps.take("head", || head.apply(&group));
+                parts.extend(update.folded.into_iter().flatten());
+            }
+        }
+        let frozen: Vec<Arc<PartMap>> = heads
+            .into_iter()
+            .map(|(mut head, mut parts)| {
+                let update = steps.take("head", || head.freeze());
+                parts.extend(update.folded.into_iter().flatten());
+                Arc::new(parts)
+            })
+            .collect();
+        let mut tables = steps.take("tables", || sealed_tables(&frozen, |_| true).collect::<Vec<_>>());
+        let sealed: usize = tables.iter().map(|(_, table)| table.len()).sum();
+        assert_eq!(sealed as u64, rows, "no two of the points are the same");
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = StoreOptions {
+            cache_bytes: 64 << 20,
+            index_cache_bytes: 1 << 20,
+        };
+        let store = Store::open(folder.path(), options, &mut |_| {}).expect("an empty folder");
+        let input = SealInput {
+            watermark: requests.len() as u64,
+            level: Level::Small,
+            definitions: &Definitions::default(),
+            series: &[],
+            commands: &[],
+            next_ids: [1, 1, 1],
+            gone: None,
+        };
+        steps
+            .take("storing", || store.seal(&input, tables.drain(..)))
+            .expect("room on the disk");
+        for (at, (name, took)) in steps.0.into_iter().enumerate() {
+            let each = took.as_nanos() as f64 / rows as f64;
+            match least.get_mut(at) {
+                Some(least) => least.1 = least.1.min(each),
+                None => least.push((name, each)),
+            }
+        }
+    }
+    let each: Vec<String> = least
+        .iter()
+        .map(|(name, each)| format!("{name} {each:.1}"))
+        .collect();
+    println!("CPU ns a row, the least of {rounds}: {}", each.join(", "));
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(at) = arguments.iter().position(|a| a == "--file") {
         return measure_file(&arguments[at + 1], &arguments[at + 2]);
+    }
+    if let Some(at) = arguments.iter().position(|a| a == "--ingest") {
+        let rounds = arguments[at + 3].parse().expect("a number of rounds");
+        return measure_ingest(&arguments[at + 1], &arguments[at + 2], rounds);
     }
     // As a test target there is nothing to measure.
     if !arguments.iter().any(|a| a == "--bench") {

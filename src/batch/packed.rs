@@ -20,6 +20,8 @@ pub struct Packed {
     known: Vec<Keys>,
     /// The one of `known` that the next new one takes the place of.
     oldest: usize,
+    /// Where the series of the table that is packed begin.
+    starts: Vec<u32>,
 }
 
 /// Keys of a table in the data: agents send all their measurements for the same hosts at the same times, so that many small
@@ -97,7 +99,7 @@ impl Packed {
         times: &[i64],
         columns: &[(FieldId, &Column)],
     ) {
-        let mut starts = Vec::new();
+        let mut starts = std::mem::take(&mut self.starts);
         for start in (0..times.len()).step_by(TABLE_ROWS_MAX) {
             let range = start..times.len().min(start + TABLE_ROWS_MAX);
             let (series, times) = (&series[range.clone()], &times[range.clone()]);
@@ -123,6 +125,7 @@ impl Packed {
         if times.len() <= KNOWN_ROWS_MAX {
             self.know(series, times, &starts);
         }
+        self.starts = starts;
     }
 
     /// Tables to come may have the keys of the one that was just pushed.
@@ -164,6 +167,7 @@ fn pack_columns<'a>(
 /// Where each series begins in sorted rows.
 pub(super) fn series_starts(series: &[SeriesId], starts: &mut Vec<u32>) {
     starts.clear();
+    starts.reserve(series.len());
     let begins = (0..series.len() as u32).filter(|&row| {
         let row = row as usize;
         row == 0 || series[row] != series[row - 1]

@@ -12,6 +12,9 @@ use super::bytes::Input;
 /// Numbers in a full frame.
 pub const FRAME: usize = 128;
 
+/// Numbers of at most so many bits lie in eight bytes, wherever in a byte they begin.
+const ONE_READ_BITS: u32 = 57;
+
 /// Bytes that `count` numbers of `width` bits take.
 pub fn packed_bytes(count: usize, width: u32) -> usize {
     (count * width as usize).div_ceil(8)
@@ -147,6 +150,32 @@ fn pack_stream(values: &[u64], width: u32, packed: &mut [u8]) {
 }
 
 fn unpack_stream(packed: &[u8], width: u32, base: i64, out: &mut [i64]) {
+    if width > ONE_READ_BITS {
+        return unpack_wide_stream(packed, width, base, out);
+    }
+    let mask = u64::MAX >> (64 - width);
+    let value = |word: [u8; 8], bit: usize| {
+        let value = u64::from_le_bytes(word) >> (bit % 8) & mask;
+        base.wrapping_add(value as i64)
+    };
+    let (mut values, mut bit) = (out.iter_mut(), 0);
+    while let Some(word) = packed.get(bit / 8..).and_then(<[u8]>::first_chunk) {
+        let Some(out) = values.next() else { return };
+        *out = value(*word, bit);
+        bit += width as usize;
+    }
+    // No eight bytes are left.
+    for out in values {
+        let rest = packed.get(bit / 8..).unwrap_or_default();
+        let mut word = [0; 8];
+        word[..rest.len()].copy_from_slice(rest);
+        *out = value(word, bit);
+        bit += width as usize;
+    }
+}
+
+/// Numbers that may lie in nine bytes.
+fn unpack_wide_stream(packed: &[u8], width: u32, base: i64, out: &mut [i64]) {
     let mask = u64::MAX >> (64 - width);
     let (mut word, mut filled, mut bytes) = (0u128, 0, packed.iter());
     for value in out {

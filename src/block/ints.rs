@@ -74,11 +74,16 @@ pub(super) fn encode_many(values: &[i64], level: Level, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends any number of equal ones.
+pub(super) fn put_equal(value: i64, out: &mut Vec<u8>) {
+    out.push(CONSTANT);
+    put_signed(out, value);
+}
+
 fn put_constant(values: &[i64], out: &mut Vec<u8>) -> bool {
     let constant = values.windows(2).all(|w| w[0] == w[1]);
     if let (true, Some(&first)) = (constant, values.first()) {
-        out.push(CONSTANT);
-        put_signed(out, first);
+        put_equal(first, out);
     }
     constant
 }

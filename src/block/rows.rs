@@ -1,7 +1,8 @@
 //! The keys of a block's rows: series ids as runs, and timestamps as the first of each run and the steps within it.
 
+use super::bitpack::FRAME;
 use super::bytes::{Input, put};
-use super::{CHUNK_ROWS_MAX, Level, ints};
+use super::{CHUNK_ROWS_MAX, Level, few, ints};
 use crate::model::SeriesId;
 use std::ops::Range;
 
@@ -12,6 +13,9 @@ pub type RowKeys = (Vec<(SeriesId, Range<usize>)>, Vec<i64>);
 pub fn encode_rows(series: &[SeriesId], times: &[i64], level: Level, out: &mut Vec<u8>) {
     let runs = (0..series.len()).filter(|&row| row == 0 || series[row] != series[row - 1]);
     let runs = runs.count();
+    if runs == series.len() {
+        return encode_singles(series, times, level, out);
+    }
     let (mut ids, mut lengths) = (Vec::with_capacity(runs), Vec::with_capacity(runs));
     let mut starts = Vec::with_capacity(runs);
     let mut steps = Vec::with_capacity(times.len() - runs);
@@ -27,8 +31,42 @@ pub fn encode_rows(series: &[SeriesId], times: &[i64], level: Level, out: &mut V
     }
     put(out, times.len() as u64);
     put(out, ids.len() as u64);
-    for numbers in [&ids, &lengths, &starts, &steps] {
+    encode_ids(&ids, level, out);
+    for numbers in [&lengths, &starts, &steps] {
         ints::encode(numbers, level, out);
+    }
+}
+
+/// A row of each series, as in most requests: nothing is copied to the heap.
+fn encode_singles(series: &[SeriesId], times: &[i64], level: Level, out: &mut Vec<u8>) {
+    put(out, times.len() as u64);
+    put(out, times.len() as u64);
+    if times.is_empty() {
+        return;
+    }
+    let mut few = [0; FRAME];
+    match few.get_mut(..series.len()) {
+        Some(ids) => {
+            ids.iter_mut()
+                .zip(series)
+                .for_each(|(to, &id)| *to = i64::from(id));
+            encode_ids(ids, level, out);
+        }
+        None => encode_ids(
+            &series.iter().map(|&id| i64::from(id)).collect::<Vec<_>>(),
+            level,
+            out,
+        ),
+    }
+    ints::put_equal(1, out);
+    ints::encode(times, level, out);
+}
+
+/// Ids of series, which ascend.
+fn encode_ids(ids: &[i64], level: Level, out: &mut Vec<u8>) {
+    match level {
+        Level::Fast if (2..=FRAME).contains(&ids.len()) => few::encode_ascending(ids, out),
+        _ => ints::encode(ids, level, out),
     }
 }
 

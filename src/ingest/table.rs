@@ -11,7 +11,12 @@ use std::sync::Arc;
 /// Rows of one number that wait to be put to the others: as many as stay in the processor's cache.
 const ONES_MAX: usize = 256;
 
-/// See the module.
+/// Names of at most so many bytes are compared as numbers.
+const SHORT_NAME: usize = 8;
+
+/// See the module. With a hundred measurements a row comes to a table that the processor's cache has nearly forgotten: what one of one
+/// number needs of it comes with one line of the cache.
+#[repr(C, align(64))]
 pub(super) struct MeasurementTable {
     /// The measurement's.
     pub(super) id: MeasurementId,
@@ -19,6 +24,10 @@ pub(super) struct MeasurementTable {
     pub(super) request: Option<u32>,
     /// Place of the table whose row came after one of this the last time.
     pub(super) next: usize,
+    /// The newest rows, which have a number in the first slot and nothing else.
+    ones: Vec<One>,
+    /// The first slot's [`head`], the length of its name, if that is short, and its type.
+    first: (u64, u8, FieldType),
     /// Where the series of the row before belongs: its stripe, and the shard.
     stripe: (SeriesId, usize),
     shards: Vec<ShardRows>,
@@ -60,27 +69,35 @@ impl Slot {
 
     #[inline]
     fn is_called(&self, name: &str) -> bool {
-        match head(name) {
-            0 => *self.name == *name,
-            head => self.head == head,
+        match name.len() {
+            len if len != self.name.len() => false,
+            ..=SHORT_NAME => self.head == head(name),
+            _ => *self.name == *name,
         }
     }
 }
 
-/// A name of at most eight bytes as a number; 0 for others. Names have no zero bytes where two could be the same number.
+/// A short name as a number, which no other of its length has. 0 for long names.
 #[inline]
 fn head(name: &str) -> u64 {
-    if name.len() > 8 || name.as_bytes().contains(&0) {
-        return 0;
+    let name = name.as_bytes();
+    match (name, name.len()) {
+        ([first, ..], 1..=3) => {
+            let (middle, last) = (name[name.len() / 2], name[name.len() - 1]);
+            u64::from(u32::from_le_bytes([*first, middle, last, 0]))
+        }
+        (_, 4..=SHORT_NAME) => {
+            // Together all of it: they overlap.
+            let word =
+                |bytes: Option<&[u8; 4]>| bytes.map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)));
+            word(name.first_chunk()) | word(name.last_chunk()) << 32
+        }
+        _ => 0,
     }
-    name.bytes().fold(0, |head, byte| head << 8 | u64::from(byte))
 }
 
 #[derive(Default)]
 struct ShardRows {
-    /// The newest rows, which have a number in the first slot and nothing else. With a hundred measurements a row comes to a table that
-    /// the processor's cache has nearly forgotten: it should touch one vector there, not three and a column.
-    ones: Vec<One>,
     series: Vec<SeriesId>,
     times: Vec<i64>,
     /// By slot; shorter than the rows where the newest have no value.
@@ -113,12 +130,9 @@ pub(super) enum FieldError<'a> {
 }
 
 impl ShardRows {
-    /// Puts the newest rows to the others.
-    fn settle(&mut self, first: FieldType) {
-        if self.ones.is_empty() {
-            return;
-        }
-        let (rows, ones) = (self.times.len(), &self.ones);
+    /// Appends rows of one number, of the type of the first slot.
+    fn extend(&mut self, ones: &[One], first: FieldType) {
+        let rows = self.times.len();
         self.series.extend(ones.iter().map(|one| one.series));
         self.times.extend(ones.iter().map(|one| one.time));
         if self.columns.is_empty() {
@@ -137,7 +151,6 @@ impl ShardRows {
         if let Some(present) = &mut column.present {
             present.extend_filled(ones.len(), true);
         }
-        self.ones.clear();
     }
 
     fn clear(&mut self) {
@@ -148,8 +161,7 @@ impl ShardRows {
 
     fn bytes(&self) -> usize {
         let columns: usize = self.columns.iter().map(Column::capacity_bytes).sum();
-        let ones = self.ones.capacity() * size_of::<One>();
-        self.series.capacity() * 4 + self.times.capacity() * 8 + columns + ones
+        self.series.capacity() * 4 + self.times.capacity() * 8 + columns
     }
 
     fn reserve(&mut self, rows: usize) {
@@ -172,6 +184,8 @@ impl MeasurementTable {
             row: Vec::new(),
             promotes,
             next: usize::MAX,
+            ones: Vec::new(),
+            first: (0, 0, FieldType::Float),
         }
     }
 
@@ -184,21 +198,35 @@ impl MeasurementTable {
         fields: &[Field<'f>],
     ) -> Result<(), FieldError<'f>> {
         // A number in the first slot alone: most senders have one number a row.
-        if let ([field], Some(slot)) = (fields, self.slots.first())
+        if let [field] = fields
             && let Some(bits) = number_bits(&field.value)
-            && slot.is(field)
+            && self.is_first(field)
         {
-            let first = slot.field_type;
-            let rows = self.rows_of(series);
-            if rows.ones.len() >= ONES_MAX {
-                rows.settle(first);
+            if self.ones.len() >= ONES_MAX {
+                self.settle();
             }
-            rows.ones.push(One { time, bits, series });
+            self.ones.push(One { time, bits, series });
             return Ok(());
         }
         self.push_any(series, time, fields)
     }
 
+    /// Is it the first slot's, by name and type?
+    #[inline]
+    fn is_first(&self, field: &Field<'_>) -> bool {
+        let (head_of_first, len, field_type) = self.first;
+        match len {
+            // There is none, or its name is long.
+            0 => self.slots.first().is_some_and(|slot| slot.is(field)),
+            len => {
+                field.key.len() == usize::from(len)
+                    && head(field.key) == head_of_first
+                    && type_of(&field.value) == field_type
+            }
+        }
+    }
+
+    #[inline(never)]
     fn push_any<'f>(
         &mut self,
         series: SeriesId,
@@ -239,15 +267,15 @@ impl MeasurementTable {
         Ok(())
     }
 
-    /// The rows of a series' shard.
+    /// The shard of a series.
     #[inline]
-    fn rows_of(&mut self, series: SeriesId) -> &mut ShardRows {
+    fn shard(&mut self, series: SeriesId) -> usize {
         if series >> STRIPE_BITS != self.stripe.0 {
             let shards = self.shards.len() as u16;
             let shard = shard_of(self.id, series, shards);
             self.stripe = (series >> STRIPE_BITS, usize::from(shard));
         }
-        &mut self.shards[self.stripe.1]
+        self.stripe.1
     }
 
     /// Adds a row whose values belong to these slots, and fit them.
@@ -261,11 +289,9 @@ impl MeasurementTable {
     ) {
         let hint = self.measurement.rows_hint();
         let promotes = self.promotes;
-        self.rows_of(series);
-        let rows = &mut self.shards[self.stripe.1];
-        if let Some(first) = self.slots.first() {
-            rows.settle(first.field_type);
-        }
+        self.settle();
+        let shard = self.shard(series);
+        let rows = &mut self.shards[shard];
         let row = rows.times.len();
         if row == 0 {
             rows.reserve(hint);
@@ -311,7 +337,11 @@ impl MeasurementTable {
                 .field_or_create(field.key, self.type_of_new(&field.value))
                 .ok_or(FieldError::TooMany(field.key))?,
         };
-        self.slots.push(Slot::new(field.key, id, field_type));
+        let slot = Slot::new(field.key, id, field_type);
+        if self.slots.is_empty() && field.key.len() <= SHORT_NAME {
+            self.first = (slot.head, field.key.len() as u8, field_type);
+        }
+        self.slots.push(slot);
         Ok(self.slots.len() - 1)
     }
 
@@ -327,13 +357,19 @@ impl MeasurementTable {
         }
     }
 
-    /// No rows wait apart from the others.
+    /// Puts the newest rows to the others.
     fn settle(&mut self) {
-        if let Some(first) = self.slots.first() {
-            self.shards
-                .iter_mut()
-                .for_each(|rows| rows.settle(first.field_type));
+        let first = match self.slots.first() {
+            Some(slot) if !self.ones.is_empty() => slot.field_type,
+            _ => return,
+        };
+        let mut ones = std::mem::take(&mut self.ones);
+        for together in ones.chunk_by(|a, b| a.series >> STRIPE_BITS == b.series >> STRIPE_BITS) {
+            let shard = self.shard(together[0].series);
+            self.shards[shard].extend(together, first);
         }
+        ones.clear();
+        self.ones = ones;
     }
 
     /// Appends its rows to a batch, and is empty again, with room for as many.
@@ -365,7 +401,8 @@ impl MeasurementTable {
     /// Bytes of memory that it keeps, about.
     pub(super) fn bytes(&self) -> usize {
         let shards: usize = self.shards.iter().map(ShardRows::bytes).sum();
-        size_of::<Self>() + shards + self.slots.len() * 64
+        let ones = self.ones.capacity() * size_of::<One>();
+        size_of::<Self>() + shards + ones + self.slots.len() * 64
     }
 }
 
@@ -497,6 +534,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn names_are_known_by_all_their_bytes(known in "[ab\0]{0,10}", name in "[ab\0]{0,10}") {
+            let slot = Slot::new(&known, 0, FieldType::Float);
+            prop_assert_eq!(slot.is_called(&name), known == name);
+            prop_assert!(slot.is_called(&known));
+            let mut table = MeasurementTable::new(measurement(), 1, false);
+            let field = |name| [Field::new(name, Value::Float(1.0))];
+            prop_assert!(table.push(0, 0, &field(&known)).is_ok() && table.push(0, 1, &field(&name)).is_ok());
+            prop_assert_eq!(table.slots.len(), if known == name { 1 } else { 2 });
+            prop_assert_eq!(table.is_first(&field(&known)[0]), true);
+            prop_assert_eq!(table.is_first(&field(&name)[0]), known == name);
+        }
+
         /// Rows of one number wait apart from the others, and are none the worse for it.
         #[test]
         fn every_row_has_its_values(rows in prop::collection::vec((row(), 0..300u32, 1..=ONES_MAX), 0..30)) {

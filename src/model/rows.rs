@@ -6,6 +6,9 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// Rows that stay together, on average, for pieces of them to be copied as they are.
+const PIECE_ROWS_MIN: usize = 8;
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SortedRows {
@@ -191,35 +194,33 @@ pub fn concat_sorted(measurement: MeasurementId, inputs: &[&SortedRows]) -> Sort
 pub fn concat_ranges(measurement: MeasurementId, inputs: &[(&SortedRows, Range<usize>)]) -> SortedRows {
     let rows = inputs.iter().map(|(_, rows)| rows.len()).sum();
     let (mut series, mut times) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
-    // Which input, and which row of it.
-    let mut places: Vec<(u32, u32)> = Vec::with_capacity(rows);
-    for (at, (input, rows)) in (0..).zip(inputs) {
+    for (input, rows) in inputs {
         series.extend_from_slice(&input.series[rows.clone()]);
         times.extend_from_slice(&input.times[rows.clone()]);
-        places.extend(rows.clone().map(|row| (at, row as u32)));
     }
-    if !(1..rows).all(|i| (series[i - 1], times[i - 1]) < (series[i], times[i])) {
-        let order = sort_order(&series, &times);
+    let is_sorted = (1..rows).all(|i| (series[i - 1], times[i - 1]) < (series[i], times[i]));
+    let order = (!is_sorted).then(|| sort_order(&series, &times));
+    if let Some(order) = &order {
         series = order.iter().map(|&i| series[i as usize]).collect();
         times = order.iter().map(|&i| times[i as usize]).collect();
-        places = order.iter().map(|&i| places[i as usize]).collect();
     }
-    // Values are copied once, from where they are to where they belong, in pieces that stay together.
-    let together = |a: &(u32, u32), b: &(u32, u32)| a.0 == b.0 && a.1 + 1 == b.1;
-    let pieces: Vec<(usize, Range<usize>)> = places
-        .chunk_by(together)
-        .map(|piece| {
-            (
-                piece[0].0 as usize,
-                piece[0].1 as usize..piece[0].1 as usize + piece.len(),
-            )
-        })
-        .collect();
+    // Rows that stay together are copied once, from where they are to where they belong; where they scatter that costs more than
+    // to put them end to end first.
+    let scattered = order.as_deref().filter(|order| are_scattered(order));
+    let pieces = match order.as_deref().filter(|_| scattered.is_none()) {
+        Some(order) => pieces_of(order, inputs),
+        None => inputs.iter().map(|(_, rows)| rows.clone()).enumerate().collect(),
+    };
     let fields = inputs.iter().flat_map(|(input, _)| &input.columns);
     let fields: BTreeMap<FieldId, FieldType> = fields.map(|(id, c)| (*id, c.values.field_type())).collect();
     let columns = fields.into_iter().map(|(id, field_type)| {
         let columns: Vec<Option<&Column>> = inputs.iter().map(|(input, _)| input.column(id)).collect();
-        (id, Column::of_pieces(field_type, &columns, &pieces, rows))
+        let column = Column::of_pieces(field_type, &columns, &pieces, rows);
+        let column = match scattered {
+            Some(order) => column.gather(order),
+            None => column,
+        };
+        (id, column)
     });
     let mut all = SortedRows {
         measurement,
@@ -229,6 +230,35 @@ pub fn concat_ranges(measurement: MeasurementId, inputs: &[(&SortedRows, Range<u
     };
     all.resolve_duplicates();
     all
+}
+
+/// Do few rows of inputs that lie end to end stay together in this order?
+fn are_scattered(order: &[u32]) -> bool {
+    let breaks = order.windows(2).filter(|pair| pair[0] + 1 != pair[1]).count();
+    breaks * PIECE_ROWS_MIN > order.len()
+}
+
+/// Which rows of which input stand together in the order of all, whose numbers go on from input to input.
+fn pieces_of(order: &[u32], inputs: &[(&SortedRows, Range<usize>)]) -> Vec<(usize, Range<usize>)> {
+    let mut begins = Vec::with_capacity(inputs.len());
+    let mut rows = 0;
+    for (_, range) in inputs {
+        begins.push(rows);
+        rows += range.len();
+    }
+    let mut pieces = Vec::new();
+    for together in order.chunk_by(|a, b| a + 1 == *b) {
+        let (mut at, end) = (together[0] as usize, together[0] as usize + together.len());
+        // They may go on in the next inputs.
+        while at < end {
+            let input = begins.partition_point(|&begin| begin <= at) - 1;
+            let (begin, range) = (begins[input], &inputs[input].1);
+            let upto = end.min(begin + range.len());
+            pieces.push((input, at - begin + range.start..upto - begin + range.start));
+            at = upto;
+        }
+    }
+    pieces
 }
 
 /// Positions in the order of (series, time); equal ones in the order they came.
@@ -476,6 +506,49 @@ mod tests {
         prop::collection::vec((prop_oneof![0u32..4, Just(u32::MAX)], time, fields), 0..40)
     }
 
+    /// Rows of a few series, some of them in stretches.
+    fn stretches() -> impl Strategy<Value = Vec<Row>> {
+        let fields = prop::collection::vec((1u16..4, any::<i64>()), 1..3);
+        let stretch = (0u32..9, 0i64..60, prop_oneof![Just(1i64), 10..40i64], fields);
+        let stretches = prop::collection::vec(stretch, 0..6);
+        stretches.prop_map(|stretches| {
+            let row = |(series, time, len, fields): (u32, i64, i64, Vec<(FieldId, i64)>)| {
+                let fields: BTreeMap<FieldId, i64> = fields.into_iter().collect();
+                let fields: Vec<(FieldId, i64)> = fields.into_iter().collect();
+                (0..len).map(move |i| {
+                    (
+                        series,
+                        time + i,
+                        fields.iter().map(|&(f, v)| (f, v.wrapping_add(i))).collect(),
+                    )
+                })
+            };
+            stretches.into_iter().flat_map(row).collect()
+        })
+    }
+
+    #[test]
+    fn rows_that_stay_together_are_pieces() {
+        let rows = |series: &[u32], times: Range<i64>| {
+            let all = series
+                .iter()
+                .flat_map(|&s| times.clone().map(move |t| (s, t, vec![(1, t)])));
+            unsorted(&all.collect::<Vec<Row>>())
+        };
+        let (a, b, none) = (rows(&[1, 3], 0..20), rows(&[2, 3], 20..40), rows(&[], 0..0));
+        let inputs = [(&a, 5..40), (&none, 0..0), (&b, 0..40), (&none, 0..0)];
+        // In order: 15 rows of series 1, 20 of 2, 20 of 3 and again 20.
+        let order: Vec<u32> = (0..15).chain(35..55).chain(15..35).chain(55..75).collect();
+        assert!(!are_scattered(&order));
+        assert_eq!(
+            pieces_of(&order, &inputs),
+            [(0, 5..20), (2, 0..20), (0, 20..40), (2, 20..40)]
+        );
+        // From the end of one to the begin of the next.
+        assert_eq!(pieces_of(&[33, 34, 35, 36], &inputs), [(0, 38..40), (2, 0..2)]);
+        assert!(are_scattered(&[0, 35, 1, 36, 2, 37]));
+    }
+
     proptest! {
         #[test]
         fn sorting_and_merging_equal_a_map(inputs in prop::collection::vec(rows(), 1..5)) {
@@ -486,6 +559,28 @@ mod tests {
             prop_assert_eq!(&concat_sorted(7, &sorted.iter().collect::<Vec<_>>()).times, &merged.times);
             prop_assert_eq!(read(&concat_sorted(7, &sorted.iter().collect::<Vec<_>>())), read(&merged));
             prop_assert_eq!(read(&merged), expected);
+        }
+
+        /// Some rows of each, which come in long stretches, one by one, or both.
+        #[test]
+        fn ranges_are_put_together_in_order(
+            inputs in prop::collection::vec((stretches(), any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..12),
+        ) {
+            let mut expected = Model::new();
+            let mut ranges = Vec::new();
+            let inputs: Vec<SortedRows> = inputs.iter().map(|(rows, from, to)| {
+                let sorted = unsorted(rows);
+                let (a, b) = (from.index(sorted.len() + 1), to.index(sorted.len() + 1));
+                let range = a.min(b)..a.max(b);
+                let own = read(&sorted).into_iter().skip(range.start).take(range.len());
+                own.for_each(|(key, fields)| expected.entry(key).or_default().extend(fields));
+                ranges.push(range);
+                sorted
+            }).collect();
+            let inputs: Vec<(&SortedRows, Range<usize>)> = inputs.iter().zip(ranges).collect();
+            let found = concat_ranges(7, &inputs);
+            prop_assert!((1..found.len()).all(|i| (found.series[i - 1], found.times[i - 1]) < (found.series[i], found.times[i])));
+            prop_assert_eq!(read(&found), expected);
         }
 
         #[test]

@@ -3,7 +3,7 @@
 //! Every file `tests/golden/pack_v1*.bin` is read, and what the encoders write now must be one of them. When they choose other
 //! bytes of the same format, `KYMO_WRITE_GOLDEN=NAME cargo test --lib golden` adds a file; the old ones stay. When an old one is
 //! not read any more, the change is a new version that lacks a reader for the old one. tests/golden/read_pack.py, written from
-//! docs/formats alone, reads `pack_v1.bin`, too (tests/end_to_end/golden.rs).
+//! docs/formats alone, reads them, too (tests/end_to_end/golden.rs).
 
 use super::directory::Directory;
 use super::engine::PackSink;

@@ -11,10 +11,10 @@ fn a_reader_written_from_the_documents_reads_a_pack() {
         return;
     };
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut command = Command::new(python);
-    command
-        .arg(golden.join("read_pack.py"))
-        .arg(golden.join("pack_v1.bin"));
-    let said = support::run(&mut command);
-    assert!(said.contains("symbols near"), "{said}");
+    for file in ["pack_v1.bin", "pack_v1_ids.bin"] {
+        let mut command = Command::new(&python);
+        command.arg(golden.join("read_pack.py")).arg(golden.join(file));
+        let said = support::run(&mut command);
+        assert!(said.contains("symbols near"), "{file}: {said}");
+    }
 }
