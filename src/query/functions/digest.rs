@@ -1,9 +1,11 @@
 //! Percentiles in little memory: exact while there are few values, a t-digest beyond that. The only file that knows the
 //! crate, which panics when it is given nothing or only NaN.
 //!
-//! Error: with [`CENTROIDS`] centroids the rank of what is given is off by less than 0.5 % of the values in the middle and
-//! less than 0.1 % beyond the 5th and 95th percentile; the test below holds it to that. Put together from what rollups keep of intervals
-//! ([`encode`], [`KEPT`] centroids each) it is less than 1 % and 0.5 %.
+//! Error: with [`CENTROIDS`] centroids the rank of what is given is off by at most 0.5 % of the values in the middle and 0.1 % beyond
+//! the 5th and 95th percentile. Put together from what rollups keep of intervals ([`encode`], [`KEPT`] centroids each) it is 1.6 % and
+//! 0.5 %: half of the heaviest centroid of each kind, pi/4 * (1/64 + 1/300), and a value or two by rounding. Where few different values
+//! come many times a centroid may have some of two, and what is given may lie between them: at most 1.5 and 0.3 % then, from rollups
+//! 3.2 and 1 %. The tests below hold it to that (some 170,000 cases in 2026-11: 0.49 and 0.08, 1.50 and 0.22; 1.03 and 0.17, 2.57 and 0.53).
 
 use crate::block::bytes::{Input, put};
 use crate::block::{Level, floats, ints};
@@ -183,9 +185,15 @@ mod tests {
                 1 => -(1.0 - next()).ln(),
                 2 => i as f64,
                 3 => (1.0 / (1e-6 + next())).min(1e6),
-                _ => (next() * 5.0).floor(),
+                4 => (next() * 5.0).floor(),
+                _ => (next() * 100.0).floor(),
             })
             .collect()
+    }
+
+    /// Do few different values come many times?
+    fn repeats(shape: u8) -> bool {
+        shape >= 4
     }
 
     #[test]
@@ -222,7 +230,7 @@ mod tests {
                 ends
             };
             prop_assert!(
-                far <= allowed + 1.0 / count,
+                far <= allowed + 2.0 / count,
                 "{} % of {}: {}",
                 percent,
                 count,
@@ -236,7 +244,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn ranks_are_near(seed in any::<u64>(), count in 1usize..60_000, shape in 0u8..5, parts in 1usize..5) {
+        fn ranks_are_near(seed in any::<u64>(), count in 1usize..60_000, shape in 0u8..6, parts in 1usize..5) {
             let values = numbers(seed, count, shape);
             let mut digest = Digest::default();
             for part in values.chunks(count.div_ceil(parts)) {
@@ -244,17 +252,19 @@ mod tests {
                 part.iter().for_each(|v| one.push(*v));
                 digest.merge(one);
             }
-            check_ranks(values, &digest, (0.005, 0.001))?;
+            let allowed = if repeats(shape) { (0.015, 0.003) } else { (0.005, 0.001) };
+            check_ranks(values, &digest, allowed)?;
         }
 
         #[test]
-        fn ranks_of_what_is_kept_are_near(seed in any::<u64>(), count in 1usize..60_000, shape in 0u8..5, each in 1usize..3_000) {
+        fn ranks_of_what_is_kept_are_near(seed in any::<u64>(), count in 1usize..60_000, shape in 0u8..6, each in 1usize..3_000) {
             let values = numbers(seed, count, shape);
             let mut digest = Digest::default();
             for part in values.chunks(each) {
                 prop_assert!(digest.push_encoded(&encode(part)).is_some());
             }
-            check_ranks(values, &digest, (0.015, 0.005))?;
+            let allowed = if repeats(shape) { (0.032, 0.01) } else { (0.016, 0.005) };
+            check_ranks(values, &digest, allowed)?;
         }
 
         #[test]
